@@ -1,0 +1,33 @@
+"""From exceptions to exit codes, in one place for every command and launcher script."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable
+
+from cyclesr_dist.errors import CycleSRError
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """The switches that every command has."""
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("--quiet", action="store_true", help="no progress display")
+
+
+def guarded(run: Callable[[], int | None], debug: bool) -> int:
+    """Call `run`; print an expected failure as one line on stderr and return its exit code.
+
+    An unexpected exception is a bug: its traceback is shown and the code is 1.
+    """
+    try:
+        return run() or 0
+    except CycleSRError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"cyclesr: error: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("cyclesr: interrupted", file=sys.stderr, flush=True)
+        return 130

@@ -1,0 +1,30 @@
+"""`cyclesr report`: the page of a run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cyclesr_dist.cli.guard import add_common_arguments
+from cyclesr_dist.evaluate.report import check_run_folder, write_report
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "report",
+        help="write report.html into run folders",
+        description="Write report.html, one self-contained page, into each run folder from the files it holds.",
+        epilog="example: cyclesr report runs/demo",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
+    add_common_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the pages and print their paths. A wrong folder among them raises InputError before any page is written."""
+    for folder in args.runs:
+        check_run_folder(folder)
+    for folder in args.runs:
+        print(write_report(folder))
+    return 0

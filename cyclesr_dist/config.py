@@ -1,0 +1,246 @@
+"""The whole configuration as frozen dataclasses. Defaults live here and nowhere else; the paper's values are the defaults.
+
+A YAML file and `key.sub=value` overrides become a `Config` through `load` (see `configfile.py` for the reading itself).
+Every constructor is given its own section, never the whole tree. This module imports no torch.
+
+Units are in the names (`_px`, `_epochs`, `_steps`); images are in [0, 1]; weights multiply losses computed in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from cyclesr_dist.configfile import check_range, read
+
+System = Literal["sr_syn", "sr_paired", "cyclesr", "cyclesrgan"]
+Track = Literal["unknown", "mild", "wild"]
+Protocol = Literal["plain", "ntire2017", "ntire2018"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The lambdas of equations (2) and (4). Each value is exactly what multiplies its loss."""
+
+    adv: float = 1.0
+    """LSGAN terms of both LR domains, equation (2)."""
+    cyc: float = 10.0
+    """Cycle consistency, L1, both directions, equation (2)."""
+    cyc_backward: float | None = None
+    """Weight of the backward direction g_s2r(g_r2s(real)) = real alone; null: the same as `cyc`."""
+    id: float = 5.0
+    """Identity, L1. The paper's 0.5 is multiplied by lambda_cyc in CycleGAN code, hence 5."""
+    mse: float = 1000.0
+    """MSE between g_l2h(fake_real) and HR, equation (4). NTIRE 2017: 1e3; NTIRE 2018: 1e2."""
+    percep: float = 1.0
+    """VGG perceptual term, equation (4). Read by `system: cyclesrgan` only."""
+    advsr: float = 0.05
+    """Relativistic average GAN term on HR, equation (4). Read by `system: cyclesrgan` only."""
+
+
+@dataclass(frozen=True)
+class TranslatorNet:
+    """g_s2r and g_r2s."""
+
+    kind: Literal["resnet", "residual"] = "resnet"
+    """`resnet`: CycleGAN's generator (two stride-2 convolutions, tanh). `residual`: no down-sampling, no norm, x + f(x)."""
+    channels: int = 64
+    blocks: int = 9
+    noise_channels: int = 0
+    """Extra input channels of unit Gaussian noise for g_s2r; 0 is the paper. A deterministic net cannot invent noise."""
+
+
+@dataclass(frozen=True)
+class PatchGANNet:
+    """A PatchGAN discriminator: `layers` stride-2 convolutions; 3 gives the 70x70 receptive field, 2 gives 34, 1 gives 16."""
+
+    channels: int = 64
+    layers: int = 3
+    norm: Literal["instance", "none"] = "instance"
+
+
+@dataclass(frozen=True)
+class SRNet:
+    """g_l2h."""
+
+    kind: Literal["vdsr", "srresnet", "compact"] = "vdsr"
+    channels: int = 64
+    blocks: int = 20
+    bicubic_skip: bool = False
+    """Add the bicubic enlargement of the input to the output (`compact` only): small nets then start at bicubic."""
+
+
+@dataclass(frozen=True)
+class Nets:
+    translator: TranslatorNet = field(default_factory=TranslatorNet)
+    d_lr: PatchGANNet = field(default_factory=PatchGANNet)
+    """d_r and d_s."""
+    d_h: PatchGANNet = field(default_factory=PatchGANNet)
+    """The HR discriminator of cyclesrgan."""
+    sr: SRNet = field(default_factory=SRNet)
+    sync_batchnorm: bool = False
+    """Share BatchNorm statistics over ranks (GPU only); without it each rank normalises by its own samples."""
+
+
+@dataclass(frozen=True)
+class Perceptual:
+    """The network behind `weights.percep`."""
+
+    source: str = "torchvision"
+    """`torchvision`: VGG19 fetched through torch.hub, hash checked. A path: .safetensors in torchvision's layout.
+    `random`: fixed random VGG19 features (named in the report)."""
+    layer: int = 34
+    """Index in torchvision's `features`, taken before its ReLU: 34 is VGG19 conv5_4, 28 is VGG16 conv5_3."""
+
+
+@dataclass(frozen=True)
+class Optim:
+    """Adam, as in the paper's training details."""
+
+    lr_cyclegan: float = 2e-4
+    """g_s2r, g_r2s, d_r, d_s."""
+    lr_sr: float = 1e-4
+    """g_l2h, d_h."""
+    beta1: float = 0.9
+    beta2: float = 0.999
+    clip_norm: float = 50.0
+    """Largest gradient norm of each player (all generators together; all discriminators together)."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """History of fakes for the discriminators (CycleGAN). One pool a domain for the whole job, whatever the world size."""
+
+    size: int = 50
+    """Images kept; 0 shows the discriminators the newest fakes only."""
+
+
+@dataclass(frozen=True)
+class Train:
+    epochs: int = 200
+    pretrain_epochs: int = 5
+    """CycleGAN on unpaired LR, SR on bicubic pairs; 0 skips it."""
+    constant_epochs: int = 100
+    """lr is constant for these, then falls linearly to exactly zero at `epochs`."""
+    max_steps: int = 0
+    """Stop early after this many steps; 0: run all epochs. Does not change the lr schedule."""
+    log_every_steps: int = 10
+    checkpoint_every_steps: int = 500
+    validate_every_steps: int = 500
+    keep_checkpoints: int = 3
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Flips and quarter turns, drawn from (seed, epoch, sample). Rotating real LR also rotates its blur kernel."""
+
+    hr_flip: bool = True
+    hr_rotate: bool = True
+    lr_flip: bool = True
+    lr_rotate: bool = True
+
+
+@dataclass(frozen=True)
+class Data:
+    hr: str = ""
+    """Shard set of HR patches."""
+    lr: str = ""
+    """Shard set of real LR patches, unrelated to `hr`."""
+    pairs: str = ""
+    """Shard set of aligned (real LR, HR) patches: `system: sr_paired` only."""
+    valid_hr: str = ""
+    """Folder of HR photographs for validation; empty: no validation."""
+    valid_lr: str = ""
+    """Folder of their real LR counterparts, matched by name."""
+    workers: int = 0
+    """Loader processes per rank."""
+    log_keys: bool = False
+    """Write keys.rank<r>.jsonl: the sample keys of every step."""
+    augment: Augment = field(default_factory=Augment)
+
+
+@dataclass(frozen=True)
+class Validate:
+    protocol: Protocol = "plain"
+
+
+@dataclass(frozen=True)
+class Shards:
+    """How `cyclesr shards build` cuts and packs."""
+
+    patch: int = 120
+    """LR patch size in px; HR patches are `scale` times that."""
+    stride: int = 60
+    """Distance of LR patches in px; HR patches are cut `scale` times that apart."""
+    min_std: float = 0.0
+    """Leave out patches whose standard deviation, in [0, 1], is below this (flat sky)."""
+    encoding: Literal["webp", "png"] = "webp"
+    """Both lossless."""
+    samples_per_shard: int = 512
+
+
+@dataclass(frozen=True)
+class Degrade:
+    """Levels of the simulated tracks, equation (1): y = (x * k) down s + n. Lengths in HR px, noise in [0, 1]."""
+
+    blur_px: float = 9.0
+    """unknown: width of the fixed kernel; mild: length of the motion blur; wild: the largest length drawn."""
+    noise: float = 0.02
+    """mild: standard deviation of the Poisson noise at mid grey; wild: the largest level drawn. unknown has none."""
+    shift_px: int = 4
+    """mild: largest shift in HR px along each axis; wild: the same. unknown has none."""
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    port: int = 0
+    """Base port of /metrics; rank r listens on port + r. 0: off."""
+    host: str = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Config:
+    system: System = "cyclesr"
+    seed: int = 0
+    scale: int = 4
+    track: Track = "unknown"
+    """Degradation simulated by `cyclesr degrade` and the demo; recorded in the report."""
+    backend: Literal["single", "ddp", "deepspeed"] = "ddp"
+    zero_stage: int = 1
+    """DeepSpeed only: 0, 1, 2 or 3."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    global_batch: int = 32
+    """Samples a step over all ranks; the world size must divide it."""
+    ema_decay: float = 0.0
+    """Exponential moving average of g_l2h; 0: off. With it, the average is what is validated and exported."""
+    weights: Weights = field(default_factory=Weights)
+    nets: Nets = field(default_factory=Nets)
+    perceptual: Perceptual = field(default_factory=Perceptual)
+    optim: Optim = field(default_factory=Optim)
+    pool: Pool = field(default_factory=Pool)
+    train: Train = field(default_factory=Train)
+    data: Data = field(default_factory=Data)
+    validate: Validate = field(default_factory=Validate)
+    shards: Shards = field(default_factory=Shards)
+    degrade: Degrade = field(default_factory=Degrade)
+    telemetry: Telemetry = field(default_factory=Telemetry)
+
+
+def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read `path` (None: all defaults), apply `a.b=value` overrides, check ranges.
+
+    Raises ConfigError naming the file and line (or the override), the key, the value and what is allowed.
+    """
+    config = read(Config, path, overrides)
+    _check(config)
+    return config
+
+
+def _check(c: Config) -> None:
+    """Ranges that types cannot express. Each failure is a ConfigError naming the key."""
+    for key in ("scale", "global_batch"):
+        check_range(key, getattr(c, key), minimum=1)
+    check_range("zero_stage", c.zero_stage, minimum=0, maximum=3)
+    check_range("ema_decay", c.ema_decay, minimum=0.0, below=1.0)

@@ -1,0 +1,37 @@
+"""The few ways this software fails on purpose, each with its exit code.
+
+Everything a user can cause raises a `CycleSRError`; the command line prints its message as one line and exits with
+`exit_code`. Any other exception is a bug of ours and exits 1 with a traceback.
+"""
+
+from __future__ import annotations
+
+
+class CycleSRError(Exception):
+    """Base of all expected failures. The message is one line: what is wrong, the value, and what is allowed."""
+
+    exit_code = 1
+
+
+class ConfigError(CycleSRError):
+    """A configuration key or value that cannot be used (exit code 2)."""
+
+    exit_code = 2
+
+
+class InputError(CycleSRError):
+    """A file, folder or argument given by the user that cannot be used (exit code 2)."""
+
+    exit_code = 2
+
+
+class TrainingError(CycleSRError):
+    """Training cannot go on, for instance because a loss is not finite (exit code 1)."""
+
+    exit_code = 1
+
+
+class Preempted(CycleSRError):
+    """The run was asked to stop and has saved its state (exit code 75, EX_TEMPFAIL: start me again)."""
+
+    exit_code = 75

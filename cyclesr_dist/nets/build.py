@@ -1,0 +1,37 @@
+"""From a config section to a network: an explicit match, so that a reader sees all there is."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from cyclesr_dist.config import PatchGANNet, SRNet, TranslatorNet
+from cyclesr_dist.nets.compact import Compact
+from cyclesr_dist.nets.patchgan import PatchGAN
+from cyclesr_dist.nets.srresnet import SRResNet
+from cyclesr_dist.nets.translator import ResidualTranslator, ResnetTranslator
+from cyclesr_dist.nets.vdsr import VDSRMod
+
+
+def build_translator(net: TranslatorNet, noise_channels: int = 0) -> nn.Module:
+    """g_s2r (with `noise_channels`) or g_r2s (without): (N, 3 + E, h, w) -> (N, 3, h, w) in [0, 1]."""
+    match net.kind:
+        case "resnet":
+            return ResnetTranslator(net.channels, net.blocks, noise_channels)
+        case "residual":
+            return ResidualTranslator(net.channels, net.blocks, noise_channels)
+
+
+def build_discriminator(net: PatchGANNet) -> nn.Module:
+    """d_r, d_s or d_h: (N, 3, H, W) in [0, 1] -> (N, 1, H', W')."""
+    return PatchGAN(net.channels, net.layers, net.norm)
+
+
+def build_sr(net: SRNet, scale: int) -> nn.Module:
+    """g_l2h: (N, 3, h, w) in [0, 1] -> (N, 3, h * scale, w * scale), about [0, 1]."""
+    match net.kind:
+        case "vdsr":
+            return VDSRMod(net.channels, net.blocks, scale)
+        case "srresnet":
+            return SRResNet(net.channels, net.blocks, scale)
+        case "compact":
+            return Compact(net.channels, net.blocks, scale, net.bicubic_skip)

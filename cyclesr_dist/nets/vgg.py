@@ -1,0 +1,99 @@
+"""VGG convolutions for the perceptual term, from torchvision's weights without torchvision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from cyclesr_dist.errors import ConfigError, InputError
+
+# torchvision's `features` layouts: a number is a 3x3 convolution of that width with a ReLU behind it, "M" max pooling.
+_VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
+_VGG19 = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512, 512, 512, 512, "M")
+_TORCHVISION_VGG19 = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+
+class VGGFeatures(nn.Module):
+    """(N, 3, H, W) in [0, 1] -> features of one convolution before its ReLU. Frozen; gradients flow to the input only.
+
+    The ImageNet normalisation is inside. Layer 34 of VGG19 is conv5_4 (ESRGAN's choice).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, layout: tuple[int | str, ...], layer: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = 3
+        for item in layout:
+            if isinstance(item, int):
+                layers += [nn.Conv2d(width, item, 3, padding=1), nn.ReLU(inplace=True)]
+                width = item
+            else:
+                layers.append(nn.MaxPool2d(2))
+        if layer >= len(layers) or not isinstance(layers[layer], nn.Conv2d):
+            convolutions = [i for i, module in enumerate(layers) if isinstance(module, nn.Conv2d)]
+            raise ConfigError(f"perceptual.layer = {layer} is not a convolution of this network; allowed: {convolutions}")
+        self.features = nn.Sequential(*layers[: layer + 1])
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1))
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.features((x - self.mean) / self.std)
+        return out
+
+
+def build_vgg(source: str, layer: int) -> VGGFeatures:
+    """The perceptual network of `perceptual.source`.
+
+    `torchvision` fetches VGG19 through torch.hub (hash checked, weights-only loading); `random` is VGG19 with fixed
+    random weights; anything else is a .safetensors file with torchvision's keys `features.N.weight` (VGG16 or VGG19).
+    Raises InputError when the weights cannot be had, ConfigError for a layer that is no convolution.
+    """
+    if source == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return VGGFeatures(_VGG19, layer)
+    state = _from_torchvision() if source == "torchvision" else _from_file(Path(source))
+    layout = _VGG19 if "features.34.weight" in state else _VGG16
+    net = VGGFeatures(layout, layer)
+    wanted = {key: state.get(key) for key in net.state_dict() if key.startswith("features.")}
+    missing = [key for key, value in wanted.items() if value is None]
+    if missing:
+        raise InputError(f"perceptual.source = {source}: no tensor {missing[0]!r}; expected torchvision's VGG layout")
+    try:
+        net.load_state_dict({key: value.float() for key, value in wanted.items() if value is not None}, strict=False)
+    except RuntimeError as error:
+        raise InputError(f"perceptual.source = {source}: not torchvision's VGG layout: {error.args[0]}") from error
+    return net
+
+
+def _from_torchvision() -> dict[str, Tensor]:
+    try:
+        state: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
+            _TORCHVISION_VGG19, map_location="cpu", check_hash=True, weights_only=True, progress=False
+        )
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"perceptual.source = torchvision: cannot fetch {_TORCHVISION_VGG19} ({error}); allowed besides: a local "
+            ".safetensors file with torchvision's keys, or random; or set weights.percep=0"
+        ) from error
+    return state
+
+
+def _from_file(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # safe_open is no mapping
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"perceptual.source = {path}: not a readable .safetensors file ({error}); allowed besides: torchvision, random"
+        ) from error

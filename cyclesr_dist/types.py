@@ -1,0 +1,47 @@
+"""What the pieces hand to each other.
+
+Shape legend: N samples of this rank, s scale, h w LR patch size, E noise channels. Images are in [0, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from torch import Tensor
+
+Losses = dict[str, Tensor]
+"""Scalar loss terms by name, unweighted, and `total`, the weighted sum that is differentiated."""
+
+Fakes = dict[str, Tensor]
+"""Generated images by the discriminator that judges them: `d_r`, `d_s`, `d_h`."""
+
+Drift = dict[str, Tensor]
+"""`mean` and `std` of fake_real - syn: a translator that shifts colours has a mean, one that does nothing no std."""
+
+
+class Phase(Enum):
+    """Training phases (the paper's training details)."""
+
+    PRETRAIN = "pretrain"
+    """CycleGAN on unpaired LR; g_l2h on bicubic pairs, not connected with each other."""
+    JOINT = "joint"
+    """Equation (3): g_l2h sees only fake_real, and its gradient reaches g_s2r."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's share of a global batch."""
+
+    syn: Tensor
+    """I^L_syn (N, 3, h, w), bicubic LR of `hr`, on the 8-bit grid."""
+    real: Tensor
+    """I^L_real (N, 3, h, w), of scenes unrelated to `hr` (for sr_paired: of the same scene)."""
+    hr: Tensor
+    """I^H (N, 3, s * h, s * w)."""
+    noise: Tensor
+    """Unit Gaussian noise for g_s2r (2, N, E, h, w): [0] beside syn, [1] beside real and r2s(real)."""
+    index: int
+    """Index of the global batch's first sample since the start of training."""
+    hr_keys: tuple[str, ...]
+    lr_keys: tuple[str, ...]

@@ -1,0 +1,447 @@
+"""The pictures, the charts and the page of a run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cyclesr_dist.cli import report as report_command
+from cyclesr_dist.cli.guard import guarded
+from cyclesr_dist.errors import InputError
+from cyclesr_dist.evaluate.curves import MAX_POINTS, line_chart
+from cyclesr_dist.evaluate.report import MAX_PICTURES, write_report
+from cyclesr_dist.evaluate.strips import comparison_strip, most_detailed_crop, save_comparison
+
+TABLE = {
+    "bicubic": {"psnr": 22.35, "ssim": 0.601},
+    "sr_syn": {"psnr": 21.72, "ssim": 0.572},
+    "cyclesr": {"psnr": 22.54, "ssim": 0.633},
+    "sr_paired": {"psnr": 24.03, "ssim": 0.668},
+}
+TERMS = ("adv_s2r", "adv_r2s", "cyc_forward", "cyc_backward", "id_real", "id_syn", "mse", "d_r", "d_s", "total")
+
+
+class Page(HTMLParser):
+    """Checks that every element is closed in order; collects elements and the text of each section."""
+
+    VOID = frozenset({"meta", "img", "br", "hr", "link"})
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.text += data
+
+    def tags(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.elements if name == tag]
+
+    @property
+    def charts(self) -> list[str | None]:
+        return [attrs["aria-label"] for attrs in self.tags("svg")]
+
+
+def page_of(run: Path) -> Page:
+    return Page(write_report(run).read_text(encoding="utf-8"))
+
+
+def write_lines(path: Path, rows: list[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def metrics_row(step: int) -> dict[str, object]:
+    row: dict[str, object] = {"step": step, "epoch": step // 100, "phase": "pretrain" if step < 100 else "joint"}
+    row |= {f"loss.{term}": (i + 1) * math.exp(-step / 300) for i, term in enumerate(TERMS)}
+    row |= {"grad_norm.g": 3.0 + step / 100, "grad_norm.d": 1.5, "patches_per_second": 40.0 + step % 7}
+    return row | {"loss.drift_mean": 0.01, "loss.drift_std": 0.04}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "demo"
+    (folder / "comparisons").mkdir(parents=True)
+    (folder / "config.yaml").write_text(
+        "system: cyclesr\nseed: 3\nscale: 4\ntrack: mild\nperceptual:\n  source: random\noptim:\n  clip_norm: 50.0\n"
+    )
+    write_lines(folder / "metrics.jsonl", [metrics_row(step) for step in range(10, 600, 10)])
+    write_lines(
+        folder / "validation.jsonl",
+        [{"step": s, "psnr": 21 + s / 400 - (s > 500), "ssim": 0.6 + s / 1e4} for s in range(100, 601, 100)],
+    )
+    summary = {
+        "table": TABLE,
+        "best": {"step": 500, "psnr": 22.54},
+        "wall_seconds": 723.4,
+        "versions": {"torch": "2.13.0"},
+        "notes": ["Trained on 11 photographs."],
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    Image.new("RGB", (60, 30), (200, 30, 40)).save(folder / "comparisons" / "osprey.png")
+    return folder
+
+
+def change_summary(run: Path, **changes: object) -> None:
+    path = run / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+# The page
+
+
+def test_page_tells_who_won_and_by_how_much(run: Path) -> None:
+    text = page_of(run).text
+    assert "system cyclesr · track mild" in text
+    assert "cyclesr wins with 22.54 dB: 0.19 dB over bicubic and 0.82 dB over sr_syn." in text
+    assert "sr_paired, reaches 24.03 dB (+1.49 dB)" in text
+    assert "best validation PSNR, at step 500" in text
+    assert "Took 12 min 3 s." in text
+    assert "torch 2.13.0" in text
+    assert "Trained on 11 photographs." in text
+
+
+def test_page_says_when_the_run_lost(run: Path) -> None:
+    change_summary(run, table=TABLE | {"cyclesr": {"psnr": 21.0, "ssim": 0.5}})
+    text = page_of(run).text
+    assert "bicubic wins with 22.35 dB: 0.63 dB over sr_syn." in text
+    assert "The system of this run, cyclesr, reaches 21.00 dB (\u22121.35 dB)." in text
+
+
+def test_table_marks_the_best_without_pairs_and_gives_deltas(run: Path) -> None:
+    source = write_report(run).read_text(encoding="utf-8")
+    rows = {r.split("<small>")[0].split('row">')[1]: r for r in re.findall(r"<tr><th scope=\"row\">.*?</tr>", source)}
+    assert list(rows) == list(TABLE)
+    assert [name for name, row in rows.items() if "<strong>" in row] == ["cyclesr"]
+    assert "<strong>22.54</strong>" in rows["cyclesr"]
+    assert "<strong>0.6330</strong>" in rows["cyclesr"]
+    assert "<td>+0.19</td>" in rows["cyclesr"]
+    assert "<td>\u22120.63</td>" in rows["sr_syn"]
+    assert "<td>+1.68</td>" in rows["sr_paired"]
+
+
+def test_every_section_has_its_charts(run: Path) -> None:
+    page = page_of(run)
+    assert page.charts == [
+        "PSNR on real LR",
+        "SSIM on real LR",
+        "Translator terms, equation (2)",
+        "SR terms, equation (4)",
+        "Discriminators",
+        "Weighted total, equation (3)",
+        "Gradient norms",
+        "Throughput",
+        "fake_real \u2212 syn",
+    ]
+    assert "bicubic 22.35" in page.text  # a reference line of the validation chart
+    assert "clipped at 50" in page.text
+    assert "Median throughput: 43 patches per second." in page.text
+    assert "This run has no" not in page.text
+
+
+def test_page_needs_nothing_but_itself(run: Path) -> None:
+    page = page_of(run)
+    (image,) = page.tags("img")
+    assert str(image["src"]).startswith("data:image/png;base64,")
+    assert (image["width"], image["height"]) == ("60", "30")
+    assert not page.tags("script")
+    assert not page.tags("link")
+    attributes = [value for _, attrs in page.elements for name, value in attrs.items() if name in ("src", "href")]
+    assert all(str(value).startswith("data:") for value in attributes)
+
+
+def test_page_is_the_same_every_time(run: Path) -> None:
+    first = write_report(run).read_bytes()
+    assert write_report(run).read_bytes() == first
+    assert not [path for path in run.iterdir() if path.name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        ("config.yaml", "This run has no config.yaml."),
+        ("metrics.jsonl", "This run has no logged losses."),
+        ("validation.jsonl", "This run has no validation scores."),
+        ("summary.json", "This run has no table of scores."),
+        ("comparisons/osprey.png", "This run has no comparison pictures."),
+    ],
+)
+def test_missing_file_costs_its_section_only(run: Path, missing: str, sentence: str) -> None:
+    (run / missing).unlink()
+    page = page_of(run)
+    assert sentence in page.text
+    assert page.charts or page.tags("td")
+
+
+def test_best_comes_from_validation_when_the_summary_names_none(run: Path) -> None:
+    change_summary(run, best=None)
+    assert "best validation PSNR, at step 500" in page_of(run).text
+
+
+@pytest.mark.parametrize("rest", [b'{"step": 600, "loss.m', b'{"step": 600, "phase": "\xc3', b"\x00\x00\x00"])
+def test_half_written_last_line_is_skipped_and_noted(run: Path, rest: bytes) -> None:
+    before = page_of(run)
+    with (run / "metrics.jsonl").open("ab") as file:
+        file.write(rest)
+    after = page_of(run)
+    assert "metrics.jsonl: line 60 could not be read and was skipped" in after.text
+    assert after.charts == before.charts
+
+
+def test_text_from_files_is_escaped(run: Path) -> None:
+    attack = "<script>alert('x')</script>"
+    with (run / "config.yaml").open("a") as file:
+        file.write(f'data:\n  hr: "{attack}"\n')
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("track: mild", f'track: "{attack}"'))
+    write_lines(run / "metrics.jsonl", [{"step": s, f"loss.{attack}": 0.5, f"grad_norm.{attack}": 1.0} for s in (1, 2)])
+    change_summary(
+        run,
+        table=TABLE | {attack: {"psnr": 20.0}},
+        notes=[attack],
+        verdict=attack,
+        versions={attack: attack},
+    )
+    (run / "comparisons" / "osprey.png").rename(run / "comparisons" / '"><script>.png')
+    page = page_of(run)
+    assert not page.tags("script")
+    assert page.text.count(attack) >= 8
+
+
+def test_random_perceptual_features_are_owned_up_to(run: Path) -> None:
+    assert "random VGG features" not in page_of(run).text  # cyclesr has no perceptual loss
+    (run / "config.yaml").write_text("system: cyclesrgan\nperceptual:\n  source: random\n")
+    assert "random VGG features" in page_of(run).text
+    (run / "config.yaml").write_text("system: cyclesrgan\nperceptual:\n  source: torchvision\n")
+    assert "random VGG features" not in page_of(run).text
+
+
+def test_values_that_are_not_finite_do_not_break_the_page(run: Path) -> None:
+    write_lines(
+        run / "metrics.jsonl", [{"step": s, "loss.mse": float("nan"), "patches_per_second": None} for s in (1, 2)]
+    )
+    write_lines(run / "validation.jsonl", [{"step": 1, "psnr": float("inf"), "ssim": float("nan")}])
+    change_summary(run, table={"bicubic": {"psnr": float("nan")}, "cyclesr": None}, best={"psnr": None}, notes="none")
+    page = page_of(run)
+    assert "no values to draw" in page.text
+    assert "This run has no table of scores." in page.text
+
+
+def test_many_pictures_are_cut_off_and_broken_ones_named(run: Path) -> None:
+    for i in range(MAX_PICTURES + 2):
+        Image.new("RGB", (4, 4)).save(run / "comparisons" / f"p{i:02}.png")
+    (run / "comparisons" / "a.png").write_bytes(b"no picture")
+    page = page_of(run)
+    assert len(page.tags("img")) == MAX_PICTURES - 1
+    assert "4 more are in the folder comparisons." in page.text
+    assert "Not a PNG, left out: a.png." in page.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("config.yaml", "a: [", "config.yaml: not valid YAML"),
+        ("config.yaml", "- a", "config.yaml: holds a list; a mapping is needed"),
+        ("config.yaml", b"\xff\xfe", "config.yaml: not UTF-8"),
+        ("summary.json", "{", "summary.json: not valid JSON"),
+    ],
+)
+def test_unreadable_config_or_summary_is_an_input_error(
+    run: Path, name: str, content: str | bytes, expected: str
+) -> None:
+    (run / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=re.escape(expected)) as error:
+        write_report(run)
+    assert "\n" not in str(error.value)
+    assert not (run / "report.html").exists()
+
+
+# The command
+
+
+def call(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    report_command.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["report", *arguments])
+    return guarded(lambda: args.run(args), debug=False)
+
+
+def test_command_prints_the_path_of_each_page(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(str(run), str(run)) == 0
+    assert capsys.readouterr().out == f"{run / 'report.html'}\n" * 2
+
+
+def test_command_refuses_what_is_no_run_folder(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = run.parent / "empty"
+    empty.mkdir()
+    for wrong in (empty, run / "config.yaml", run / "nowhere"):
+        assert call(str(run), str(wrong)) == 2
+        captured = capsys.readouterr()
+        assert str(wrong) in captured.err
+        assert captured.err.count("\n") == 1
+        assert captured.out == ""
+    assert not (run / "report.html").exists()
+
+
+# The charts
+
+
+def polylines(svg: str) -> list[list[tuple[float, float]]]:
+    return [
+        [(float(x), float(y)) for x, _, y in (place.partition(",") for place in str(attrs["points"]).split())]
+        for attrs in Page(svg).tags("polyline")
+    ]
+
+
+def test_chart_rises_where_the_values_rise() -> None:
+    for log_y in (False, True):
+        (line,) = polylines(line_chart("t", {"a": [(0, 1), (1, 10), (2, 100)]}, "step", "y", log_y=log_y))
+        assert line[0][0] < line[1][0] < line[2][0]
+        assert line[0][1] > line[1][1] > line[2][1]  # y grows downwards in SVG
+        middle = (line[0][1] + line[2][1]) / 2
+        assert (abs(line[1][1] - middle) < 0.2) == log_y
+
+
+def test_chart_of_a_long_series_is_thinned_but_keeps_its_spike() -> None:
+    points = [(float(i), 1.0) for i in range(10_000)]
+    points[5_432] = (5_432.0, 9.0)
+    points[7_000] = (7_000.0, -4.0)
+    full = polylines(line_chart("t", {"a": [points[0], points[5_432], points[7_000], points[-1]]}, "x", "y"))[0]
+    (line,) = polylines(line_chart("t", {"a": points}, "x", "y"))
+    assert len(line) <= MAX_POINTS
+    assert line[0] == full[0]
+    assert line[-1] == full[-1]
+    assert {full[1], full[2]} <= set(line)
+    assert [x for x, _ in line] == sorted(x for x, _ in line)
+
+
+def test_chart_leaves_out_what_it_cannot_draw_and_says_so() -> None:
+    points = [(0.0, 1.0), (1.0, math.nan), (2.0, math.inf), (3.0, 0.0), (4.0, 2.0)]
+    linear, logarithmic = (line_chart("t", {"a": points}, "x", "y", log_y=log_y) for log_y in (False, True))
+    assert [len(line) for line in polylines(linear) + polylines(logarithmic)] == [3, 2]
+    assert "2 values not drawn" in linear
+    assert "3 values not drawn" in logarithmic
+
+
+@pytest.mark.parametrize("values", [[], [3.0], [0.0, 0.0], [1e-12, 1.0000001e-12], [1e9, 1e9 + 1], [-5.0, 5e6]])
+@pytest.mark.parametrize("log_y", [False, True])
+def test_chart_of_any_range_stays_inside_its_frame(values: list[float], log_y: bool) -> None:
+    svg = line_chart("t", {"a": list(enumerate(values))}, "x", "y", {"base": 2.0}, log_y=log_y)
+    page = Page(svg)
+    _, _, width, height = (float(v) for v in str(page.tags("svg")[0]["viewbox"]).split())
+    for line in polylines(svg):
+        assert all(0 <= x <= width and 0 <= y <= height for x, y in line)
+    assert len(page.tags("text")) < 40
+
+
+def test_chart_shows_references_inside_its_range() -> None:
+    svg = line_chart("t", {"a": [(0, 20), (1, 21)]}, "x", "dB", {"bicubic": 22.35, "sr_syn": 22.34})
+    dashed = [attrs for attrs in Page(svg).tags("line") if attrs.get("stroke-dasharray")]
+    ((_, low), (_, high)) = polylines(svg)[0]
+    assert [float(str(attrs["y1"])) < high < low for attrs in dashed] == [True, True]
+    labels = [
+        float(str(attrs["y"]))
+        for attrs, name in zip(Page(svg).tags("text"), re.findall(r"<text[^>]*>(.*?)</text>", svg), strict=True)
+        if name in ("bicubic 22.35", "sr_syn 22.34")
+    ]
+    assert len(labels) == 2
+    assert abs(labels[0] - labels[1]) >= 11  # close lines, labels that do not overlap
+
+
+# The pictures
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_crop_finds_the_detail() -> None:
+    hr = np.full((120, 200, 3), 90, np.uint8)
+    hr[50:80, 130:160] = noise(30, 30)
+    y, x, size = most_detailed_crop(hr, 40)
+    assert size == 40
+    assert y <= 50
+    assert y + size >= 80
+    assert x <= 130
+    assert x + size >= 160
+
+
+def test_crop_keeps_away_from_the_border_and_inside_small_pictures() -> None:
+    hr = np.zeros((100, 100, 3), np.uint8)
+    hr[:10, :10] = noise(10, 10)
+    y, x, _ = most_detailed_crop(hr, 40)
+    assert (y, x) == (16, 16)
+    assert most_detailed_crop(noise(30, 50), 64)[2] == 30
+    assert most_detailed_crop(np.zeros((100, 100, 3), np.uint8), 20) == (16, 16, 20)
+
+
+def test_strip_shows_the_same_place_of_every_panel() -> None:
+    hr, lr = noise(40, 60), noise(10, 15, seed=1)
+    strip = comparison_strip([("LR", lr), ("HR\n23.41 dB", hr)], (8, 12, 16), 3)
+    gutter = (strip.shape[1] - 2 * 48) // 3
+    left, right = strip[:48, gutter : gutter + 48], strip[:48, 2 * gutter + 48 : 2 * gutter + 96]
+    assert np.array_equal(right[::3, ::3], hr[8:24, 12:28])
+    assert np.array_equal(right[1::3, 2::3], hr[8:24, 12:28])
+    assert np.array_equal(left[::12, ::12], lr[2:6, 3:7])
+    assert np.array_equal(left[11::12, 11::12], lr[2:6, 3:7])
+    assert (strip[:, :gutter] == 255).all()
+    caption = strip[48:]
+    assert caption.min() < 80  # dark text
+    assert np.median(caption) == 255  # on white
+
+
+def test_caption_that_is_too_long_stays_in_its_column() -> None:
+    panels = [("a name of a method much too long for it", noise(40, 40)), ("b", noise(40, 40))]
+    strip = comparison_strip(panels, (0, 0, 40), 6)
+    gutter = (strip.shape[1] - 480) // 3
+    assert (strip[:, :gutter] == 255).all()
+    assert (strip[240:, gutter + 240 : 2 * gutter + 240] == 255).all()
+
+
+def test_strip_refuses_a_panel_that_does_not_cover_the_crop() -> None:
+    with pytest.raises(InputError, match="'cyclesr' of 60x38 px"):
+        comparison_strip([("cyclesr\n20.00 dB", noise(38, 60)), ("HR", noise(40, 60))], (24, 0, 16), 2)
+
+
+def test_saved_comparison_is_a_deterministic_png_with_scores(tmp_path: Path) -> None:
+    hr, lr = noise(160, 320), noise(40, 80, seed=1)
+    columns = {"bicubic": noise(160, 320, 2), "cyclesr": noise(160, 320, 3)}
+    paths = [tmp_path / "comparisons" / name for name in ("a.png", "b.png", "c.png")]
+    for path, scores in zip(paths, ({"cyclesr": 23.41}, {"cyclesr": 23.41}, {}), strict=True):
+        save_comparison(path, lr, columns, hr, scores)
+    with Image.open(paths[0]) as image:
+        assert image.format == "PNG"
+        assert image.width > 4 * 112 * 2
+        assert image.height > 2 * 112 * 2  # two crops
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert paths[0].read_bytes() != paths[2].read_bytes()
+    assert sorted(path.name for path in (tmp_path / "comparisons").iterdir()) == ["a.png", "b.png", "c.png"]
+
+
+def test_comparison_of_a_small_picture_has_one_crop(tmp_path: Path) -> None:
+    hr = noise(64, 80)
+    save_comparison(tmp_path / "a.png", noise(16, 20), {"bicubic": hr}, hr, {"bicubic": math.inf})
+    with Image.open(tmp_path / "a.png") as image:
+        assert 128 < image.height < 256
