@@ -1,4 +1,4 @@
-"""What a backend is to the rest: players that compute losses and update themselves, and a few collectives.
+"""What a backend is to the rest: a maker of players, which compute losses and update themselves.
 
 A *player* is one network trained against the other: G, the generators, or D, the discriminators. It has exactly one
 optimizer, one backward and one update a step; that is what DeepSpeed allows and DDP likes.
@@ -6,10 +6,15 @@ optimizer, one backward and one update a step; that is what DeepSpeed allows and
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
+from torch.optim import Adam
+
+from cyclesr_dist.config import Optim
 
 TensorDict = dict[str, Tensor]
 
@@ -46,11 +51,14 @@ class Player(Protocol):
     def set_lr(self, factor: float) -> None:
         """Use `factor` times each parameter group's configured learning rate from now on."""
 
+    def full_params(self, prefix: str) -> TensorDict:
+        """Whole parameters and buffers whose names start with `prefix`, without the prefix. All ranks call it.
+
+        They may be the live tensors: read them, do not keep them.
+        """
+
     def state(self) -> PlayerState:
         """The full state on the CPU. All ranks call it; all get the same."""
-
-    def load_state(self, state: PlayerState) -> None:
-        """Take over a state saved by any backend at any world size. All ranks call it."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +68,60 @@ class ParamGroup:
     prefixes: tuple[str, ...]
     lr: float
 
+    def params(self, module: nn.Module) -> list[nn.Parameter]:
+        """The module's parameters whose names start with one of the prefixes, in order."""
+        return [p for name, p in module.named_parameters() if name.startswith(self.prefixes)]
 
-class Backend(Protocol):
-    def player(self, module: nn.Module, groups: tuple[ParamGroup, ...]) -> Player:
-        """Wrap a module and give it Adam over its groups. All ranks call it with equally initialised modules."""
 
-    def global_mean(self, x: Tensor) -> Tensor:
-        """Mean over all elements and ranks, differentiable. All ranks call it."""
+def build_adam(module: nn.Module, groups: tuple[ParamGroup, ...], optim: Optim) -> Adam:
+    """The paper's Adam, a parameter group each. `initial_lr` is kept for the schedule."""
+    settings = [{"params": g.params(module), "lr": g.lr, "initial_lr": g.lr} for g in groups]
+    num_grouped = sum(len(s["params"]) for s in settings)  # type: ignore[arg-type]  # a list, by construction
+    assert num_grouped == len(list(module.parameters())), "each parameter belongs to exactly one group"
+    return Adam(settings, betas=(optim.beta1, optim.beta2))
 
-    def gather(self, x: Tensor) -> Tensor:
-        """Concatenate (N, ...) of all ranks in rank order: (ranks * N, ...). No gradient. All ranks call it."""
+
+def read_moments(adam: Adam, module: nn.Module) -> tuple[TensorDict, TensorDict, int]:
+    """Adam's first and second moments by parameter name, and its step counter; empty before the first update."""
+    started = [(name, adam.state[p]) for name, p in module.named_parameters() if p in adam.state]
+    exp_avg = to_cpu((name, s["exp_avg"]) for name, s in started)
+    exp_avg_sq = to_cpu((name, s["exp_avg_sq"]) for name, s in started)
+    return exp_avg, exp_avg_sq, int(started[0][1]["step"]) if started else 0
+
+
+def load_moments(adam: Adam, module: nn.Module, saved: PlayerState) -> None:
+    """The reverse of `read_moments`, for an Adam that holds the module's own parameters."""
+    for name, p in module.named_parameters():
+        if name in saved.exp_avg:
+            adam.state[p] = {
+                "step": torch.tensor(float(saved.num_updates)),
+                "exp_avg": saved.exp_avg[name].to(p.device, copy=True),
+                "exp_avg_sq": saved.exp_avg_sq[name].to(p.device, copy=True),
+            }
+
+
+def load_into(module: nn.Module, saved: PlayerState) -> None:
+    """Copy saved parameters and buffers into a module that no backend has wrapped yet."""
+    module.load_state_dict(saved.params | saved.buffers, strict=True)
+
+
+def strip(prefix: str, tensors: Iterable[tuple[str, Tensor]]) -> TensorDict:
+    """The tensors whose names start with `prefix`, named without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors if name.startswith(prefix)}
+
+
+def to_cpu(tensors: Iterable[tuple[str, Tensor]]) -> TensorDict:
+    """Detached fp32 copies on the CPU (integer buffers keep their type)."""
+    return {
+        name: t.detach().to("cpu", torch.float32 if t.is_floating_point() else t.dtype, copy=True)
+        for name, t in tensors
+    }
+
+
+class MakePlayer(Protocol):
+    def __call__(self, module: nn.Module, groups: tuple[ParamGroup, ...], saved: PlayerState | None) -> Player:
+        """Wrap an objective module and give it Adam over its groups.
+
+        All ranks call it with equally initialised modules; `saved`, if any, is taken over, whatever backend and world
+        size it comes from.
+        """

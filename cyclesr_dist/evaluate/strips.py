@@ -122,7 +122,7 @@ def _caption(label: str, width: int) -> RGB8:
     draw = ImageDraw.Draw(image)
     top = 4
     for line, font_px in zip(label.split("\n")[:2], (_FONT_PX, _FONT_PX - 2), strict=False):
-        while font_px > _SMALLEST_FONT_PX and draw.textlength(line, ImageFont.load_default(font_px)) > width:
+        while font_px > _SMALLEST_FONT_PX and draw.textlength(line, ImageFont.load_default(font_px)) > width - 6:
             font_px -= 1
         draw.text((width / 2, top), line, fill=_INK, font=ImageFont.load_default(font_px), anchor="ma")
         top += _FONT_PX + 4

@@ -1,0 +1,107 @@
+"""One process, or DistributedDataParallel around it: the same player, since DDP changes only who averages gradients."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from cyclesr_dist.backends.base import (
+    MakePlayer,
+    ParamGroup,
+    Player,
+    PlayerState,
+    TensorDict,
+    build_adam,
+    load_into,
+    load_moments,
+    read_moments,
+    strip,
+    to_cpu,
+)
+from cyclesr_dist.config import Optim
+from cyclesr_dist.world import World
+
+_AUTOCAST_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class PlainPlayer:
+    """Adam, autocast, GradScaler and gradient norm clipping of plain PyTorch."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        groups: tuple[ParamGroup, ...],
+        saved: PlayerState | None,
+        optim: Optim,
+        precision: str,
+        world: World,
+        ddp: bool,
+    ) -> None:
+        if saved is not None:
+            load_into(module, saved)
+        self.module = module.to(world.device)
+        self.adam = build_adam(module, groups, optim)
+        self.params = [p for p in module.parameters() if p.requires_grad]
+        self.clip_norm = optim.clip_norm
+        self.device = world.device
+        self.dtype = _AUTOCAST_DTYPE.get(precision)
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=precision == "fp16")
+        # Buffers are BatchNorm statistics of each rank's own samples; broadcasting them in forward breaks a module
+        # that is called more than once before its backward.
+        self.wrapped = DistributedDataParallel(module, broadcast_buffers=False) if ddp else module
+        if saved is not None:
+            load_moments(self.adam, module, saved)
+            self._load_loss_scale(saved.loss_scale)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext()
+
+    def __call__(self, *inputs: Any) -> Any:
+        with self._autocast():
+            return self.wrapped(*inputs)
+
+    def update(self, loss: Tensor) -> float:
+        self.adam.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's own annotation
+        self.scaler.unscale_(self.adam)
+        norm = nn.utils.clip_grad_norm_(self.params, self.clip_norm)
+        self.scaler.step(self.adam)
+        self.scaler.update()
+        return float(norm)
+
+    def set_lr(self, factor: float) -> None:
+        for group in self.adam.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    def state(self) -> PlayerState:
+        exp_avg, exp_avg_sq, num_updates = read_moments(self.adam, self.module)
+        return PlayerState(
+            params=to_cpu(self.module.named_parameters()),
+            buffers=to_cpu(self.module.named_buffers()),
+            exp_avg=exp_avg,
+            exp_avg_sq=exp_avg_sq,
+            num_updates=num_updates,
+            loss_scale={k: float(v) for k, v in self.scaler.state_dict().items()},
+        )
+
+    def _load_loss_scale(self, saved: dict[str, float]) -> None:
+        if saved and self.scaler.is_enabled():
+            counts = {key: int(saved[key]) for key in ("growth_interval", "_growth_tracker")}
+            self.scaler.load_state_dict(saved | counts)
+
+    def full_params(self, prefix: str) -> TensorDict:
+        return strip(prefix, chain(self.module.named_parameters(), self.module.named_buffers()))
+
+
+def make_plain_player(optim: Optim, precision: str, world: World, ddp: bool) -> MakePlayer:
+    """For `backend: single` (ddp=False) and `backend: ddp`."""
+
+    def make(module: nn.Module, groups: tuple[ParamGroup, ...], saved: PlayerState | None) -> Player:
+        return PlainPlayer(module, groups, saved, optim, precision, world, ddp)
+
+    return make

@@ -1,0 +1,183 @@
+"""DeepSpeed: one engine a player, ZeRO stage 0 to 3.
+
+DeepSpeed is imported inside functions: its import takes seconds, and single and DDP runs do not need it.
+"""
+
+from __future__ import annotations
+
+import logging
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cyclesr_dist.backends.base import (
+    MakePlayer,
+    ParamGroup,
+    Player,
+    PlayerState,
+    TensorDict,
+    build_adam,
+    load_into,
+    load_moments,
+    read_moments,
+    strip,
+    to_cpu,
+)
+from cyclesr_dist.config import Optim
+from cyclesr_dist.world import World
+
+
+def deepspeed_config(optim: Optim, precision: str, stage: int, rank_batch: int) -> dict[str, Any]:
+    """The engine's configuration, derived so that batch, clip and precision have one home each.
+
+    A fresh dict for each engine (deepspeed#1975); the micro-batch alone is set (deepspeed#3228). Mixed precision is
+    `torch_autocast`, which matches torch.autocast under DDP: fp32 parameters, and losses computed in fp32.
+    """
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": rank_batch,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": optim.clip_norm,
+        "zero_optimization": {"stage": stage},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 10**9,
+        "wall_clock_breakdown": False,
+    }
+    if stage == 3:
+        # Everything is small here: let every parameter be partitioned, so that stage 3 is what it says.
+        config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+    if precision != "fp32":
+        dtype = {"bf16": "bfloat16", "fp16": "float16"}[precision]
+        config["torch_autocast"] = {"enabled": True, "dtype": dtype}
+    return config
+
+
+class ZeroPlayer:
+    def __init__(
+        self,
+        module: nn.Module,
+        groups: tuple[ParamGroup, ...],
+        saved: PlayerState | None,
+        optim: Optim,
+        precision: str,
+        stage: int,
+        rank_batch: int,
+        world: World,
+    ) -> None:
+        import deepspeed
+
+        if saved is not None:
+            load_into(module, saved)
+        self.module = module.to(world.device)
+        self.stage = stage
+        self.rank = world.rank
+        self.adam = build_adam(self.module, groups, optim)
+        self.initial_lrs = [group.lr for group in groups]
+        self.engine = deepspeed.initialize(
+            model=self.module,
+            optimizer=self.adam,
+            config=deepspeed_config(optim, precision, stage, rank_batch),
+            dist_init_required=False,
+        )[0]
+        if saved is not None and saved.num_updates:
+            if stage == 0:
+                load_moments(self.adam, self.module, saved)
+            else:
+                self._load_partitioned_moments(saved)
+
+    def __call__(self, *inputs: Any) -> Any:
+        return self.engine(*inputs)
+
+    def update(self, loss: Tensor) -> float:
+        self.engine.backward(loss)
+        # Stage 0 keeps no norm: it clips plain gradients, already averaged by now, in step().
+        norm = _gradient_norm(self.module) if self.stage == 0 else None
+        self.engine.step()
+        return float(norm if norm is not None else self.engine.get_global_grad_norm())
+
+    def set_lr(self, factor: float) -> None:
+        for group, lr in zip(self.engine.optimizer.param_groups, self.initial_lrs, strict=True):
+            group["lr"] = lr * factor
+
+    def full_params(self, prefix: str) -> TensorDict:
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        named = ((name, p) for name, p in self.module.named_parameters() if name.startswith(prefix))
+        if self.stage == 3:
+            named = ((name, safe_get_full_fp32_param(p)) for name, p in named)
+        return strip(prefix, chain(named, self.module.named_buffers()))
+
+    def state(self) -> PlayerState:
+        buffers = to_cpu(self.module.named_buffers())
+        params = to_cpu((name, t) for name, t in self.full_params("").items() if name not in buffers)
+        if self.stage == 0:
+            exp_avg, exp_avg_sq, num_updates = read_moments(self.adam, self.module)
+        else:
+            exp_avg, exp_avg_sq, num_updates = self._read_partitioned_moments()
+        return PlayerState(params, buffers, exp_avg, exp_avg_sq, num_updates)
+
+    def _partitions(self) -> list[Tensor]:
+        """The flat fp32 tensors of this rank that Adam works on under stages 1 to 3."""
+        zero = self.engine.optimizer
+        partitions: list[Tensor] = (
+            zero.fp32_partitioned_groups_flat if self.stage == 3 else zero.single_partition_of_fp32_groups
+        )
+        return partitions
+
+    def _read_partitioned_moments(self) -> tuple[TensorDict, TensorDict, int]:
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        state = self.adam.state.get(self._partitions()[0])
+        if not state:
+            return {}, {}, 0
+        named = list(self.module.named_parameters())
+        exp_avg = to_cpu((name, safe_get_full_optimizer_state(p, "exp_avg")) for name, p in named)
+        exp_avg_sq = to_cpu((name, safe_get_full_optimizer_state(p, "exp_avg_sq")) for name, p in named)
+        return exp_avg, exp_avg_sq, int(state["step"])
+
+    def _load_partitioned_moments(self, saved: PlayerState) -> None:
+        from deepspeed.utils import safe_set_full_optimizer_state
+
+        for flat in self._partitions():
+            self.adam.state[flat] = {
+                "step": torch.tensor(float(saved.num_updates)),
+                "exp_avg": torch.zeros_like(flat),
+                "exp_avg_sq": torch.zeros_like(flat),
+            }
+        if self.stage != 3:
+            # DeepSpeed links parameters to their optimizer state after the first step only; there was one, elsewhere.
+            self.engine.optimizer._lazy_init_hp_params_optimizer_state()
+        for name, p in self.module.named_parameters():
+            for key, moments in (("exp_avg", saved.exp_avg), ("exp_avg_sq", saved.exp_avg_sq)):
+                value = moments[name].to(self.engine.device)
+                if self.stage == 3:
+                    self._set_local_moment(p, value, key)
+                else:
+                    safe_set_full_optimizer_state(p, value, key)
+
+    def _set_local_moment(self, p: nn.Parameter, value: Tensor, key: str) -> None:
+        """Stage 3: DeepSpeed's own setter fails where the ranks do not divide a parameter, so slice it here, padded."""
+        from deepspeed.utils import safe_get_local_optimizer_state, safe_set_local_optimizer_state
+
+        size = safe_get_local_optimizer_state(p, key).numel()
+        flat = value.flatten()
+        own = torch.zeros(size, dtype=flat.dtype, device=flat.device)
+        start = min(size * self.rank, flat.numel())
+        stop = min(start + size, flat.numel())
+        own[: stop - start] = flat[start:stop]
+        safe_set_local_optimizer_state(p, own, key)
+
+
+def _gradient_norm(module: nn.Module) -> Tensor:
+    return nn.utils.get_total_norm(p.grad for p in module.parameters() if p.grad is not None)
+
+
+def make_zero_player(optim: Optim, precision: str, stage: int, rank_batch: int, world: World) -> MakePlayer:
+    """For `backend: deepspeed`."""
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+
+    def make(module: nn.Module, groups: tuple[ParamGroup, ...], saved: PlayerState | None) -> Player:
+        return ZeroPlayer(module, groups, saved, optim, precision, stage, rank_batch, world)
+
+    return make

@@ -1,0 +1,30 @@
+"""What the training loop knows of a system: its data, its step, its state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from cyclesr_dist.backends.base import Player, PlayerState
+from cyclesr_dist.step import StepResult
+from cyclesr_dist.types import Batch, Phase
+
+
+@dataclass
+class SystemState:
+    """Everything that training changes, but for the position in the data."""
+
+    players: dict[str, PlayerState]
+    pools: dict[str, Tensor] = field(default_factory=dict)
+
+
+class System(Protocol):
+    players: dict[str, Player]
+
+    def step(self, batch: Batch, phase: Phase) -> StepResult:
+        """One update of every player. All ranks call it, each with its share of the global batch."""
+
+    def state(self) -> SystemState:
+        """All ranks call it."""

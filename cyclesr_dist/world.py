@@ -1,0 +1,139 @@
+"""Who this process is among the ranks: a value, not a singleton.
+
+Launchers (`deepspeed`, `torchrun`) set RANK, WORLD_SIZE and LOCAL_RANK; without them the process is alone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
+
+T = TypeVar("T")
+_COLLECTIVE_TIMEOUT = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class World:
+    """`num_ranks` processes, of which this is `rank`; `device` is where its tensors live."""
+
+    rank: int = 0
+    num_ranks: int = 1
+    local_rank: int = 0
+    local_num_ranks: int = 1
+
+    @staticmethod
+    def from_env() -> World:
+        """Read the launcher's environment variables. Raises ConfigError when one is not a number."""
+        return World(
+            rank=_env_int("RANK", 0),
+            num_ranks=_env_int("WORLD_SIZE", 1),
+            local_rank=_env_int("LOCAL_RANK", 0),
+            local_num_ranks=_env_int("LOCAL_WORLD_SIZE", 0) or _env_int("LOCAL_SIZE", 0) or _env_int("WORLD_SIZE", 1),
+        )
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+    def join(self) -> None:
+        """Meet the other ranks: create the process group. All ranks call it, once, also when alone."""
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        else:
+            cores = len(os.sched_getaffinity(0))
+            torch.set_num_threads(max(1, cores // self.local_num_ranks))
+        backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
+        if self.num_ranks == 1 and "MASTER_ADDR" not in os.environ:
+            # DeepSpeed reads these even when it is alone.
+            free_port = str(_free_port())
+            os.environ.update(
+                MASTER_ADDR="127.0.0.1", MASTER_PORT=free_port, RANK="0", WORLD_SIZE="1", LOCAL_RANK="0"
+            )
+        dist.init_process_group(backend, rank=self.rank, world_size=self.num_ranks, timeout=_COLLECTIVE_TIMEOUT)
+
+    def leave(self) -> None:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    def together(self, run: Callable[[], T]) -> T:
+        """Call `run` on every rank; if it fails on any, fail on all with the lowest failing rank's message.
+
+        Without this one rank would leave and the others would wait for it in their next collective. Unexpected
+        exceptions are raised as they are on the rank that has them, and as CycleSRError elsewhere. All ranks call it.
+        """
+        result: T | None = None
+        own: Exception | None = None
+        try:
+            result = run()
+        except Exception as error:  # every kind must reach the other ranks before it is raised again
+            own = error
+        report = None if own is None else (str(own) or repr(own), getattr(own, "exit_code", 1))
+        reports = self.gather_objects(report)
+        if own is not None:
+            raise own
+        for rank, other in enumerate(reports):
+            if other is not None:
+                message, exit_code = other
+                raise InputError(f"{message} (rank {rank})") if exit_code == 2 else CycleSRError(f"{message} (rank {rank})")
+        return result  # type: ignore[return-value]  # run() returned it
+
+    def gather_objects(self, value: T) -> list[T]:
+        """Everybody's value, in rank order. All ranks call it."""
+        if self.num_ranks == 1:
+            return [value]
+        values: list[T] = [value] * self.num_ranks
+        dist.all_gather_object(values, value)
+        return values
+
+    def mean(self, values: list[float]) -> list[float]:
+        """Element-wise mean over ranks. All ranks call it."""
+        if self.num_ranks == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(tensor)
+        return [float(v) for v in tensor / self.num_ranks]
+
+    def barrier(self) -> None:
+        if self.num_ranks > 1:
+            dist.barrier()
+
+    def rank_batch(self, global_batch: int) -> int:
+        """Samples of this rank in each step. Raises ConfigError when the world size does not divide the batch."""
+        if global_batch % self.num_ranks:
+            fits = [n for n in range(1, global_batch + 1) if global_batch % n == 0]
+            near = sorted(fits, key=lambda n: abs(n - self.num_ranks))[:3]
+            up = -(-global_batch // self.num_ranks) * self.num_ranks
+            raise ConfigError(
+                f"global_batch = {global_batch} is not divisible by the {self.num_ranks} ranks; "
+                f"use {' or '.join(str(n) for n in sorted(near))} ranks, or global_batch={up}"
+            )
+        return global_batch // self.num_ranks
+
+
+def _env_int(name: str, default: int) -> int:
+    text = os.environ.get(name)
+    if text is None or text == "":
+        return default
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ConfigError(f"environment variable {name} = {text!r} is not an integer") from error
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
