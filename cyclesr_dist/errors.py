@@ -35,3 +35,11 @@ class Preempted(CycleSRError):
     """The run was asked to stop and has saved its state (exit code 75, EX_TEMPFAIL: start me again)."""
 
     exit_code = 75
+
+
+class FailedElsewhere(CycleSRError):
+    """Another rank has the same failure and prints it; this one only leaves, with the same exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
+from cyclesr_dist.errors import ConfigError, CycleSRError, FailedElsewhere, InputError
 
 T = TypeVar("T")
 _COLLECTIVE_TIMEOUT = timedelta(minutes=10)
@@ -69,10 +69,11 @@ class World:
             dist.destroy_process_group()
 
     def together(self, run: Callable[[], T]) -> T:
-        """Call `run` on every rank; if it fails on any, fail on all with the lowest failing rank's message.
+        """Call `run` on every rank; if it fails on any, fail on all. All ranks call it.
 
-        Without this one rank would leave and the others would wait for it in their next collective. Unexpected
-        exceptions are raised as they are on the rank that has them, and as CycleSRError elsewhere. All ranks call it.
+        Without this one rank would leave and the others would wait for it in their next collective. The main rank
+        raises the lowest failing rank's error, the others FailedElsewhere, so that the user reads one line. Exceptions
+        that are no CycleSRError are bugs and raised where they are, with their traceback.
         """
         result: T | None = None
         own: Exception | None = None
@@ -80,15 +81,17 @@ class World:
             result = run()
         except Exception as error:  # every kind must reach the other ranks before it is raised again
             own = error
-        report = None if own is None else (str(own) or repr(own), getattr(own, "exit_code", 1))
-        reports = self.gather_objects(report)
-        if own is not None:
+        reports = self.gather_objects(None if own is None else (str(own) or repr(own), getattr(own, "exit_code", 1)))
+        failed = [(rank, report) for rank, report in enumerate(reports) if report is not None]
+        if not failed:
+            return result  # type: ignore[return-value]  # run() returned it
+        first, (message, exit_code) = failed[0]
+        if own is not None and (first == self.rank == 0 or not isinstance(own, CycleSRError)):
             raise own
-        for rank, other in enumerate(reports):
-            if other is not None:
-                message, exit_code = other
-                raise InputError(f"{message} (rank {rank})") if exit_code == 2 else CycleSRError(f"{message} (rank {rank})")
-        return result  # type: ignore[return-value]  # run() returned it
+        if self.is_main:
+            named = InputError if exit_code == InputError.exit_code else CycleSRError
+            raise named(f"{message} (on rank {first})")
+        raise FailedElsewhere(message, exit_code)
 
     def gather_objects(self, value: T) -> list[T]:
         """Everybody's value, in rank order. All ranks call it."""

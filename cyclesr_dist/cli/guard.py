@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 import traceback
 from collections.abc import Callable
 
-from cyclesr_dist.errors import CycleSRError
+from cyclesr_dist.errors import CycleSRError, FailedElsewhere
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +24,9 @@ def guarded(run: Callable[[], int | None], debug: bool) -> int:
     """
     try:
         return run() or 0
+    except FailedElsewhere as error:
+        time.sleep(1)  # launchers end all ranks when the first one leaves: let the main rank's line out before
+        return error.exit_code
     except CycleSRError as error:
         if debug:
             traceback.print_exc()

@@ -377,16 +377,23 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("axis", [0, 1])
-def test_crop_finds_the_detail(axis: int) -> None:
+def test_crop_finds_the_detail() -> None:
     hr = np.full((120, 200, 3), 90, np.uint8)
-    hr[50:80, 130:160] = noise(30, 30).take([0], axis=axis)  # stripes across or along
+    hr[50:80, 130:160] = noise(30, 30)
     y, x, size = most_detailed_crop(hr, 40)
     assert size == 40
     assert y <= 50
     assert y + size >= 80
     assert x <= 130
     assert x + size >= 160
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_crop_counts_edges_of_both_directions(axis: int) -> None:
+    hr = np.full((160, 160, 3), 90, np.uint8)
+    hr[80:110] = noise(30, 1)  # stripes across the whole picture, without an end
+    start = most_detailed_crop(hr if axis == 0 else hr.swapaxes(0, 1), 40)[axis]
+    assert 70 <= start <= 80
 
 
 def test_crop_keeps_away_from_the_border_and_inside_small_pictures() -> None:

@@ -1,0 +1,70 @@
+"""Which sample comes when: pure functions of the seed and the step, the same on every rank.
+
+An epoch is one pass over the HR domain; the LR domain, of another size, has passes of its own and is drawn
+independently, so that no HR patch sticks to an LR patch. Nothing depends on the number of ranks or workers, and any
+step can be computed without those before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+_DOMAIN_STREAM = {"hr": 1, "lr": 2, "pairs": 3}
+_AUGMENT_STREAM = {"hr": 4, "lr": 5, "pairs": 6}
+_NOISE_STREAM = 7
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One sample of one pass over a domain."""
+
+    domain: str
+    index: int
+    """Sample in the shard set."""
+    epoch: int
+    """Pass over this domain."""
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, domain: str, epoch: int, num_samples: int) -> np.ndarray:
+    order = np.random.default_rng([seed, _DOMAIN_STREAM[domain], epoch]).permutation(num_samples)
+    order.flags.writeable = False
+    return order
+
+
+def steps_per_epoch(num_hr: int, global_batch: int) -> int:
+    """Whole global batches in one pass over HR; the incomplete last batch is left out."""
+    return num_hr // global_batch
+
+
+def epoch_draws(seed: int, domain: str, num_samples: int, global_batch: int, step: int) -> list[Draw]:
+    """The global batch of `step` (from 0) where an epoch is one pass with the incomplete last batch left out."""
+    epoch, step_in_epoch = divmod(step, steps_per_epoch(num_samples, global_batch))
+    order = _order(seed, domain, epoch, num_samples)
+    start = step_in_epoch * global_batch
+    return [Draw(domain, int(i), epoch) for i in order[start : start + global_batch]]
+
+
+def endless_draws(seed: int, domain: str, num_samples: int, global_batch: int, step: int) -> list[Draw]:
+    """The global batch of `step` (from 0) where passes follow each other without a gap."""
+    draws = []
+    for position in range(step * global_batch, (step + 1) * global_batch):
+        epoch, place = divmod(position, num_samples)
+        draws.append(Draw(domain, int(_order(seed, domain, epoch, num_samples)[place]), epoch))
+    return draws
+
+
+def augmentation(seed: int, draw: Draw, flip: bool, rotate: bool) -> tuple[bool, bool, int]:
+    """(flip left-right, flip up-down, quarter turns), a function of (seed, pass, sample)."""
+    stream = np.random.default_rng([seed, _AUGMENT_STREAM[draw.domain], draw.epoch, draw.index])
+    left_right, up_down, turns = stream.integers([2, 2, 4])
+    return bool(left_right) and flip, bool(up_down) and flip, int(turns) if rotate else 0
+
+
+def noise(seed: int, sample: int, channels: int, size: int) -> np.ndarray:
+    """(2, channels, size, size) float32, unit Gaussian, for the sample's position since the start of training."""
+    stream = np.random.default_rng([seed, _NOISE_STREAM, sample])
+    return stream.standard_normal((2, channels, size, size), dtype=np.float32)

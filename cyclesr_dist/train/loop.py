@@ -1,0 +1,176 @@
+"""The training loop, top to bottom. Comments say which ranks take part."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cyclesr_dist.backends.base import TensorDict
+from cyclesr_dist.config import Config
+from cyclesr_dist.data.loader import Sources, batches, num_epoch_steps
+from cyclesr_dist.errors import TrainingError
+from cyclesr_dist.model_file import save_model
+from cyclesr_dist.step import StepResult
+from cyclesr_dist.systems.base import System
+from cyclesr_dist.telemetry.progress import Progress
+from cyclesr_dist.telemetry.prometheus import Metrics
+from cyclesr_dist.train import checkpoint as ckpt
+from cyclesr_dist.train.checkpoint import Checkpoint
+from cyclesr_dist.train.ema import EMA
+from cyclesr_dist.train.run_folder import RunFolder, append_line
+from cyclesr_dist.train.schedule import Schedule
+from cyclesr_dist.train.validation import Validator
+from cyclesr_dist.types import Batch, Phase
+from cyclesr_dist.world import World
+
+
+@dataclass
+class Run:
+    """Everything one training run is made of; `train` moves it forward."""
+
+    config: Config
+    world: World
+    folder: RunFolder
+    sources: Sources
+    system: System
+    validator: Validator
+    metrics: Metrics
+    saved: Checkpoint | None
+    identity: dict[str, Any]
+
+
+def train(run: Run, progress: Progress, schedule: Schedule) -> dict[str, Any]:
+    """Train to the schedule's end. Returns the summary, the same on all ranks. All ranks call it.
+
+    Raises TrainingError when a gradient is not finite: parameters are then lost, the last checkpoint is not.
+    """
+    config, world = run.config, run.world
+    players = run.system.players
+    ema = _start_ema(run)
+    best = dict(run.saved.best) if run.saved else {}
+    step = run.saved.step if run.saved else 0
+    seconds_before = run.saved.seconds if run.saved else 0.0
+    started = logged_at = time.monotonic()
+    logged_step = step
+
+    def snapshot() -> Checkpoint:
+        seconds = seconds_before + time.monotonic() - started
+        return Checkpoint(step, run.system.state(), ema.state() if ema else {}, best, round(seconds, 3))
+
+    for batch in batches(run.sources, config, world, step, schedule.num_steps):
+        phase = schedule.phase(step)
+        for player in players.values():
+            player.set_lr(schedule.lr_factor(step))
+        _seed_step(config.seed, step, world.rank)
+        result = run.system.step(batch, phase)  # all ranks: gradients are averaged inside
+        if ema:
+            ema.update(players["g"].full_params("g_l2h."), _trainable(players["g"].module))
+        if config.data.log_keys:
+            _log_keys(run, step, batch)
+        step += 1
+        run.metrics.steps.inc()
+        _check_finite(run, step, result)
+
+        if step % config.train.log_every_steps == 0 or step == schedule.num_steps:
+            now = time.monotonic()
+            rate = (step - logged_step) * config.global_batch / (now - logged_at)
+            logged_at, logged_step = now, step
+            _log(run, progress, schedule, step, phase, result, rate)  # all ranks: terms are averaged
+
+        every = config.train.validate_every_steps
+        if run.validator.enabled and (step % every == 0 or step == schedule.num_steps):
+            weights = _model_weights(run, ema)  # all ranks
+            scores = run.validator.score(weights)  # all ranks, each its pictures
+            run.metrics.validated(scores)
+            progress.say(f"step {step}: validation psnr {scores['psnr']:.3f} dB, ssim {scores['ssim']:.4f}")
+            improved = not best or scores["psnr"] > best["psnr"]
+            if improved:
+                best = {"step": step, **scores}
+            if world.is_main:
+                append_line(run.folder.validation, {"step": step, **scores})
+                if improved:
+                    _export(run, weights)
+            logged_at = time.monotonic()  # throughput is of training alone
+
+        if step % config.train.checkpoint_every_steps == 0 or step == schedule.num_steps:
+            state = snapshot()  # all ranks
+            world.together(lambda state=state: _save(run, state))  # type: ignore[misc]  # mypy and lambda defaults
+            logged_at = time.monotonic()
+        progress.advance()
+
+    if not best:
+        weights = _model_weights(run, ema)
+        if world.is_main:
+            _export(run, weights)
+    seconds = seconds_before + time.monotonic() - started
+    return {"steps": step, "best": best, "train_seconds": round(seconds, 1)}
+
+
+def _start_ema(run: Run) -> EMA | None:
+    if not run.config.ema_decay:
+        return None
+    initial = run.system.players["g"].full_params("g_l2h.")
+    if run.saved and run.saved.ema:
+        initial = {name: tensor.to(run.world.device) for name, tensor in run.saved.ema.items()}
+    return EMA(run.config.ema_decay, initial)
+
+
+def _trainable(module: torch.nn.Module) -> set[str]:
+    return {name.removeprefix("g_l2h.") for name, _ in module.named_parameters()}
+
+
+def _seed_step(seed: int, step: int, rank: int) -> None:
+    """Whatever a network draws inside (dropout) depends on the step, so a resumed run draws the same."""
+    torch.manual_seed((seed * 1_000_003 + step) * 4099 + rank)
+
+
+def _check_finite(run: Run, step: int, result: StepResult) -> None:
+    """Gradient norms are of averaged gradients, so all ranks decide the same."""
+    bad = [name for name, norm in result.grad_norm.items() if not torch.isfinite(torch.tensor(norm))]
+    if bad and run.config.precision != "fp16":  # fp16 leaves such steps out and lowers its loss scale
+        terms = ", ".join(f"{name} {float(value):.4g}" for name, value in result.losses.items())
+        raise TrainingError(
+            f"step {step}: the gradient of player {bad[0]} is not finite ({terms}); the last checkpoint is intact, "
+            "--resume continues from it"
+        )
+
+
+def _log(
+    run: Run, progress: Progress, schedule: Schedule, step: int, phase: Phase, result: StepResult, rate: float
+) -> None:
+    names = list(result.losses)
+    drifts = list(result.drift)
+    means = run.world.mean([float(t) for t in (*result.losses.values(), *result.drift.values())])
+    losses = dict(zip(names, means, strict=False))
+    drift = dict(zip(drifts, means[len(names) :], strict=True))
+    run.metrics.logged(step, losses, result.grad_norm, rate)
+    progress.show(phase.value, losses, rate)
+    if run.world.is_main:
+        record: dict[str, Any] = {"step": step, "epoch": schedule.epoch(step - 1), "phase": phase.value}
+        record |= {f"loss.{name}": value for name, value in losses.items()}
+        record |= {f"grad_norm.{name}": value for name, value in result.grad_norm.items()}
+        record |= {f"drift.{name}": value for name, value in drift.items()}
+        record |= {"lr_factor": schedule.lr_factor(step - 1), "patches_per_second": round(rate, 3)}
+        append_line(run.folder.metrics, record)
+
+
+def _log_keys(run: Run, step: int, batch: Batch) -> None:
+    record = {"step": step + 1, "hr": list(batch.hr_keys), "lr": list(batch.lr_keys)}
+    append_line(run.folder.keys(run.world.rank), record)
+
+
+def _model_weights(run: Run, ema: EMA | None) -> TensorDict:
+    return ema.average if ema else run.system.players["g"].full_params("g_l2h.")
+
+
+def _export(run: Run, weights: TensorDict) -> None:
+    state = {name: tensor.detach().cpu() for name, tensor in weights.items()}
+    save_model(run.folder.model, state, run.config.nets.sr, run.config.scale, {"system": run.config.system})
+
+
+def _save(run: Run, state: Checkpoint) -> None:
+    if run.world.is_main:
+        ckpt.save(run.folder.checkpoints, state, run.identity, run.config.train.keep_checkpoints)

@@ -1,0 +1,168 @@
+"""`launch/train.py`: from a config file to a finished run folder, under any launcher."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cyclesr_dist import __version__
+from cyclesr_dist.backends.build import build_backend, check_backend
+from cyclesr_dist.cli.guard import add_common_arguments, guarded
+from cyclesr_dist.config import Config, load
+from cyclesr_dist.configfile import dump, write_resolved
+from cyclesr_dist.data.loader import Sources, num_epoch_steps, open_sources
+from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.evaluate.report import write_report
+from cyclesr_dist.systems.build import build_system
+from cyclesr_dist.telemetry.progress import Progress
+from cyclesr_dist.telemetry.prometheus import Metrics
+from cyclesr_dist.train import checkpoint as ckpt
+from cyclesr_dist.train.loop import Run, train
+from cyclesr_dist.train.run_folder import RunFolder, write_atomic
+from cyclesr_dist.train.schedule import Schedule
+from cyclesr_dist.train.validation import Validator
+from cyclesr_dist.world import World
+
+_EXAMPLE = """example:
+  deepspeed --num_gpus 8 launch/train.py --config configs/ntire17_t2.yaml --run-dir runs/t2 data.hr=/data/hr
+  torchrun --nproc-per-node 8 launch/train.py --config configs/ntire17_t2.yaml backend=ddp
+  python launch/train.py --config configs/demo.yaml train.max_steps=20"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="train.py",
+        description="Train one system. Run it under deepspeed, torchrun or plain python; the config stays the same.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", required=True, help="YAML file, see configs/")
+    parser.add_argument("--run-dir", type=Path, help="run folder; default: runs/<name of the config file>")
+    parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint, if there is one")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, print the resolved config, write nothing")
+    parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)  # the deepspeed launcher passes it
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides")
+    add_common_arguments(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 2 bad config or input, 1 otherwise."""
+    args = build_parser().parse_intermixed_args(argv)
+    return guarded(lambda: _run(args), debug=args.debug)
+
+
+def _run(args: argparse.Namespace) -> int:
+    world = World.from_env()
+    world.join()
+    try:
+        _train(args, world)
+    finally:
+        world.leave()
+    return 0
+
+
+def _train(args: argparse.Namespace, world: World) -> None:
+    run_dir = args.run_dir or Path("runs") / Path(args.config).stem
+    folder = RunFolder(run_dir)
+    config = world.together(lambda: _load_config(args, world))
+    sources = world.together(lambda: open_sources(config))
+    validator = world.together(lambda: Validator(config, world))
+    schedule = Schedule(config.train, num_epoch_steps(sources, config))
+    if args.dry_run:
+        _dry_run(config, world, sources, schedule)
+        return
+    world.together(lambda: folder.prepare(args.resume) if world.is_main else None)
+    identity = ckpt.identity(config, _num_samples(sources))
+    saved = world.together(lambda: _load_checkpoint(args, folder, identity, world))
+    metrics = world.together(lambda: Metrics(config.telemetry, world.rank))
+    make_player = build_backend(config, world)
+    system = world.together(lambda: build_system(config, make_player, world, saved.system if saved else None))
+    world.together(lambda: _start_files(config, folder, saved, world))
+
+    run = Run(config, world, folder, sources, system, validator, metrics, saved, identity)
+    start = saved.step if saved else 0
+    progress = Progress(config.system, start, schedule.num_steps, enabled=world.is_main and not args.quiet)
+    try:
+        summary = train(run, progress, schedule)
+    finally:
+        progress.close()
+        metrics.close()
+    world.together(lambda: _finish(run, summary) if world.is_main else None)
+
+
+def _load_config(args: argparse.Namespace, world: World) -> Config:
+    for text in args.overrides:
+        if "=" not in text:
+            raise ConfigError(f"argument {text!r} is no override; expected key.sub=value")
+    config = load(args.config, args.overrides)
+    check_backend(config, world)
+    world.rank_batch(config.global_batch)
+    return config
+
+
+def _num_samples(sources: Sources) -> dict[str, int]:
+    named = {"hr": sources.hr, "lr": sources.lr, "pairs": sources.pairs}
+    return {name: len(shard_set) for name, shard_set in named.items() if shard_set is not None}
+
+
+def _load_checkpoint(
+    args: argparse.Namespace, folder: RunFolder, identity: dict[str, Any], world: World
+) -> ckpt.Checkpoint | None:
+    if not args.resume:
+        return None
+    found = ckpt.find_all(folder.checkpoints)
+    if not found:
+        if world.is_main:
+            print(f"cyclesr: no checkpoint in {folder.checkpoints}: starting from the beginning", file=sys.stderr)
+        return None
+    saved = ckpt.load(found[-1], identity)
+    if world.is_main:
+        print(f"cyclesr: resuming at step {saved.step} from {found[-1]}", file=sys.stderr)
+    return saved
+
+
+def _start_files(config: Config, folder: RunFolder, saved: ckpt.Checkpoint | None, world: World) -> None:
+    step = saved.step if saved else 0
+    if world.is_main:
+        write_resolved(config, folder.config)
+        folder.cut_back(step)
+    folder.cut_back(step, world.rank)
+
+
+def _dry_run(config: Config, world: World, sources: Sources, schedule: Schedule) -> None:
+    system = build_system(config, build_backend(config, world), world)
+    if not world.is_main:
+        return
+    print(dump(config), end="")
+    for name, player in system.players.items():
+        for part, module in player.module.named_children():
+            print(f"# {name}.{part}: {sum(p.numel() for p in module.parameters()):,} parameters")
+    print(f"# samples: {_num_samples(sources)}; {schedule.epoch_steps} steps an epoch, {schedule.num_steps} in all")
+    print(f"# {world.num_ranks} ranks, {world.rank_batch(config.global_batch)} samples each a step; nothing was written")
+
+
+def _finish(run: Run, summary: dict[str, Any]) -> None:
+    """The main rank: summary and report. A `completed` summary is what tells a finished run from a stopped one."""
+    config = run.config
+    notes = []
+    if config.system == "cyclesrgan" and config.weights.percep and config.perceptual.source == "random":
+        notes.append("The perceptual term used random features (perceptual.source: random).")
+    summary = {
+        "completed": True,
+        "system": config.system,
+        "track": config.track,
+        "seed": config.seed,
+        **summary,
+        "num_ranks": run.world.num_ranks,
+        "versions": {"cyclesr_dist": __version__, "torch": torch.__version__, "python": sys.version.split()[0]},
+        "notes": notes,
+    }
+    write_atomic(run.folder.summary, json.dumps(summary, indent=1) + "\n")
+    write_report(run.folder.path)

@@ -1,0 +1,70 @@
+"""The folder of a run: prepared once, appended to, cut back when a run resumes. Only the main rank touches it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cyclesr_dist.errors import InputError
+
+
+class RunFolder:
+    """Paths and line files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.metrics = path / "metrics.jsonl"
+        self.validation = path / "validation.jsonl"
+        self.model = path / "model.safetensors"
+        self.config = path / "config.yaml"
+        self.summary = path / "summary.json"
+
+    def keys(self, rank: int) -> Path:
+        return self.path / f"keys.rank{rank}.jsonl"
+
+    def holds_run(self) -> bool:
+        return self.config.exists() or self.checkpoints.exists()
+
+    def prepare(self, resume: bool) -> None:
+        """Make the folder, or refuse it: InputError when it holds a run and `resume` is off, or cannot be written."""
+        if self.holds_run() and not resume:
+            raise InputError(f"run folder {self.path} already holds a run; use --resume, or another --run-dir")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise InputError(f"run folder {self.path} is not writable: {error.strerror or error}") from error
+
+    def cut_back(self, step: int, rank: int | None = None) -> None:
+        """Drop what was logged after `step` steps, and a half-written last line: a resumed run writes it again.
+
+        Without a rank the shared files, with a rank that rank's keys.
+        """
+        for path in (self.metrics, self.validation) if rank is None else (self.keys(rank),):
+            if path.exists():
+                kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+                write_atomic(path, "".join(line + "\n" for line in kept))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace `path` by `text` in one step."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
