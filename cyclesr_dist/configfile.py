@@ -165,9 +165,8 @@ def _read_text(path: str | Path, source: _Source) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        source.fail(
-            f"is not UTF-8 text (byte {data[error.start]:#04x} on line {data.count(b'\n', 0, error.start) + 1})"
-        )
+        line = data[: error.start].count(10) + 1  # 10: the newline byte
+        source.fail(f"is not UTF-8 text (byte {data[error.start]:#04x} on line {line})")
 
 
 def _compose(text: str, source: _Source) -> yaml.Node | None:

@@ -56,6 +56,8 @@ class Picture:
     """8 or 16 per channel."""
     grey: bool
     """The file has one colour channel; the three of `rgb` are equal."""
+    icc: bytes | None = None
+    """Colour profile, which says what the values mean; None: sRGB by custom."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def read_rgb8(path: Path) -> NDArray[np.uint8]:
     16-bit files are rounded to the nearest of 256 levels. Raises InputError when the file is missing, is not an image,
     is cut short or is too large to be a photograph (Pillow's decompression bomb limit).
     """
-    samples = _read_samples(path)
+    samples, _ = _read_samples(path)
     channels = samples.shape[2]
     colour = np.repeat(samples[:, :, :1], 3, axis=2) if channels <= 2 else samples[:, :, :3]
     if colour.dtype == np.uint16:
@@ -106,16 +108,16 @@ def read_picture(path: Path) -> Picture:
     16 bits are kept for grey, RGB and RGBA in PNG and TIFF; 16-bit grey with alpha comes out as 8 bits.
     Raises InputError as `read_rgb8` does.
     """
-    samples = _read_samples(path)
+    samples, icc = _read_samples(path)
     channels = samples.shape[2]
     levels = samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
     rgb = np.repeat(levels[:, :, :1], 3, axis=2) if channels <= 2 else np.ascontiguousarray(levels[:, :, :3])
     alpha = np.ascontiguousarray(levels[:, :, -1]) if channels in (2, 4) else None
-    return Picture(rgb, alpha, bits=8 * samples.itemsize, grey=channels <= 2)
+    return Picture(rgb, alpha, bits=8 * samples.itemsize, grey=channels <= 2, icc=icc)
 
 
 def write_picture(path: Path, picture: Picture) -> None:
-    """Write `picture` as PNG with its own bit depth, as grey if it is grey, with alpha if it has one; atomic.
+    """Write `picture` as PNG in its own bit depth, grey if it is grey, with its alpha and colour profile; atomic.
 
     Values outside [0, 1] are clipped.
     """
@@ -123,11 +125,13 @@ def write_picture(path: Path, picture: Picture) -> None:
     planes = colour if picture.alpha is None else np.concatenate([colour, picture.alpha[:, :, None]], axis=2)
     largest = 2**picture.bits - 1
     levels = np.rint(np.clip(planes, 0, 1) * np.float32(largest))
-    write_png(path, levels.astype(np.uint8 if picture.bits == 8 else np.uint16))
+    write_png(path, levels.astype(np.uint8 if picture.bits == 8 else np.uint16), picture.icc)
 
 
-def write_png(path: Path, array: Samples) -> None:
+def write_png(path: Path, array: Samples, icc: bytes | None = None) -> None:
     """Write (H, W) or (H, W, 1|2|3|4) uint8 or uint16 as PNG: grey, grey + alpha, RGB or RGBA; atomic.
+
+    `icc` is a colour profile to embed.
 
     Raises ValueError for any other shape or type.
     """
@@ -136,10 +140,10 @@ def write_png(path: Path, array: Samples) -> None:
         raise ValueError(f"cannot write an array of shape {array.shape} and type {array.dtype} as PNG")
     with replacing(path) as temporary:
         if samples.dtype == np.uint16:
-            temporary.write_bytes(_encode_png16(samples.astype(np.uint16, copy=False)))
+            temporary.write_bytes(_encode_png16(samples.astype(np.uint16, copy=False), icc))
         else:
             plane_or_planes = samples[:, :, 0] if samples.shape[2] == 1 else samples
-            Image.fromarray(np.ascontiguousarray(plane_or_planes)).save(temporary, format="PNG")
+            Image.fromarray(np.ascontiguousarray(plane_or_planes)).save(temporary, format="PNG", icc_profile=icc)
 
 
 def match_pairs(hr_dir: Path, lr_dir: Path) -> list[Pair]:
@@ -187,25 +191,30 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _read_samples(path: Path) -> Samples:
-    """The file's own samples, upright: (H, W, C), uint8 or uint16, C = 1 grey, 2 with alpha, 3 RGB, 4 with alpha."""
+def _read_samples(path: Path) -> tuple[Samples, bytes | None]:
+    """The file's own samples, upright, and its colour profile.
+
+    (H, W, C), uint8 or uint16, C = 1 grey, 2 with alpha, 3 RGB, 4 with alpha.
+    """
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder; an image file is needed' if path.is_dir() else 'no such file'}")
     try:
         with Image.open(path) as image:
-            rawmodes = {_rawmode(tile) for tile in image.tile}
-            upright = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):
-                return _with_keyed_alpha(np.asarray(upright).astype(np.uint16)[:, :, None], image)
             if image.mode in ("I", "F"):
                 raise InputError(f"{path}: 32-bit samples (mode {image.mode}) are not supported; save as 8 or 16 bits")
+            rawmodes = {_rawmode(tile) for tile in image.tile}
+            upright = ImageOps.exif_transpose(image)
+            # A CMYK or Lab profile does not describe the RGB that such files become.
+            icc = image.info.get("icc_profile") if image.mode not in ("CMYK", "LAB", "YCbCr") else None
+            if image.mode.startswith("I;16"):
+                return _with_keyed_alpha(np.asarray(upright).astype(np.uint16)[:, :, None], image), icc
             if rawmodes and rawmodes <= _OTHER_BYTE.keys():
                 high_and_low = np.stack([np.asarray(upright), _read_low_bytes(path)], axis=-1)
-                return _with_keyed_alpha(high_and_low.view(">u2")[..., 0].astype(np.uint16), image)
+                return _with_keyed_alpha(high_and_low.view(">u2")[..., 0].astype(np.uint16), image), icc
             grey = image.mode in ("1", "L", "LA", "La") or rawmodes == {"LA;16B"}
             mode = ("LA" if grey else "RGBA") if upright.has_transparency_data else ("L" if grey else "RGB")
             samples = np.asarray(upright.convert(mode))
-            return samples.reshape(*samples.shape[:2], -1)
+            return samples.reshape(*samples.shape[:2], -1), icc
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: is not an image") from error
     except _UNREADABLE as error:
@@ -243,7 +252,7 @@ def _with_keyed_alpha(samples: NDArray[np.uint16], image: Image.Image) -> NDArra
     return np.concatenate([samples, opaque * np.uint16(65535)], axis=2, dtype=np.uint16)
 
 
-def _encode_png16(samples: NDArray[np.uint16]) -> bytes:
+def _encode_png16(samples: NDArray[np.uint16], icc: bytes | None) -> bytes:
     """(H, W, 1|2|3|4) uint16 as a PNG file. Pillow writes 16 bits for grey alone."""
     height, width, channels = samples.shape
     rows = np.ascontiguousarray(samples, dtype=">u2").view(np.uint8).reshape(height, -1)
@@ -252,7 +261,9 @@ def _encode_png16(samples: NDArray[np.uint16]) -> bytes:
     filtered = np.hstack([np.full((height, 1), 2, np.uint8), rows - above])
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes(), 6)), (b"IEND", b"")]
+    profile = [(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc))] if icc else []
+    pixels = zlib.compress(filtered.tobytes(), 6)
+    chunks = [(b"IHDR", header), *profile, (b"IDAT", pixels), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )

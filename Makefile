@@ -1,0 +1,34 @@
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-slow check clean
+
+# Train on the bundled photographs and print the table. Run it again: what is there is reused.
+demo: $(READY)
+	$(BIN)/cyclesr demo --config configs/demo.yaml --run-dir runs/demo
+
+# Everything that a change must pass: formatting, lint, types, the default tests.
+test: check
+	$(BIN)/python -m pytest -q
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# End-to-end runs of minutes.
+test-slow: $(READY)
+	$(BIN)/python -m pytest -q -m slow
+
+# torch first: DeepSpeed's build looks for it, and the pin keeps pip from trying newer builds.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel -c constraints.txt
+	grep '^torch==' constraints.txt | xargs $(BIN)/python -m pip install --quiet -c constraints.txt numpy
+	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build *.egg-info runs

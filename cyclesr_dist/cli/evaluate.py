@@ -1,0 +1,48 @@
+"""`cyclesr evaluate`: score a model on a folder of LR photographs and their HR originals."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+from cyclesr_dist.cli.guard import add_common_arguments
+from cyclesr_dist.config import Protocol
+from cyclesr_dist.errors import InputError
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="PSNR and SSIM on a folder",
+        description="Enlarge LR photographs, round to 8 bits and score against HR. Files are matched by name: the same "
+        "stem, or DIV2K's (0801.png with 0801x4.png, 0801x4m.png, 0801x4w1.png).",
+        epilog="example: cyclesr evaluate --model runs/demo --lr valid/lr --hr valid/hr --protocol ntire2018 "
+        "--json scores.json",
+    )
+    parser.add_argument("--model", required=True, help="run folder, .safetensors file, or bicubic")
+    parser.add_argument("--lr", required=True, type=Path, metavar="DIR", help="folder of LR images")
+    parser.add_argument("--hr", required=True, type=Path, metavar="DIR", help="folder of HR images")
+    parser.add_argument("--protocol", choices=get_args(Protocol), default="plain", help="default: plain")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores of every image and their mean")
+    parser.add_argument(
+        "--scale", type=int, default=4, choices=range(1, 17), metavar="N", help="of bicubic; default: 4"
+    )
+    add_common_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score, print the means and write the JSON file. Raises InputError."""
+    from cyclesr_dist.evaluate.score import evaluate_folder, write_scores
+    from cyclesr_dist.model_file import resolve_model
+
+    if args.json and not args.json.parent.is_dir():
+        raise InputError(f"--json {args.json}: no such folder {args.json.parent}")
+    scores = evaluate_folder(resolve_model(args.model, args.scale), args.lr, args.hr, args.protocol, not args.quiet)
+    if args.json:
+        write_scores(args.json, scores)
+    print(f"{scores['model']}, {scores['protocol']}, mean of {len(scores['images'])} images")
+    for name, value in scores["mean"].items():
+        print(f"  {name:14}{value:8.3f} dB" if name.startswith("psnr") else f"  {name:14}{value:9.4f}")
+    return 0

@@ -1,0 +1,200 @@
+"""What `--model` may name: g_l2h on disk (`model.safetensors`, a run folder) or a baseline, as an `Upscaler`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Protocol, get_args, get_type_hints
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from cyclesr_dist.config import SRNet
+from cyclesr_dist.errors import InputError
+from cyclesr_dist.images import replacing
+from cyclesr_dist.nets.build import build_sr
+from cyclesr_dist.resize import bicubic_up
+
+METADATA_KEY = "cyclesr"
+MODEL_FILE = "model.safetensors"
+# Wide of any real network: they stop a damaged or hostile header from asking for terabytes.
+_MAX_CHANNELS = 4096
+_MAX_BLOCKS = 1024
+_MAX_SCALE = 16
+
+
+class Upscaler(Protocol):
+    """Enlarges an image by a whole factor."""
+
+    @property
+    def name(self) -> str:
+        """What the user called it."""
+
+    @property
+    def scale(self) -> int: ...
+
+    @property
+    def reach_px(self) -> int:
+        """LR pixels farther away than this do not change an output pixel."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(1, 3, h, w) in [0, 1] -> (1, 3, h * scale, w * scale), about [0, 1], float32, on the device of `x`."""
+
+
+class BicubicUpscaler:
+    """The baseline `bicubic`."""
+
+    name = "bicubic"
+    reach_px = 3
+
+    def __init__(self, scale: int) -> None:
+        self.scale = scale
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return bicubic_up(x, self.scale)
+
+
+class NetUpscaler:
+    """An SR network in eval mode, wherever its weights are."""
+
+    def __init__(self, name: str, net: nn.Module, scale: int) -> None:
+        self.name = name
+        self.net = net
+        self.scale = scale
+        self.reach_px = _reach_px(net)
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        device = next(self.net.parameters()).device
+        y: Tensor = self.net(x.to(device))
+        return y.float().to(x.device)
+
+
+def resolve_model(name: str, scale: int = 4) -> Upscaler:
+    """`bicubic` (which enlarges by `scale`), a `.safetensors` file, or a run folder; on the GPU where there is one.
+
+    Raises InputError when `name` is none of them or the file cannot be used.
+    """
+    if name == "bicubic":
+        return BicubicUpscaler(scale)
+    path = Path(name)
+    if path.is_dir():
+        path = path / MODEL_FILE
+        if not path.is_file():
+            raise InputError(f"{name}: no {MODEL_FILE} in this folder; a run folder has one after its first validation")
+    elif not path.is_file():
+        raise InputError(f"model {name!r}: neither 'bicubic' nor an existing run folder or .safetensors file")
+    net, own_scale = _load(path)
+    return NetUpscaler(name, net.to("cuda" if torch.cuda.is_available() else "cpu"), own_scale)
+
+
+def save_model(path: Path, state: dict[str, Tensor], sr: SRNet, scale: int, extra: dict[str, Any]) -> None:
+    """Write the state of `build_sr(sr, scale)` as safetensors; atomic; equal arguments give equal bytes.
+
+    Floating point is stored as float32. The architecture, the scale and `extra` (JSON values, for readers) are one JSON
+    object under one metadata key, because the order of several keys is not fixed.
+    """
+    description = {"sr": asdict(sr), "scale": scale, "extra": extra}
+    # Copies, because weights may be views of one buffer, which the format refuses.
+    tensors = {
+        name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
+        for name, tensor in state.items()
+    }
+    data = save(
+        {name: tensor.contiguous() for name, tensor in tensors.items()},
+        metadata={METADATA_KEY: json.dumps(description, sort_keys=True)},
+    )
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def load_model(path: Path) -> nn.Module:
+    """The network of a file by `save_model`, on the CPU, in eval mode, without gradients.
+
+    Raises InputError when the file is missing, is not safetensors, does not say what network it holds, or holds
+    another one.
+    """
+    return _load(path)[0]
+
+
+def _load(path: Path) -> tuple[nn.Module, int]:
+    """The network and its scale."""
+    sr, scale = _read_description(path)
+    try:
+        with torch.device("meta"):
+            expected = build_sr(sr, scale).state_dict()
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    with safe_open(path, framework="pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+    _check_state(path, expected, state)  # before any memory is taken for a network that the file may not hold
+    with torch.random.fork_rng(devices=[]):  # loading must not change what a training run draws next
+        net = build_sr(sr, scale)
+    net.load_state_dict(state)
+    return net.eval().requires_grad_(False), scale
+
+
+def _read_description(path: Path) -> tuple[SRNet, int]:
+    """The architecture and scale in the metadata of `path`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: cannot be read as a safetensors file ({error})") from error
+    if METADATA_KEY not in metadata:
+        raise InputError(f"{path}: was not written by cyclesr (no metadata key {METADATA_KEY!r})")
+    try:
+        description = json.loads(metadata[METADATA_KEY])
+        return _sr_net(description["sr"]), _whole(description["scale"], "scale", _MAX_SCALE)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: unusable description of the network ({error})") from error
+
+
+def _sr_net(values: dict[str, Any]) -> SRNet:
+    """ValueError or TypeError unless `values` has the right keys, types and sizes."""
+    unknown = sorted(set(values) - {field.name for field in fields(SRNet)})
+    if unknown:
+        raise ValueError(f"unknown key {unknown[0]!r}")
+    sr = SRNet(**values)
+    kinds = get_args(get_type_hints(SRNet)["kind"])
+    if sr.kind not in kinds:
+        raise ValueError(f"unknown kind {sr.kind!r}; known: {', '.join(kinds)}")
+    _whole(sr.channels, "channels", _MAX_CHANNELS)
+    _whole(sr.blocks, "blocks", _MAX_BLOCKS)
+    if not isinstance(sr.bicubic_skip, bool):
+        raise TypeError(f"bicubic_skip is {sr.bicubic_skip!r}, not true or false")
+    return sr
+
+
+def _whole(value: object, key: str, largest: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
+        raise ValueError(f"{key} is {value!r}, not an integer from 1 to {largest}")
+    return value
+
+
+def _check_state(path: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    """InputError naming the first difference."""
+    where = f"{path}: holds another network than it describes"
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            raise InputError(f"{where}: {name} is missing")
+        if name not in expected:
+            raise InputError(f"{where}: {name} does not belong to it")
+        if found[name].shape != expected[name].shape:
+            raise InputError(f"{where}: {name} is {tuple(found[name].shape)}, not {tuple(expected[name].shape)}")
+
+
+def _reach_px(net: nn.Module) -> int:
+    """Receptive radius in LR px if all convolutions followed one another at LR size: never too small for SR networks.
+
+    The 3 px more are those of a bicubic skip.
+    """
+    reach, jump = 3, 1
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            reach += jump * max(d * (k - 1) // 2 for k, d in zip(module.kernel_size, module.dilation, strict=True))
+            jump *= max(module.stride)
+    return reach

@@ -1,0 +1,198 @@
+"""The training step gives the same gradients, parameters and resumable state under every backend."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cyclesr_dist.backends.base import TensorDict
+from cyclesr_dist.backends.build import build_backend
+from cyclesr_dist.config import Config, load
+from cyclesr_dist.resize import bicubic_down
+from cyclesr_dist.step import frozen
+from cyclesr_dist.systems.base import System, SystemState
+from cyclesr_dist.systems.build import build_system
+from cyclesr_dist.testing import run_ranks, tiny_overrides
+from cyclesr_dist.types import Batch, Phase
+from cyclesr_dist.world import World
+
+GLOBAL_BATCH = 4
+PHASES = (*[Phase.PRETRAIN] * 3, *[Phase.JOINT] * 3)
+SYSTEMS = ("sr_syn", "cyclesr", "cyclesrgan")
+BACKENDS = {
+    "ddp": ["backend=ddp"],
+    "zero0": ["backend=deepspeed", "zero_stage=0"],
+    "zero1": ["backend=deepspeed", "zero_stage=1"],
+    "zero2": ["backend=deepspeed", "zero_stage=2"],
+    "zero3": ["backend=deepspeed", "zero_stage=3"],
+}
+
+
+def config_of(system: str, overrides: list[str]) -> Config:
+    # A clip norm that bites: the clipping itself must agree too.
+    return load(None, [*tiny_overrides(), f"system={system}", "optim.clip_norm=3.0", "weights.mse=50", *overrides])
+
+
+def batch_of(step: int, world: World) -> Batch:
+    """A fixed global batch; this rank's part of it."""
+    g = torch.Generator().manual_seed(step)
+    hr = torch.rand(GLOBAL_BATCH, 3, 64, 64, generator=g)
+    real = torch.rand(GLOBAL_BATCH, 3, 16, 16, generator=g)
+    noise = torch.randn(2, GLOBAL_BATCH, 1, 16, 16, generator=g)
+    num = GLOBAL_BATCH // world.num_ranks
+    part = slice(world.rank * num, (world.rank + 1) * num)
+    hr = hr[part]
+    return Batch(bicubic_down(hr, 4), real[part], hr, noise[:, part], step * GLOBAL_BATCH, (), ())
+
+
+def run_steps(system: System, world: World, first: int, last: int) -> list[dict[str, float]]:
+    norms = []
+    for step in range(first, last):
+        norms.append(system.step(batch_of(step, world), PHASES[step]).grad_norm)
+    return norms
+
+
+def whole_run(world: World, overrides: list[str]) -> dict[str, dict[str, Any]]:
+    """All systems: states after 1, 3 and 6 steps, gradient norms, and the state of a run resumed after 3 of 6."""
+    results = {}
+    for name in SYSTEMS:
+        config = config_of(name, overrides)
+        system = build_system(config, build_backend(config, world), world)
+        norms = run_steps(system, world, 0, 1)
+        after_1 = system.state()
+        norms += run_steps(system, world, 1, 3)
+        after_3 = system.state()
+        norms += run_steps(system, world, 3, 6)
+        after_6 = system.state()
+        results[name] = {"after_1": after_1, "after_3": after_3, "after_6": after_6, "norms": norms}
+    return results
+
+
+def resume(world: World, overrides: list[str], path: Path) -> dict[str, SystemState]:
+    """Continue every system from the state after 3 steps that `path` holds, to 6."""
+    saved = torch.load(path, weights_only=False)
+    results = {}
+    for name in SYSTEMS:
+        config = config_of(name, overrides)
+        system = build_system(config, build_backend(config, world), world, saved[name])
+        run_steps(system, world, 3, 6)
+        results[name] = system.state()
+    return results
+
+
+@cache
+def reference() -> dict[str, dict[str, Any]]:
+    """One process with the whole global batch, plain PyTorch."""
+    return run_ranks(whole_run, 1, ["backend=single"])[0]
+
+
+@cache
+def outcome(backend: str) -> list[dict[str, dict[str, Any]]]:
+    return run_ranks(whole_run, 2, BACKENDS[backend])
+
+
+# Biases without effect, whose gradient is rounding that Adam amplifies: those of convolutions before InstanceNorm, and
+# d_h's last, since relativistic losses see differences of d_h's outputs alone.
+CANCELLED = {f"critics.{d}.body.{i}.bias" for d, i in (("d_r", 2), ("d_s", 2), ("d_h", 2), ("d_h", 5), ("d_h", 8))}
+
+
+def assert_close(actual: TensorDict, expected: TensorDict, what: str) -> None:
+    assert actual.keys() == expected.keys()
+    for name in expected.keys() - CANCELLED:
+        difference = float((actual[name] - expected[name]).norm())
+        assert difference <= 1e-5 * float(expected[name].norm()) + 1e-12, f"{what} {name}: {difference}"
+
+
+def assert_same_state(actual: SystemState, expected: SystemState, what: str) -> None:
+    for player, state in expected.players.items():
+        assert actual.players[player].num_updates == state.num_updates
+        assert_close(actual.players[player].params, state.params, f"{what} {player} parameter")
+    assert actual.pools.keys() == expected.pools.keys()
+    for pool, images in expected.pools.items():
+        torch.testing.assert_close(actual.pools[pool], images, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_first_gradients_equal_those_of_one_process(backend: str, system: str) -> None:
+    # After one update from zero, Adam's first moment is (1 - beta1) times the clipped gradient.
+    expected = reference()[system]["after_1"].players
+    actual = outcome(backend)[0][system]["after_1"].players
+    for player in expected:
+        assert_close(actual[player].exp_avg, expected[player].exp_avg, f"{player} gradient")
+        assert any(float(m.abs().max()) > 0 for m in expected[player].exp_avg.values())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_parameters_and_norms_after_three_steps_of_each_phase(backend: str, system: str) -> None:
+    expected, actual = reference()[system], outcome(backend)[0][system]
+    assert_same_state(actual["after_3"], expected["after_3"], "pretraining")
+    assert_same_state(actual["after_6"], expected["after_6"], "joint")
+    for own, other in zip(actual["norms"], expected["norms"], strict=True):
+        assert own == pytest.approx(other, rel=1e-4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_all_ranks_report_the_same_state(backend: str) -> None:
+    first, second = outcome(backend)
+    for system in SYSTEMS:
+        for player, state in first[system]["after_6"].players.items():
+            other = second[system]["after_6"].players[player]
+            for name, tensor in state.params.items():
+                assert torch.equal(tensor, other.params[name])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_state_of_one_process_resumes_under_every_backend(backend: str, tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    torch.save({name: run["after_3"] for name, run in reference().items()}, path)
+    resumed = run_ranks(resume, 2, BACKENDS[backend], path)[0]
+    for system in SYSTEMS:
+        assert_same_state(resumed[system], reference()[system]["after_6"], f"{system} resumed under {backend}")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_state_of_every_backend_resumes_in_one_process(backend: str, tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    torch.save({name: run["after_3"] for name, run in outcome(backend)[0].items()}, path)
+    resumed = run_ranks(resume, 1, ["backend=single"], path)[0]
+    for system in SYSTEMS:
+        assert_same_state(resumed[system], reference()[system]["after_6"], f"{system} resumed from {backend}")
+
+
+def test_pools_are_in_use() -> None:
+    pools = reference()["cyclesr"]["after_6"].pools
+    assert {name: len(images) for name, images in pools.items()} == {"d_r": 6, "d_s": 6}
+
+
+def unfrozen_norm(world: World) -> tuple[float, float]:
+    """d's first gradient norm with the discriminators frozen in the generators' update, and without."""
+    norms = []
+    for freeze in (True, False):
+        config = config_of("cyclesr", ["backend=deepspeed", "zero_stage=1"])
+        system = build_system(config, build_backend(config, world), world)
+        g, d = system.players["g"], system.players["d"]
+        batch = batch_of(0, world)
+        inputs = (batch.syn, batch.real, batch.hr, batch.noise, Phase.JOINT, d.module.critics)
+        if freeze:
+            with frozen(d.module):
+                losses, fakes, _ = g(*inputs)
+                g.update(losses["total"])
+        else:
+            losses, fakes, _ = g(*inputs)
+            g.update(losses["total"])
+        norms.append(d.update(d(batch.syn, batch.real, batch.hr, fakes)["total"]))
+    return norms[0], norms[1]
+
+
+def test_freezing_the_discriminators_is_needed_under_zero() -> None:
+    """Why `joint_step` freezes them: ZeRO-1 adds what leaks from the generators' backward to D's own gradient."""
+    frozen_norm, leaked_norm = run_ranks(unfrozen_norm, 2)[0]
+    expected = reference()["cyclesr"]["norms"][0]["d"]
+    assert frozen_norm == pytest.approx(expected, rel=1e-4)
+    assert abs(leaked_norm - expected) > 0.01 * expected
