@@ -12,6 +12,7 @@ A draw depends on (seed, track, name, variant) only: neither on the machine nor 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -112,7 +113,8 @@ def unknown_kernel(width_px: float, seed: int) -> NDArray[np.float32]:
         # Never narrower than a pixel can sample.
         s, t = max(along * width_px, 0.4), max(across * width_px, 0.4)
         kernel += weight / (s * t) * np.exp(-0.5 * ((u / s) ** 2 + (v / t) ** 2))
-    return (kernel / kernel.sum()).astype(np.float32)
+    normalised: NDArray[np.float32] = (kernel / kernel.sum()).astype(np.float32)
+    return normalised
 
 
 def motion_kernel(length_px: float, angle: float, bend: float) -> NDArray[np.float32]:
@@ -134,7 +136,8 @@ def motion_kernel(length_px: float, angle: float, bend: float) -> NDArray[np.flo
         for dx, wx in ((0, 1 - fx), (1, fx)):
             np.add.at(kernel, (row + dy, column + dx), wy * wx)
     kernel = kernel[: 2 * radius + 1, : 2 * radius + 1]
-    return (kernel / kernel.sum()).astype(np.float32)
+    normalised: NDArray[np.float32] = (kernel / kernel.sum()).astype(np.float32)
+    return normalised
 
 
 def lr_names(stem: str, track: Track, scale: int) -> list[str]:
@@ -170,9 +173,7 @@ def degrade_folder(
         "levels": asdict(levels),
         "crop": "top left, to multiples of the scale",
     }
-    if chosen == "unknown":
-        header["kernel"] = [[float(f"{v:.9g}") for v in row] for row in unknown_kernel(levels.blur_px, seed).tolist()]
-    files = {
+    files: dict[str, dict[str, Any]] = {
         lr: {"hr": path.name, "hr_sha256": checksum, "parameters": draw_parameters(chosen, levels, seed, path.stem, i)}
         for path, checksum in ((path, sha256(path)) for path in sources)
         for i, lr in enumerate(lr_names(path.stem, chosen, scale))
@@ -181,7 +182,7 @@ def degrade_folder(
         return 0
     with new_folder(out, overwrite=overwrite, inputs=(hr_dir,)) as folder:
         for path in tqdm(sources, desc=f"degrade {track}", unit="image", disable=not progress):
-            hr = torch.from_numpy(read_rgb8(path)).permute(2, 0, 1).unsqueeze(0).float() / 255
+            hr = torch.from_numpy(read_rgb8(path).astype(np.float32)).permute(2, 0, 1).unsqueeze(0) / 255
             if min(hr.shape[-2:]) < scale:
                 raise InputError(
                     f"{path}: {hr.shape[-1]} x {hr.shape[-2]} px is too small for scale {scale}; "
@@ -194,7 +195,8 @@ def degrade_folder(
                     "hr_used_px": [lr.shape[-2] * scale, lr.shape[-1] * scale],
                     "lr_sha256": sha256(folder / lr_name),
                 }
-        write_json(folder / RECORD, {**header, "files": files})
+        kernel = {"kernel": unknown_kernel(levels.blur_px, seed).tolist()} if chosen == "unknown" else {}
+        write_json(folder / RECORD, {**header, **kernel, "files": files})
     return len(files)
 
 
@@ -255,7 +257,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def _random(*what: int | str) -> np.random.RandomState:
-    """A generator for one purpose. RandomState, because numpy froze its streams for good (NEP 19), unlike Generator's."""
+    """A generator for one purpose. RandomState, because NEP 19 froze its streams for good, unlike Generator's."""
     digest = hashlib.sha256(json.dumps(what).encode()).digest()
     return np.random.RandomState(np.frombuffer(digest, "<u4").astype(np.uint32))
 
@@ -309,7 +311,9 @@ def _scenes(hr_dir: Path, track: Track, scale: int) -> list[Path]:
     for path in paths:
         for name in lr_names(path.stem, track, scale):
             if Path(name).stem in by_stem:
-                raise InputError(f"{path}: its LR file {name} would be taken for that of {by_stem[Path(name).stem].name}")
+                raise InputError(
+                    f"{path}: its LR file {name} would be taken for that of {by_stem[Path(name).stem].name}"
+                )
     return paths
 
 
@@ -320,9 +324,12 @@ def _holds(out: Path, header: dict[str, Any], files: dict[str, dict[str, Any]]) 
     try:
         record = json.loads((out / RECORD).read_bytes())
         made = record.pop("files")
-        same = record == header and {
-            lr: {key: entry[key] for key in ("hr", "hr_sha256", "parameters")} for lr, entry in made.items()
-        } == files
+        record.pop("kernel", None)  # follows from the header, but for the last bit of a float on another machine
+        same = (
+            record == header
+            and {lr: {key: entry[key] for key in ("hr", "hr_sha256", "parameters")} for lr, entry in made.items()}
+            == files
+        )
         present = {path.name for path in out.iterdir() if not path.name.startswith(".")} == {RECORD, *files}
         return bool(same and present and all(sha256(out / lr) == made[lr]["lr_sha256"] for lr in files))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # not a record of ours
@@ -337,6 +344,9 @@ def _locked(path: Path, out: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(f"{out}: another command is writing it now") from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):  # some network file systems lock not
+                raise
         if not path.exists():
             raise InputError(f"{out}: another command has just written it")
         yield

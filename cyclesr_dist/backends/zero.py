@@ -131,6 +131,7 @@ class ZeroPlayer:
         state = self.adam.state.get(self._partitions()[0])
         if not state:
             return {}, {}, 0
+        self._link_moments()
         named = list(self.module.named_parameters())
         exp_avg = to_cpu((name, safe_get_full_optimizer_state(p, "exp_avg")) for name, p in named)
         exp_avg_sq = to_cpu((name, safe_get_full_optimizer_state(p, "exp_avg_sq")) for name, p in named)
@@ -145,9 +146,7 @@ class ZeroPlayer:
                 "exp_avg": torch.zeros_like(flat),
                 "exp_avg_sq": torch.zeros_like(flat),
             }
-        if self.stage != 3:
-            # DeepSpeed links parameters to their optimizer state after the first step only; there was one, elsewhere.
-            self.engine.optimizer._lazy_init_hp_params_optimizer_state()
+        self._link_moments()
         for name, p in self.module.named_parameters():
             for key, moments in (("exp_avg", saved.exp_avg), ("exp_avg_sq", saved.exp_avg_sq)):
                 value = moments[name].to(self.engine.device)
@@ -155,6 +154,16 @@ class ZeroPlayer:
                     self._set_local_moment(p, value, key)
                 else:
                     safe_set_full_optimizer_state(p, value, key)
+
+    def _link_moments(self) -> None:
+        """Stages 1 and 2: tie parameters to their part of Adam's state.
+
+        DeepSpeed does so once, after the first step of the first parameter group: too early for the other groups, and
+        not at all for moments that come from a checkpoint.
+        """
+        if self.stage != 3:
+            self.engine.optimizer._hp_optimizer_states_linked = False
+            self.engine.optimizer._lazy_init_hp_params_optimizer_state()
 
     def _set_local_moment(self, p: nn.Parameter, value: Tensor, key: str) -> None:
         """Stage 3: DeepSpeed's own setter fails where the ranks do not divide a parameter, so slice it here, padded."""

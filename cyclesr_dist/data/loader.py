@@ -45,7 +45,7 @@ def open_sources(config: Config) -> Sources:
         sources = Sources(_open("data.hr", config.data.hr, "hr"), _open("data.lr", config.data.lr, "lr"), None)
     for shard_set in (sources.hr, sources.lr, sources.pairs):
         if shard_set is not None and shard_set.scale != config.scale:
-            raise ConfigError(f"scale = {config.scale}, but {shard_set.url} was cut for scale {shard_set.scale}")
+            raise ConfigError(f"scale = {config.scale}, but {shard_set.folder} was cut for scale {shard_set.scale}")
     if sources.hr and sources.lr and sources.hr.patch != sources.lr.patch:
         raise InputError(
             f"data.hr has patches for LR size {sources.hr.patch}, data.lr has {sources.lr.patch}; they must be equal"
@@ -53,7 +53,7 @@ def open_sources(config: Config) -> Sources:
     if len(sources.epoch_set) < config.global_batch:
         raise ConfigError(
             f"global_batch = {config.global_batch} is more than the {len(sources.epoch_set)} samples of "
-            f"{sources.epoch_set.url}; allowed: at most that"
+            f"{sources.epoch_set.folder}; allowed: at most that"
         )
     return sources
 
@@ -99,10 +99,7 @@ class RankBatches(Dataset[tuple[dict[str, np.ndarray], tuple[str, ...], tuple[st
         stacked = {name: np.stack(images) for name, images in arrays.items() if images}
         first = step * self.global_batch + self.first
         stacked["noise"] = np.stack(
-            [
-                noise(self.seed, first + i, self.noise_channels, s.epoch_set.patch)
-                for i in range(self.rank_batch)
-            ],
+            [noise(self.seed, first + i, self.noise_channels, s.epoch_set.patch) for i in range(self.rank_batch)],
             axis=1,
         )
         return stacked, tuple(hr_keys), tuple(lr_keys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ UNTILED_PIXELS = 384 * 384
 _SMALLEST_SIDE = 8
 
 
-def upscale_image(upscaler: Upscaler, rgb: NDArray[np.float32], tile: int | None = None) -> NDArray[np.float32]:
+def upscale_image(upscaler: Upscaler, rgb: NDArray[np.floating[Any]], tile: int | None = None) -> NDArray[np.float32]:
     """(h, w, 3) in [0, 1] -> (h * scale, w * scale, 3), about [0, 1] (not clipped).
 
     `tile` is the side in LR px of the squares worked on, None: `DEFAULT_TILE` above `UNTILED_PIXELS`, 0: one piece.
@@ -52,7 +53,7 @@ def upscale_picture(upscaler: Upscaler, picture: Picture, tile: int | None = Non
 def _in_tiles(upscaler: Upscaler, x: Tensor, tile: int) -> Tensor:
     """(1, 3, h, w) -> (1, 3, h * scale, w * scale): the middles of tiles that overlap by the network's reach."""
     h, w = x.shape[-2:]
-    s, margin = upscaler.scale, upscaler.reach_px
+    s, margin = upscaler.scale, max(upscaler.reach_px, _SMALLEST_SIDE)  # so that narrow last tiles need no padding
     y = torch.empty(1, 3, h * s, w * s)
     for top, left in product(range(0, h, tile), range(0, w, tile)):
         bottom, right = min(top + tile, h), min(left + tile, w)

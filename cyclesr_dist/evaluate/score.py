@@ -33,6 +33,11 @@ def score_pair(sr8: NDArray[np.uint8], hr8: NDArray[np.uint8], protocol: Protoco
             return ntire.ntire2018(sr8, hr8)
 
 
+def to_uint8(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """[0, 1] -> the nearest of 0..255; values outside are clipped."""
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
 def score_file(upscaler: Upscaler, pair: Pair, protocol: Protocol, tile: int | None = None) -> dict[str, float]:
     """Scores of the enlarged LR file of `pair`.
 
@@ -41,10 +46,8 @@ def score_file(upscaler: Upscaler, pair: Pair, protocol: Protocol, tile: int | N
     """
     lr = read_picture(pair.lr).rgb
     hr8 = _cropped(read_rgb8(pair.hr), pair, lr.shape[:2], upscaler.scale)
-    sr = upscale_image(upscaler, lr, tile)
-    sr8 = np.rint(np.clip(sr, 0, 1) * 255).astype(np.uint8)
     try:
-        return score_pair(sr8, hr8, protocol)
+        return score_pair(to_uint8(upscale_image(upscaler, lr, tile)), hr8, protocol)
     except InputError as error:
         raise InputError(f"{pair.hr}: {error}") from error
 

@@ -1,0 +1,108 @@
+"""`cyclesr shards`: pack photographs into shard sets, and verify them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cyclesr_dist.cli.guard import add_common_arguments
+from cyclesr_dist.config import load
+from cyclesr_dist.data.build import build_set
+from cyclesr_dist.data.check import check_set, find_sets
+from cyclesr_dist.data.shards import Kind, local_folder
+from cyclesr_dist.errors import InputError
+
+_BUILD_EPILOG = """\
+Writes the shard sets URL/hr and URL/lr, and URL/pairs with --pairs-hr. The config's scale and shards section say how.
+
+example:
+  cyclesr shards build --hr DIV2K/hr_0001-0400 --lr DIV2K/mild_0401-0800 --out shards/mild
+"""
+_CHECK_EPILOG = """\
+Verifies all checksums and decodes every sample. Exit code 0: sound; 2: a line for each problem.
+
+example:
+  cyclesr shards check shards/mild
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command and its two actions."""
+    shards = subparsers.add_parser("shards", help="pack photographs into shard sets, verify them")
+    actions = shards.add_subparsers(dest="action", required=True, metavar="build|check")
+
+    build = actions.add_parser(
+        "build",
+        help="cut and pack",
+        description="Cut photographs into patches and pack them into shard sets.",
+        epilog=_BUILD_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    build.add_argument("--hr", required=True, type=Path, metavar="DIR", help="folder of HR photographs")
+    build.add_argument("--lr", required=True, type=Path, metavar="DIR", help="folder of real LR photographs")
+    build.add_argument("--out", required=True, metavar="URL", help="folder to write, a path or file:// URL")
+    build.add_argument("--config", type=Path, metavar="FILE", help="default: the built-in values")
+    build.add_argument("--pairs-hr", type=Path, metavar="DIR", help="HR partners of the --lr files (for sr_paired)")
+    build.add_argument("--workers", type=int, metavar="N", help="threads; default: one a core")
+    build.add_argument("--overwrite", action="store_true", help="replace what the folders hold")
+    add_common_arguments(build)
+    build.set_defaults(run=run)
+
+    check = actions.add_parser(
+        "check",
+        help="verify",
+        description="Verify a shard set, or the sets hr, lr and pairs in a folder.",
+        epilog=_CHECK_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument("url", metavar="URL", help="a path or file:// URL")
+    add_common_arguments(check)
+    check.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns 0, or 2 when `check` finds problems; raises CycleSRError."""
+    return _check(args) if args.action == "check" else _build(args)
+
+
+def _build(args: argparse.Namespace) -> int:
+    config = load(args.config)
+    out = local_folder(args.out)
+    if args.workers is not None and args.workers < 1:
+        raise InputError(f"--workers {args.workers} is not allowed; at least 1 is needed")
+    sets: list[tuple[Kind, Path | None, Path | None]] = [("hr", args.hr, None), ("lr", None, args.lr)]
+    if args.pairs_hr is not None:
+        sets.append(("pairs", args.pairs_hr, args.lr))
+    for kind, hr_dir, lr_dir in sets:
+        count = build_set(
+            kind,
+            out / kind,
+            config.shards,
+            scale=config.scale,
+            hr_dir=hr_dir,
+            lr_dir=lr_dir,
+            overwrite=args.overwrite,
+            workers=args.workers,
+            progress=not args.quiet,
+        )
+        done = f"{count} patches" if count else "holds this result already, nothing to do"
+        print(f"{out / kind}: {done}", flush=True)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    sound = True
+    for folder in find_sets(args.url):
+        try:
+            report = check_set(str(folder.absolute()), progress=not args.quiet)
+        except InputError as error:
+            problems: tuple[str, ...] = (str(error),)
+        else:
+            problems = report.problems
+            if not problems:
+                print(f"{folder}: sound, {report.num_samples} samples in {report.num_shards} shards", flush=True)
+        for problem in problems:
+            sound = False
+            print(problem, file=sys.stderr, flush=True)
+    return 0 if sound else 2
