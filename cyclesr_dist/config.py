@@ -1,4 +1,4 @@
-"""The whole configuration as frozen dataclasses. Defaults live here and nowhere else; the paper's values are the defaults.
+"""The whole configuration as frozen dataclasses. Defaults live here and nowhere else; they are the paper's values.
 
 A YAML file and `key.sub=value` overrides become a `Config` through `load` (see `configfile.py` for the reading itself).
 Every constructor is given its own section, never the whole tree. This module imports no torch.
@@ -45,16 +45,16 @@ class TranslatorNet:
     """g_s2r and g_r2s."""
 
     kind: Literal["resnet", "residual"] = "resnet"
-    """`resnet`: CycleGAN's generator (two stride-2 convolutions, tanh). `residual`: no down-sampling, no norm, x + f(x)."""
+    """`resnet`: CycleGAN's generator (two stride-2 convolutions, tanh). `residual`: x + f(x), full size, no norm."""
     channels: int = 64
     blocks: int = 9
     noise_channels: int = 0
-    """Extra input channels of unit Gaussian noise for g_s2r; 0 is the paper. A deterministic net cannot invent noise."""
+    """Extra input channels of unit Gaussian noise for g_s2r; 0 is the paper. A deterministic net invents no noise."""
 
 
 @dataclass(frozen=True)
 class PatchGANNet:
-    """A PatchGAN discriminator: `layers` stride-2 convolutions; 3 gives the 70x70 receptive field, 2 gives 34, 1 gives 16."""
+    """A PatchGAN discriminator with `layers` stride-2 convolutions: 3 see 70x70 px, 2 see 34, 1 sees 16."""
 
     channels: int = 64
     layers: int = 3
@@ -111,7 +111,7 @@ class Optim:
 
 @dataclass(frozen=True)
 class Pool:
-    """History of fakes for the discriminators (CycleGAN). One pool a domain for the whole job, whatever the world size."""
+    """History of fakes for the discriminators (CycleGAN): one pool a domain for the whole job."""
 
     size: int = 50
     """Images kept; 0 shows the discriminators the newest fakes only."""

@@ -27,7 +27,9 @@ _MAX_BYTES = 1 << 20
 _MAX_DEPTH = 32
 
 _TAG = "tag:yaml.org,2002:"
-_PLAIN_TAGS = {_TAG + name for name in "str int float bool null timestamp merge value seq map".split()}
+_PLAIN_TAGS = {
+    _TAG + name for name in ["str", "int", "float", "bool", "null", "timestamp", "merge", "value", "seq", "map"]
+}
 # Decimal only: YAML 1.1 would read 010 as 8 and 1:30 as 90.
 _INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 # Wider than YAML 1.1, which takes 1e3 and 2e-4 for strings.
@@ -89,7 +91,7 @@ def check_range(
     above: float | None = None,
     below: float | None = None,
 ) -> None:
-    """Raise ConfigError naming `key`, `value` and the range unless minimum <= value <= maximum and above < value < below.
+    """Raise ConfigError naming `key`, `value` and the range unless the value keeps all limits (two inclusive, two not).
 
     A limit of None does not apply. nan is in no range.
     """

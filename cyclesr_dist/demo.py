@@ -23,7 +23,8 @@ import numpy as np
 import torch
 
 from cyclesr_dist.config import Config, load
-from cyclesr_dist.data.build import build_sets
+from cyclesr_dist.data.build import build_set
+from cyclesr_dist.data.shards import Kind
 from cyclesr_dist.degrade import degrade_folder
 from cyclesr_dist.errors import CycleSRError, InputError
 from cyclesr_dist.evaluate.infer import upscale_image
@@ -63,16 +64,7 @@ def run_demo(config_path: Path, run_dir: Path, overrides: list[str], quiet: bool
     for part in ("train_lr_clean", "valid_hr", "test_hr"):
         _degrade(config, layout, part, quiet)
     _announce("3/5 packing WebDataset shards")
-    build_sets(
-        hr=layout.data / "train_hr",
-        lr=layout.data / "train_lr",
-        pairs_hr=layout.data / "train_lr_clean",
-        out=layout.data / "shards",
-        shards=config.shards,
-        scale=config.scale,
-        overwrite=False,
-        progress=not quiet,
-    )
+    _pack(config, layout, quiet)
     _announce(f"4/5 training {', '.join(BASELINES)} and {config.system} on {_NUM_RANKS} ranks")
     for system in BASELINES:
         _train(config_path, layout.baseline(system), [*overrides, f"system={system}"], quiet)
@@ -134,6 +126,18 @@ def _degrade(config: Config, layout: Layout, part: str, quiet: bool) -> None:
     )
 
 
+def _pack(config: Config, layout: Layout, quiet: bool) -> None:
+    data = layout.data
+    folders: dict[Kind, tuple[Path | None, Path | None]] = {
+        "hr": (data / "train_hr", None),
+        "lr": (None, data / "train_lr"),
+        "pairs": (data / "train_lr_clean", data / "train_lr"),
+    }
+    for kind, (hr, lr) in folders.items():
+        out = data / "shards" / kind
+        build_set(kind, out, config.shards, scale=config.scale, hr_dir=hr, lr_dir=lr, progress=not quiet)
+
+
 def _train(config_path: Path, run_dir: Path, overrides: list[str], quiet: bool) -> None:
     """Train through the real launcher, unless the run is complete; a stopped one is resumed."""
     summary = _read_summary(run_dir)
@@ -181,7 +185,8 @@ def _score(config: Config, layout: Layout, quiet: bool) -> dict[str, Any]:
     for pair in match_pairs(hr, lr):
         low = read_rgb8(pair.lr)
         with torch.no_grad():
-            pictures = {name: to_uint8(upscale_image(model, low.astype(np.float32) / 255)) for name, model in rows.items()}
+            unit = low.astype(np.float32) / 255
+            pictures = {name: to_uint8(upscale_image(model, unit)) for name, model in rows.items()}
         of_image = {
             name: next(image["psnr"] for image in score["images"] if image["name"] == pair.name)
             for name, score in scores.items()

@@ -59,9 +59,7 @@ class World:
         if self.num_ranks == 1 and "MASTER_ADDR" not in os.environ:
             # DeepSpeed reads these even when it is alone.
             free_port = str(_free_port())
-            os.environ.update(
-                MASTER_ADDR="127.0.0.1", MASTER_PORT=free_port, RANK="0", WORLD_SIZE="1", LOCAL_RANK="0"
-            )
+            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=free_port, RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
         dist.init_process_group(backend, rank=self.rank, world_size=self.num_ranks, timeout=_COLLECTIVE_TIMEOUT)
 
     def leave(self) -> None:

@@ -75,9 +75,10 @@ class ParamGroup:
 
 def build_adam(module: nn.Module, groups: tuple[ParamGroup, ...], optim: Optim) -> Adam:
     """The paper's Adam, a parameter group each. `initial_lr` is kept for the schedule."""
-    settings = [{"params": g.params(module), "lr": g.lr, "initial_lr": g.lr} for g in groups]
-    num_grouped = sum(len(s["params"]) for s in settings)  # type: ignore[arg-type]  # a list, by construction
+    grouped = [g.params(module) for g in groups]
+    num_grouped = sum(map(len, grouped))
     assert num_grouped == len(list(module.parameters())), "each parameter belongs to exactly one group"
+    settings = [{"params": p, "lr": g.lr, "initial_lr": g.lr} for p, g in zip(grouped, groups, strict=True)]
     return Adam(settings, betas=(optim.beta1, optim.beta2))
 
 

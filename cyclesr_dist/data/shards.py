@@ -268,7 +268,7 @@ class Files:
     def read(self, path: Path, offset: int, size: int, where: str) -> bytes:
         """`size` bytes from `offset`. Raises InputError starting with `where`."""
         try:
-            data = os.pread(self._handle(path).fd, size, offset)
+            data = self._handle(path).read(offset, size)
         except OSError as error:
             raise InputError(f"{where} cannot be read ({error.strerror})") from error
         if len(data) != size:
@@ -294,6 +294,10 @@ class _Handle:
 
     def __init__(self, path: Path) -> None:
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes. A method, so that `self` stays alive, and the descriptor open, until pread is back."""
+        return os.pread(self.fd, size, offset)
 
     def __del__(self) -> None:
         if hasattr(self, "fd"):

@@ -25,7 +25,8 @@ class _ResnetBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        out: Tensor = x + self.body(x)
+        return out
 
 
 class ResnetTranslator(nn.Module):

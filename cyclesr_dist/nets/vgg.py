@@ -39,7 +39,9 @@ class VGGFeatures(nn.Module):
                 layers.append(nn.MaxPool2d(2))
         if layer >= len(layers) or not isinstance(layers[layer], nn.Conv2d):
             convolutions = [i for i, module in enumerate(layers) if isinstance(module, nn.Conv2d)]
-            raise ConfigError(f"perceptual.layer = {layer} is not a convolution of this network; allowed: {convolutions}")
+            raise ConfigError(
+                f"perceptual.layer = {layer} is not a convolution of this network; allowed: {convolutions}"
+            )
         self.features = nn.Sequential(*layers[: layer + 1])
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1))

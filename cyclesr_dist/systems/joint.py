@@ -38,7 +38,7 @@ class JointSystem:
             critics["d_h"] = build_discriminator(nets.d_h)
         discriminators = Discriminators(critics, mean_over_ranks)
         if nets.sync_batchnorm:
-            generators.g_l2h = nn.SyncBatchNorm.convert_sync_batchnorm(generators.g_l2h)
+            generators.g_l2h = nn.SyncBatchNorm.convert_sync_batchnorm(generators.g_l2h)  # type: ignore[no-untyped-call]  # torch's own
 
         g_groups = (
             ParamGroup(("g_s2r.", "g_r2s."), config.optim.lr_cyclegan),

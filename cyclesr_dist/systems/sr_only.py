@@ -22,7 +22,7 @@ class SROnlySystem:
         self.paired = config.system == "sr_paired"
         g_l2h = build_sr(config.nets.sr, config.scale)
         if config.nets.sync_batchnorm:
-            g_l2h = nn.SyncBatchNorm.convert_sync_batchnorm(g_l2h)
+            g_l2h = nn.SyncBatchNorm.convert_sync_batchnorm(g_l2h)  # type: ignore[no-untyped-call]  # torch's own
         generator = SRGenerator(g_l2h, config.weights)
         groups = (ParamGroup(("g_l2h.",), config.optim.lr_sr),)
         self.players = {"g": make_player(generator, groups, saved.players["g"] if saved else None)}

@@ -17,7 +17,13 @@ class Progress:
     def __init__(self, label: str, start: int, stop: int, enabled: bool) -> None:
         interval = 0.5 if sys.stderr.isatty() else _LOG_INTERVAL_SECONDS
         self.bar = tqdm(
-            total=stop, initial=start, desc=label, unit="step", disable=not enabled, mininterval=interval, file=sys.stderr
+            total=stop,
+            initial=start,
+            desc=label,
+            unit="step",
+            disable=not enabled,
+            mininterval=interval,
+            file=sys.stderr,
         )
 
     def advance(self) -> None:

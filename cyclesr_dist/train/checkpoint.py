@@ -147,7 +147,9 @@ def _check_identity(path: Path, saved: Any, current: Any, key: str = "") -> None
         for name in sorted(saved.keys() | current.keys()):
             _check_identity(path, saved.get(name), current.get(name), f"{key}.{name}" if key else name)
     elif saved != current:
-        raise ConfigError(f"checkpoint {path} has {key} = {saved}, this run has {current}; they must be equal to resume")
+        raise ConfigError(
+            f"checkpoint {path} has {key} = {saved}, this run has {current}; they must be equal to resume"
+        )
 
 
 def _fsync(path: Path) -> None:

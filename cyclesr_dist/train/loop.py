@@ -10,7 +10,7 @@ import torch
 
 from cyclesr_dist.backends.base import TensorDict
 from cyclesr_dist.config import Config
-from cyclesr_dist.data.loader import Sources, batches, num_epoch_steps
+from cyclesr_dist.data.loader import Sources, batches
 from cyclesr_dist.errors import TrainingError
 from cyclesr_dist.model_file import save_model
 from cyclesr_dist.step import StepResult

@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", required=True, help="YAML file, see configs/")
     parser.add_argument("--run-dir", type=Path, help="run folder; default: runs/<name of the config file>")
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint, if there is one")
-    parser.add_argument("--dry-run", action="store_true", help="check everything, print the resolved config, write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="check all, print the resolved config, write nothing")
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)  # the deepspeed launcher passes it
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides")
     add_common_arguments(parser)
@@ -145,7 +145,8 @@ def _dry_run(config: Config, world: World, sources: Sources, schedule: Schedule)
         for part, module in player.module.named_children():
             print(f"# {name}.{part}: {sum(p.numel() for p in module.parameters()):,} parameters")
     print(f"# samples: {_num_samples(sources)}; {schedule.epoch_steps} steps an epoch, {schedule.num_steps} in all")
-    print(f"# {world.num_ranks} ranks, {world.rank_batch(config.global_batch)} samples each a step; nothing was written")
+    each = world.rank_batch(config.global_batch)
+    print(f"# {world.num_ranks} ranks, {each} samples each a step; nothing was written")
 
 
 def _finish(run: Run, summary: dict[str, Any]) -> None:

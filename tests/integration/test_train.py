@@ -1,0 +1,202 @@
+"""Whole training runs through `launch/train.py`, under every launcher."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cyclesr_dist.train.main import main as train
+
+REPOSITORY = Path(__file__).parents[2]
+LAUNCHERS = {
+    "python": [sys.executable],
+    "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+    "deepspeed": [str(Path(sys.executable).with_name("deepspeed")), "--num_accelerators", "2"],
+}
+
+
+def run(config: Path, run_dir: Path, *arguments: str) -> int:
+    return train(["--config", str(config), "--run-dir", str(run_dir), "--quiet", *arguments])
+
+
+def launch(launcher: str, config: Path, run_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    port = ["--master_port", str(29600 + os.getpid() % 1000)] if launcher == "deepspeed" else []
+    command = [*LAUNCHERS[launcher], *port, str(REPOSITORY / "launch/train.py"), "--config", str(config)]
+    command += ["--run-dir", str(run_dir), "--quiet", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def newest(run_dir: Path) -> Path:
+    return max((run_dir / "checkpoints").iterdir())
+
+
+def without_time(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in line.items() if k != "patches_per_second"} for line in metrics]
+
+
+@pytest.mark.parametrize("system", ["sr_syn", "sr_paired", "cyclesr", "cyclesrgan"])
+def test_a_run_leaves_what_the_interface_promises(system, config_file, tiny_data, tmp_path) -> None:
+    arguments = [*tiny_data.overrides, f"system={system}", "train.max_steps=7", "data.log_keys=true"]
+    assert run(config_file, tmp_path / "run", *arguments) == 0
+    folder = tmp_path / "run"
+    metrics = lines(folder / "metrics.jsonl")
+    assert [m["step"] for m in metrics] == list(range(1, 8))
+    assert {"step", "epoch", "phase", "loss.mse", "grad_norm.g", "patches_per_second"} <= metrics[0].keys()
+    assert [m["phase"] for m in metrics] == ["pretrain"] * 4 + ["joint"] * 3 or metrics[0]["phase"] == "pretrain"
+    assert [v["step"] for v in lines(folder / "validation.jsonl")] == [4, 7]
+    keys = lines(folder / "keys.rank0.jsonl")
+    assert [k["step"] for k in keys] == list(range(1, 8))
+    assert all(len(k["hr"]) == 4 for k in keys)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["completed"] is True
+    assert summary["best"]["psnr"] == max(v["psnr"] for v in lines(folder / "validation.jsonl"))
+    assert (folder / "report.html").stat().st_size > 1000
+    if system == "cyclesrgan":
+        assert {"loss.advsr", "loss.percep", "loss.d_h"} <= metrics[-1].keys()
+        assert "random features" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "deepspeed"])
+def test_launchers_agree_with_one_process(launcher, config_file, tiny_data, tmp_path) -> None:
+    backend = {"torchrun": "backend=ddp", "deepspeed": "backend=deepspeed"}[launcher]
+    arguments = [*tiny_data.overrides, "train.max_steps=6", "data.log_keys=true"]
+    assert run(config_file, tmp_path / "one", *arguments) == 0
+    done = launch(launcher, config_file, tmp_path / "two", *arguments, backend)
+    assert done.returncode == 0, done.stderr
+    for mine, other in zip(lines(tmp_path / "one/metrics.jsonl"), lines(tmp_path / "two/metrics.jsonl"), strict=True):
+        assert mine["loss.mse"] == pytest.approx(other["loss.mse"], rel=1e-4)
+    one, two = load_file(tmp_path / "one/model.safetensors"), load_file(tmp_path / "two/model.safetensors")
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, two[name], atol=1e-5, rtol=1e-3)
+    keys = [lines(tmp_path / f"two/keys.rank{rank}.jsonl") for rank in (0, 1)]
+    merged = [{"step": a["step"], "hr": a["hr"] + b["hr"], "lr": a["lr"] + b["lr"]} for a, b in zip(*keys, strict=True)]
+    assert merged == lines(tmp_path / "one/keys.rank0.jsonl")
+
+
+def test_resume_is_exact(config_file, tiny_data, tmp_path) -> None:
+    arguments = [*tiny_data.overrides, "data.log_keys=true"]
+    assert run(config_file, tmp_path / "whole", *arguments, "train.max_steps=12") == 0
+    assert run(config_file, tmp_path / "parts", *arguments, "train.max_steps=4") == 0
+    assert run(config_file, tmp_path / "parts", *arguments, "train.max_steps=12", "--resume") == 0
+    whole, parts = newest(tmp_path / "whole"), newest(tmp_path / "parts")
+    expected, actual = load_file(whole / "tensors.safetensors"), load_file(parts / "tensors.safetensors")
+    assert expected.keys() == actual.keys()
+    assert any(name.startswith("pool.") for name in expected)
+    assert any(name.startswith("ema.") for name in expected)
+    assert all(torch.equal(tensor, actual[name]) for name, tensor in expected.items())
+    for name in ("metrics.jsonl", "validation.jsonl", "keys.rank0.jsonl"):
+        of_whole, of_parts = (without_time(lines(tmp_path / run_dir / name)) for run_dir in ("whole", "parts"))
+        assert of_whole == of_parts
+    assert (tmp_path / "whole/model.safetensors").read_bytes() == (tmp_path / "parts/model.safetensors").read_bytes()
+
+
+def test_a_killed_run_resumes_to_the_same_result(config_file, tiny_data, tmp_path) -> None:
+    arguments = [*tiny_data.overrides, "train.max_steps=12"]
+    assert run(config_file, tmp_path / "whole", *arguments) == 0
+    command = [sys.executable, str(REPOSITORY / "launch/train.py"), "--config", str(config_file), "--quiet"]
+    command += ["--run-dir", str(tmp_path / "killed"), *arguments, "train.max_steps=100000", "train.epochs=100000"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "killed/checkpoints/step-00000004").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    # Back to the checkpoint of step 4, as if killed right after it.
+    for later in sorted((tmp_path / "killed/checkpoints").iterdir())[1:]:
+        later.rename(tmp_path / later.name)
+    assert run(config_file, tmp_path / "killed", *arguments, "--resume") == 0
+    expected = load_file(newest(tmp_path / "whole") / "tensors.safetensors")
+    actual = load_file(newest(tmp_path / "killed") / "tensors.safetensors")
+    assert all(torch.equal(tensor, actual[name]) for name, tensor in expected.items())
+    resumed = without_time(lines(tmp_path / "killed/metrics.jsonl"))
+    for mine, other in zip(resumed, without_time(lines(tmp_path / "whole/metrics.jsonl")), strict=True):
+        assert mine["step"] == other["step"]
+        assert mine["loss.mse"] == other["loss.mse"]
+
+
+@pytest.mark.parametrize(("first", "second"), [("ddp", "deepspeed"), ("deepspeed", "ddp")])
+def test_a_checkpoint_resumes_under_the_other_backend(first, second, config_file, tiny_data, tmp_path) -> None:
+    arguments = [*tiny_data.overrides, "zero_stage=2"]
+    assert run(config_file, tmp_path / "whole", *arguments, "train.max_steps=8") == 0
+    assert run(config_file, tmp_path / "parts", *arguments, f"backend={first}", "train.max_steps=4") == 0
+    assert run(config_file, tmp_path / "parts", *arguments, f"backend={second}", "train.max_steps=8", "--resume") == 0
+    expected = load_file(newest(tmp_path / "whole") / "tensors.safetensors")
+    actual = load_file(newest(tmp_path / "parts") / "tensors.safetensors")
+    assert expected.keys() == actual.keys()
+    for name, tensor in expected.items():
+        if ".params.g_l2h" in name or name.startswith("ema."):
+            torch.testing.assert_close(tensor, actual[name], atol=1e-6, rtol=1e-4)
+
+
+def test_bf16_trains(config_file, tiny_data, tmp_path) -> None:
+    for backend in ("ddp", "deepspeed"):
+        arguments = [*tiny_data.overrides, "precision=bf16", f"backend={backend}", "train.max_steps=6"]
+        assert run(config_file, tmp_path / backend, *arguments) == 0
+    ddp, zero = (lines(tmp_path / backend / "metrics.jsonl") for backend in ("ddp", "deepspeed"))
+    assert [m["loss.mse"] for m in ddp] == pytest.approx([m["loss.mse"] for m in zero], rel=2e-2)
+
+
+def test_dry_run_writes_nothing(config_file, tiny_data, tmp_path, capsys) -> None:
+    assert run(config_file, tmp_path / "run", *tiny_data.overrides, "--dry-run") == 0
+    assert not (tmp_path / "run").exists()
+    out = capsys.readouterr().out
+    assert "global_batch: 4" in out
+    assert "g.g_l2h" in out
+
+
+def test_a_world_size_that_does_not_divide_stops_all_ranks(config_file, tiny_data, tmp_path) -> None:
+    done = launch(
+        "deepspeed", config_file, tmp_path / "run", *tiny_data.overrides, "backend=deepspeed", "global_batch=3"
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("cyclesr: error:") == 1
+    assert "global_batch = 3 is not divisible by the 2 ranks" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_metrics_are_served(config_file, tiny_data, tmp_path) -> None:
+    import socket
+    import urllib.request
+
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    command = [sys.executable, str(REPOSITORY / "launch/train.py"), "--config", str(config_file), "--quiet"]
+    command += [
+        "--run-dir",
+        str(tmp_path / "run"),
+        *tiny_data.overrides,
+        "train.epochs=100000",
+        f"telemetry.port={port}",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            deadline = time.monotonic() + 120
+            text = ""
+            while 'cyclesr_loss{term="mse"}' not in text:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+                        text = response.read().decode()
+                except OSError:
+                    time.sleep(0.2)
+        finally:
+            process.kill()
+    assert "cyclesr_patches_per_second" in text
