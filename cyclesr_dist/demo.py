@@ -149,7 +149,7 @@ def _train(config_path: Path, run_dir: Path, overrides: list[str], quiet: bool) 
         raise InputError(f"{script} not found: run the demo from the top folder of the source checkout")
     command = [
         str(Path(sys.executable).with_name("deepspeed")),
-        *("--num_accelerators", str(_NUM_RANKS), str(script)),
+        *("--num_accelerators", str(_NUM_RANKS), "--log_level", "warning", str(script)),
         *("--config", str(config_path), "--run-dir", str(run_dir), "--resume"),
         *(["--quiet"] if quiet else []),
         *overrides,

@@ -1,4 +1,4 @@
-"""History of fakes shown to a discriminator (Shrivastava et al. 2017; CycleGAN keeps 50 images, swapped with p = 0.5)."""
+"""History of fakes shown to a discriminator (Shrivastava et al. 2017; CycleGAN: 50 images, p = 0.5)."""
 
 from __future__ import annotations
 

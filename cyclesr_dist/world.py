@@ -6,7 +6,6 @@ Launchers (`deepspeed`, `torchrun`) set RANK, WORLD_SIZE and LOCAL_RANK; without
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +13,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed import HashStore  # type: ignore[attr-defined]  # exported, but not in its __all__
 
 from cyclesr_dist.errors import ConfigError, CycleSRError, FailedElsewhere, InputError
 
@@ -56,11 +56,14 @@ class World:
             cores = len(os.sched_getaffinity(0))
             torch.set_num_threads(max(1, cores // self.local_num_ranks))
         backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
-        if self.num_ranks == 1 and "MASTER_ADDR" not in os.environ:
-            # DeepSpeed reads these even when it is alone.
-            free_port = str(_free_port())
-            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=free_port, RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
-        dist.init_process_group(backend, rank=self.rank, world_size=self.num_ranks, timeout=_COLLECTIVE_TIMEOUT)
+        alone = self.num_ranks == 1
+        dist.init_process_group(
+            backend,
+            store=HashStore() if alone else None,  # without a launcher there is no address to meet at
+            rank=self.rank,
+            world_size=self.num_ranks,
+            timeout=_COLLECTIVE_TIMEOUT,
+        )
 
     def leave(self) -> None:
         if dist.is_initialized():
@@ -132,9 +135,3 @@ def _env_int(name: str, default: int) -> int:
         return int(text)
     except ValueError as error:
         raise ConfigError(f"environment variable {name} = {text!r} is not an integer") from error
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])

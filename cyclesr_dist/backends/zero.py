@@ -6,6 +6,7 @@ DeepSpeed is imported inside functions: its import takes seconds, and single and
 from __future__ import annotations
 
 import logging
+import os
 from itertools import chain
 from typing import Any
 
@@ -67,6 +68,10 @@ class ZeroPlayer:
     ) -> None:
         import deepspeed
 
+        os.environ.setdefault("LOCAL_RANK", str(world.local_rank))  # DeepSpeed insists on it, also without a launcher
+        if world.device.type == "cpu":
+            # DeepSpeed would compile a shared-memory all-reduce when it first runs, for a minute; gloo is there.
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         if saved is not None:
             load_into(module, saved)
         self.module = module.to(world.device)

@@ -97,5 +97,5 @@ def _from_file(path: Path) -> dict[str, Tensor]:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # safe_open is no mapping
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"perceptual.source = {path}: not a readable .safetensors file ({error}); allowed besides: torchvision, random"
+            f"perceptual.source = {path}: not a readable .safetensors file ({error}); or: torchvision, random"
         ) from error

@@ -62,7 +62,7 @@ class JointSystem:
         return joint_step(self.players["g"], self.players["d"], batch, phase, self._show_history)
 
     def _show_history(self, fakes: Fakes, first_index: int) -> Fakes:
-        """Exchange LR fakes with the pools; HR fakes have none. Every rank does the whole global batch, keeps its part."""
+        """Exchange LR fakes with the pools; HR has none. Every rank does the whole batch and keeps its part."""
         shown = dict(fakes)
         for name, pool in self.pools.items():
             num = len(fakes[name])

@@ -198,7 +198,7 @@ def pairs(tmp_path: Path) -> dict[str, tuple[int, int]]:
     for i, size in enumerate([(96, 120), (98, 101)]):
         save(tmp_path / f"hr/s{i}.png", scene(*size, seed=i))
     levels = Degrade(blur_px=4, noise=0.02, shift_px=6)
-    degrade_folder(tmp_path / "hr", tmp_path / "lr", track="mild", scale=SCALE, seed=1, levels=levels, progress=False)
+    degrade_folder(tmp_path / "hr", tmp_path / "lr", track="mild", scale=SCALE, seed=0, levels=levels, progress=False)
     record = json.loads((tmp_path / "lr/degradations.json").read_text())
     return {Path(name).stem: tuple(entry["parameters"]["shift_px"]) for name, entry in record["files"].items()}
 
@@ -211,7 +211,9 @@ def build_pairs(tmp_path: Path, name: str = "pairs", **changes: Any) -> ShardSet
 
 def test_pairs_are_cut_where_the_shift_says(tmp_path: Path, pairs: dict[str, tuple[int, int]]) -> None:
     found = build_pairs(tmp_path)
-    assert any(shift != (0, 0) for shift in pairs.values())
+    drawn = {d for shift in pairs.values() for d in shift}
+    assert any(d > 0 and d % SCALE for d in drawn), "the case that rounds"
+    assert any(d < 0 and d % SCALE for d in drawn)
     assert found.manifest["shifts_px"] == {stem: list(shift) for stem, shift in pairs.items()}
     rows = set()
     for i in range(len(found)):
@@ -579,6 +581,18 @@ def test_other_image_formats_inside_a_tar_are_not_decoded(tmp_path: Path, photos
     rewrite_manifest(out, to_webp)
     with pytest.raises(InputError, match="is damaged"):
         ShardSet.open(str(out), "hr").read(0)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [[0, 10**9], [10**9, 1], [10**30, 1], [-1, 5], [0, 0], [0], [0, 1, 2], [0.0, 1.0], [True, True], "01", None],
+)
+def test_a_place_outside_the_tar_is_named(sound: Path, place: Any) -> None:
+    manifest = read_manifest(sound)
+    raw = json.loads((sound / "shard-000000.json").read_text())
+    raw["samples"][1]["members"]["hr.webp"] = place
+    with pytest.raises(InputError, match=r"samples\[1\]\.members\.hr\.webp must be \[offset, size\] within"):
+        parse_index(Path("index"), json.dumps(raw).encode(), manifest, manifest.shards[0])
 
 
 # --- arbitrary JSON
