@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
 from cyclesr_dist.configfile import check_range, read
+from cyclesr_dist.errors import ConfigError
 
 System = Literal["sr_syn", "sr_paired", "cyclesr", "cyclesrgan"]
 Track = Literal["unknown", "mild", "wild"]
@@ -238,9 +240,41 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
     return config
 
 
+_SCALES = (2, 3, 4, 8)  # what the SR networks' pixel shuffle stages make
+
+
 def _check(c: Config) -> None:
-    """Ranges that types cannot express. Each failure is a ConfigError naming the key."""
-    for key in ("scale", "global_batch"):
-        check_range(key, getattr(c, key), minimum=1)
+    """Ranges that types cannot express, and values that contradict each other. Each failure names the key."""
+    if c.scale not in _SCALES:
+        raise ConfigError(f"scale = {c.scale}; allowed: {', '.join(map(str, _SCALES))}")
+    _check_at_least(c, 0, "seed", "data.workers", "pool.size", "perceptual.layer", "nets.translator.noise_channels")
+    _check_at_least(c, 0, "nets.d_lr.layers", "nets.d_h.layers", "train.pretrain_epochs", "train.constant_epochs")
+    _check_at_least(c, 0, "train.max_steps", "train.validate_every_steps", "degrade.shift_px")
+    _check_at_least(c, 1, "global_batch", "nets.translator.channels", "nets.translator.blocks", "nets.d_lr.channels")
+    _check_at_least(c, 1, "nets.d_h.channels", "nets.sr.channels", "nets.sr.blocks", "train.epochs")
+    _check_at_least(c, 1, "train.log_every_steps", "train.checkpoint_every_steps", "train.keep_checkpoints")
+    _check_at_least(c, 1, "shards.patch", "shards.stride", "shards.samples_per_shard", "degrade.blur_px")
+    for name in ("adv", "cyc", "id", "mse", "percep", "advsr"):
+        check_range(f"weights.{name}", getattr(c.weights, name), minimum=0)
+    if c.weights.cyc_backward is not None:
+        check_range("weights.cyc_backward", c.weights.cyc_backward, minimum=0)
     check_range("zero_stage", c.zero_stage, minimum=0, maximum=3)
-    check_range("ema_decay", c.ema_decay, minimum=0.0, below=1.0)
+    check_range("ema_decay", c.ema_decay, minimum=0, below=1)
+    for name in ("lr_cyclegan", "lr_sr", "clip_norm"):
+        check_range(f"optim.{name}", getattr(c.optim, name), above=0)
+    for name in ("beta1", "beta2"):
+        check_range(f"optim.{name}", getattr(c.optim, name), minimum=0, below=1)
+    check_range("shards.min_std", c.shards.min_std, minimum=0, maximum=1)
+    check_range("degrade.noise", c.degrade.noise, minimum=0, maximum=1)
+    check_range("telemetry.port", c.telemetry.port, minimum=0, maximum=65535)
+    for name in ("pretrain_epochs", "constant_epochs"):
+        check_range(f"train.{name}", getattr(c.train, name), maximum=c.train.epochs)
+    if c.nets.sr.bicubic_skip and c.nets.sr.kind != "compact":
+        raise ConfigError(f"nets.sr.bicubic_skip = true with nets.sr.kind = {c.nets.sr.kind}; allowed with: compact")
+    if c.system == "cyclesrgan" and not c.weights.percep and not c.weights.advsr:
+        raise ConfigError("system = cyclesrgan with weights.percep = weights.advsr = 0; use system=cyclesr for that")
+
+
+def _check_at_least(c: Config, minimum: int, *keys: str) -> None:
+    for key in keys:
+        check_range(key, attrgetter(key)(c), minimum=minimum)

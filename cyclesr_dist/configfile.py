@@ -50,11 +50,11 @@ class _Source:
     root: type
     has_lines: bool = True
 
-    def fail(self, message: str, mark: yaml.Mark | None = None) -> NoReturn:
+    def fail(self, message: str, mark: Any = None) -> NoReturn:
         line = f":{mark.line + 1}" if mark is not None and self.has_lines else ""
         raise ConfigError(f"{self.name}{line}: {message}")
 
-    def fail_unknown(self, key: str, section: type, mark: yaml.Mark | None = None) -> NoReturn:
+    def fail_unknown(self, key: str, section: type, mark: Any = None) -> NoReturn:
         names = list(_dotted_names(self.root))
         if key in names:  # written as one dotted key in a file
             self.fail(f"key {_quote(key)} must be nested, one section a level, not dotted", mark)
@@ -96,10 +96,10 @@ def check_range(
     A limit of None does not apply. nan is in no range.
     """
     limits = (
-        (minimum, "at least", lambda limit: value >= limit),
-        (above, "above", lambda limit: value > limit),
-        (maximum, "at most", lambda limit: value <= limit),
-        (below, "below", lambda limit: value < limit),
+        (minimum, "at least", value.__ge__),
+        (above, "above", value.__gt__),
+        (maximum, "at most", value.__le__),
+        (below, "below", value.__lt__),
     )
     if not all(limit is None or holds(limit) for limit, _, holds in limits):
         allowed = " and ".join(f"{word} {limit}" for limit, word, _ in limits if limit is not None)
@@ -334,5 +334,5 @@ def _override_node(text: str, kind: Any, source: _Source) -> yaml.Node:
         node = _compose(text, source)
         if node is not None:
             return node
-    tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))
+    tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]  # not in the stubs
     return yaml.ScalarNode(tag, text)

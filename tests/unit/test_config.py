@@ -1,0 +1,200 @@
+"""Configuration: every mistake gets one line that names file, line, key, value and what is allowed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cyclesr_dist.config import Config, load
+from cyclesr_dist.configfile import dump, to_dict, write_resolved
+from cyclesr_dist.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+PAPER = [path for path in CONFIGS if path.stem.startswith("ntire")]
+
+
+def test_all_configs_are_there() -> None:
+    tracks = {"ntire17_t2", "ntire18_t2", "ntire18_t4"}
+    assert {path.stem for path in CONFIGS} >= {"demo", *tracks, *(f"{track}_gan" for track in tracks)}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_loads(path: Path) -> None:
+    assert isinstance(load(path), Config)
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_paper_configs_hold_the_papers_values(path: Path) -> None:
+    c = load(path)
+    gan, ntire17 = path.stem.endswith("_gan"), path.stem.startswith("ntire17")
+    assert c.system == ("cyclesrgan" if gan else "cyclesr")
+    assert (c.scale, c.global_batch, c.ema_decay) == (4, 32, 0)
+    assert (c.weights.cyc, c.weights.id, c.weights.percep, c.weights.advsr) == (10, 5, 1, 0.05)
+    assert c.weights.mse == (1e3 if ntire17 else 1e2)
+    assert (c.train.epochs, c.train.pretrain_epochs, c.train.constant_epochs) == (200, 5, 100)
+    assert (c.optim.lr_cyclegan, c.optim.lr_sr) == (2e-4, 1e-4)
+    assert (c.optim.beta1, c.optim.beta2, c.optim.clip_norm) == (0.9, 0.999, 50)
+    assert (c.shards.patch, c.shards.stride, c.pool.size) == (120, 60, 50)
+    assert (c.nets.sr.kind, c.nets.sr.blocks) == (("vdsr", 20) if ntire17 else ("srresnet", 16))
+    assert (c.nets.translator.kind, c.nets.translator.blocks, c.nets.d_lr.layers) == ("resnet", 9, 3)
+    assert c.track == {"ntire17_t2": "unknown", "ntire18_t2": "mild", "ntire18_t4": "wild"}[path.stem[:10]]
+
+
+MISTAKES = {
+    "weights:\n  msee: 3\n": ["x.yaml:2", "weights.msee", "weights.mse"],
+    "seed: 1\nglobal_batch: many\n": ["x.yaml:2", "global_batch", "many", "integer"],
+    "seed: true\n": ["x.yaml:1", "seed", "integer"],
+    "weights: {mse: yes}\n": ["x.yaml:1", "weights.mse", "number"],
+    "weights: {mse: .nan}\n": ["weights.mse"],
+    "weights: {mse: -1}\n": ["weights.mse = -1", "at least 0"],
+    "system: cyclegun\n": ["x.yaml:1", "system", "cyclegun", "cyclesrgan"],
+    "seed: 1\nseed: 2\n": ["x.yaml:2", "seed"],
+    "weights: 3\n": ["x.yaml:1", "weights"],
+    "- a\n": ["x.yaml"],
+    "a: [\n": ["x.yaml"],
+    "a: &x 1\nb: *x\n": ["x.yaml:2"],
+    "seed: !!python/object:os.system 1\n": ["x.yaml:1"],
+    "scale: 5\n": ["scale = 5", "2, 3, 4, 8"],
+    "train: {epochs: 3}\n": ["train.constant_epochs", "at most 3"],
+    "zero_stage: 4\n": ["zero_stage = 4", "at most 3"],
+    "nets: {sr: {bicubic_skip: true}}\n": ["nets.sr.bicubic_skip", "compact"],
+    "system: cyclesrgan\nweights: {percep: 0, advsr: 0}\n": ["cyclesrgan", "cyclesr"],
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES, ids=lambda text: text.replace("\n", " "))
+def test_mistakes_in_a_file(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load(path)
+    message = str(error.value)
+    assert "\n" not in message
+    for word in MISTAKES[text]:
+        assert word in message, message
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("global_bach=4", ["global_bach", "global_batch"]),
+        ("weights.mse=lots", ["weights.mse", "lots"]),
+        ("weights", ["weights", "="]),
+        ("weights=3", ["weights"]),
+        ("nets.sr.kind=unet", ["nets.sr.kind", "unet", "srresnet"]),
+        ("data.log_keys=3", ["data.log_keys", "3"]),
+    ],
+)
+def test_mistakes_in_overrides(override: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(None, [override])
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "binary"])
+def test_files_that_are_none(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "binary":
+        path.write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(ConfigError, match=r"x\.yaml"):
+        load(path)
+
+
+def test_overrides() -> None:
+    c = load(
+        None, ["weights.mse=1e2", "weights.mse=2e1", "weights.cyc_backward=0", "data.hr=/a b", "data.log_keys=true"]
+    )
+    assert (c.weights.mse, c.weights.cyc_backward, c.data.hr, c.data.log_keys) == (20.0, 0.0, "/a b", True)
+    assert load(None, ["weights.cyc_backward="]).weights.cyc_backward is None
+    assert load(None, ["data.hr="]).data.hr == ""
+    assert isinstance(load(None, ["weights.mse=3"]).weights.mse, float)
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("# nothing\n")
+    assert load(tmp_path / "x.yaml") == Config() == load()
+
+
+def test_floats_as_people_write_them(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("optim: {lr_sr: 1e-4, lr_cyclegan: 2.0e-4, clip_norm: 50}\n")
+    c = load(tmp_path / "x.yaml")
+    assert (c.optim.lr_sr, c.optim.lr_cyclegan, c.optim.clip_norm) == (1e-4, 2e-4, 50.0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    mse=st.floats(0, 1e6),
+    backward=st.none() | st.floats(0, 100),
+    text=st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20),
+    seed=st.integers(0, 2**40),
+)
+def test_what_is_written_reads_back_equal(tmp_path_factory, mse, backward, text, seed) -> None:
+    c = load(None, [f"weights.mse={mse!r}", f"seed={seed}"])
+    assert c.weights.mse == mse
+    raw = to_dict(c)
+    raw["weights"]["cyc_backward"] = backward
+    raw["data"]["hr"] = text
+    path = tmp_path_factory.mktemp("config") / "x.yaml"
+    path.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
+    read = load(path)
+    assert (read.weights.cyc_backward, read.data.hr) == (backward, text)
+    write_resolved(read, path)
+    assert load(path) == read
+    assert path.read_text(encoding="utf-8") == dump(read)
+
+
+yaml_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["seed", "weights", "mse", "nets", "sr", "x"]) | st.text(max_size=5), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(yaml_values)
+def test_fuzz_structures_end_in_a_config_or_a_config_error(tmp_path_factory, value) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "x.yaml"
+    path.write_text(yaml.safe_dump(value), encoding="utf-8")
+    try:
+        load(path)
+    except ConfigError as error:
+        assert "\n" not in str(error)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_fuzz_bytes_end_in_a_config_or_a_config_error(tmp_path_factory, data) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "x.yaml"
+    path.write_bytes(data)
+    try:
+        load(path)
+    except ConfigError as error:
+        assert "\n" not in str(error)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["", "seed=", "weights.mse=", "nets=", "data.hr="]), st.text(max_size=20))
+def test_fuzz_overrides_end_in_a_config_or_a_config_error(key, value) -> None:
+    try:
+        load(None, [key + value])
+    except ConfigError:
+        return
+
+
+def test_reading_a_config_needs_no_torch() -> None:
+    code = "import sys, cyclesr_dist.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
