@@ -253,7 +253,7 @@ def _check(c: Config) -> None:
     _check_at_least(c, 1, "global_batch", "nets.translator.channels", "nets.translator.blocks", "nets.d_lr.channels")
     _check_at_least(c, 1, "nets.d_h.channels", "nets.sr.channels", "nets.sr.blocks", "train.epochs")
     _check_at_least(c, 1, "train.log_every_steps", "train.checkpoint_every_steps", "train.keep_checkpoints")
-    _check_at_least(c, 1, "shards.patch", "shards.stride", "shards.samples_per_shard", "degrade.blur_px")
+    _check_at_least(c, 1, "shards.patch", "shards.stride", "shards.samples_per_shard")
     for name in ("adv", "cyc", "id", "mse", "percep", "advsr"):
         check_range(f"weights.{name}", getattr(c.weights, name), minimum=0)
     if c.weights.cyc_backward is not None:
@@ -266,6 +266,7 @@ def _check(c: Config) -> None:
         check_range(f"optim.{name}", getattr(c.optim, name), minimum=0, below=1)
     check_range("shards.min_std", c.shards.min_std, minimum=0, maximum=1)
     check_range("degrade.noise", c.degrade.noise, minimum=0, maximum=1)
+    check_range("degrade.blur_px", c.degrade.blur_px, minimum=0, maximum=255)
     check_range("telemetry.port", c.telemetry.port, minimum=0, maximum=65535)
     for name in ("pretrain_epochs", "constant_epochs"):
         check_range(f"train.{name}", getattr(c.train, name), maximum=c.train.epochs)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
@@ -19,6 +18,7 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin,
 import yaml
 
 from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.files import write_text
 
 T = TypeVar("T")
 
@@ -119,12 +119,9 @@ def dump(config: Any) -> str:
 def write_resolved(config: Any, path: str | Path) -> None:
     """Write `dump(config)` to `path`, whole or not at all. Raises InputError if the folder cannot be written."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(dump(config), encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, dump(config))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
 
 

@@ -10,6 +10,7 @@ whole other photographs, and nothing is chosen on the test photographs. Each sta
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 
 from cyclesr_dist.config import Config, load
+from cyclesr_dist.configfile import dump
 from cyclesr_dist.data.build import build_set
 from cyclesr_dist.data.shards import Kind
 from cyclesr_dist.degrade import degrade_folder
@@ -31,9 +33,9 @@ from cyclesr_dist.evaluate.infer import upscale_image
 from cyclesr_dist.evaluate.report import write_report
 from cyclesr_dist.evaluate.score import evaluate_folder, to_uint8
 from cyclesr_dist.evaluate.strips import save_comparison
+from cyclesr_dist.files import write_text
 from cyclesr_dist.images import list_images, match_pairs, read_rgb8, write_png
 from cyclesr_dist.model_file import resolve_model
-from cyclesr_dist.train.run_folder import write_atomic
 
 BASELINES = ("sr_syn", "sr_paired")
 _NUM_RANKS = 2
@@ -72,7 +74,7 @@ def run_demo(config_path: Path, run_dir: Path, overrides: list[str], quiet: bool
     _announce("5/5 scoring on the test photographs")
     summary = _score(config, layout, quiet)
     summary["demo_seconds"] = round(time.monotonic() - started, 1)
-    write_atomic(layout.run / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_text(layout.run / "summary.json", json.dumps(summary, indent=1) + "\n")
     write_report(layout.run)
     return summary
 
@@ -109,7 +111,7 @@ def split_photos(photos: list[Path], out: Path) -> None:
             (temporary / part).mkdir(parents=True, exist_ok=True)
             write_png(temporary / part / f"{photo.stem}.png", np.ascontiguousarray(pixels))
             record[part].append(photo.stem)
-    write_atomic(temporary / "split.json", json.dumps(record, indent=1) + "\n")
+    write_text(temporary / "split.json", json.dumps(record, indent=1) + "\n")
     temporary.rename(out)
 
 
@@ -140,8 +142,9 @@ def _pack(config: Config, layout: Layout, quiet: bool) -> None:
 
 def _train(config_path: Path, run_dir: Path, overrides: list[str], quiet: bool) -> None:
     """Train through the real launcher, unless the run is complete; a stopped one is resumed."""
-    summary = _read_summary(run_dir)
-    if summary.get("completed"):
+    if _read_summary(run_dir).get("completed"):
+        if (run_dir / "config.yaml").read_text(encoding="utf-8") != dump(load(config_path, overrides)):
+            raise InputError(f"{run_dir} holds a run with other settings; remove it or choose another --run-dir")
         _announce(f"{run_dir} is complete: reused")
         return
     script = Path("launch") / "train.py"
@@ -155,7 +158,8 @@ def _train(config_path: Path, run_dir: Path, overrides: list[str], quiet: bool) 
         *overrides,
     ]
     print(f"cyclesr demo: $ {' '.join(command)}", flush=True)
-    code = subprocess.run(command, check=False).returncode
+    environment = os.environ if torch.cuda.is_available() else os.environ | {"DS_ACCELERATOR": "cpu"}
+    code = subprocess.run(command, env=environment, check=False).returncode
     if code or not _read_summary(run_dir).get("completed"):
         raise CycleSRError(f"training in {run_dir} did not complete (launcher's exit code {code}); see its lines above")
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 import sys
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.files import replacing
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -169,17 +167,6 @@ def match_pairs(hr_dir: Path, lr_dir: Path) -> list[Pair]:
         more = f" and {len(lonely) - 3} more" if len(lonely) > 3 else ""
         raise InputError(f"{lr_dir}: no HR file in {hr_dir} for {', '.join(lonely[:3])}{more}")
     return pairs
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`, renamed to `path` on success and removed on failure: all or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cyclesr_dist.config import SRNet
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.images import replacing
+from cyclesr_dist.files import replacing
 from cyclesr_dist.nets.build import build_sr
 from cyclesr_dist.resize import bicubic_up
 

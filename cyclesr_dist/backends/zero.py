@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from itertools import chain
 from typing import Any
 
@@ -190,6 +191,10 @@ def _gradient_norm(module: nn.Module) -> Tensor:
 def make_zero_player(optim: Optim, precision: str, stage: int, rank_batch: int, world: World) -> MakePlayer:
     """For `backend: deepspeed`."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # DeepSpeed 0.19 calls by its old name what torch 2.13 renamed; nothing a user could act on.
+    warnings.filterwarnings("ignore", message=".*all_gather_into_tensor", category=FutureWarning)
+    if world.device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise each rank warns that it found no GPU
 
     def make(module: nn.Module, groups: tuple[ParamGroup, ...], saved: PlayerState | None) -> Player:
         return ZeroPlayer(module, groups, saved, optim, precision, stage, rank_batch, world)

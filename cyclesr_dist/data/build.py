@@ -28,8 +28,8 @@ from tqdm import tqdm
 from cyclesr_dist.config import Shards
 from cyclesr_dist.configfile import check_range
 from cyclesr_dist.data.shards import DOMAINS, FORMAT, MANIFEST, VERSION, Kind, ShardSet, shard_name
-from cyclesr_dist.degrade import new_folder, sha256, write_json
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.files import new_folder, sha256, write_json
 from cyclesr_dist.images import list_images, match_pairs, read_rgb8
 from cyclesr_dist.resize import bicubic_up
 

@@ -21,8 +21,8 @@ from cyclesr_dist.data.shards import (
     read_sample,
     read_shard,
 )
-from cyclesr_dist.degrade import sha256
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.files import sha256
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from PIL import Image
 
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.evaluate.curves import Point, line_chart
-from cyclesr_dist.images import replacing
+from cyclesr_dist.files import replacing
 
 MAX_PICTURES = 12
 """Comparison pictures embedded; the rest stay in the folder."""

@@ -15,7 +15,8 @@ from cyclesr_dist.config import Protocol
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.evaluate import ntire, psnr
 from cyclesr_dist.evaluate.infer import upscale_image
-from cyclesr_dist.images import Pair, match_pairs, read_picture, read_rgb8, replacing
+from cyclesr_dist.files import replacing
+from cyclesr_dist.images import Pair, match_pairs, read_picture, read_rgb8
 from cyclesr_dist.model_file import Upscaler
 
 

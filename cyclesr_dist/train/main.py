@@ -19,12 +19,13 @@ from cyclesr_dist.configfile import dump, write_resolved
 from cyclesr_dist.data.loader import Sources, num_epoch_steps, open_sources
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.evaluate.report import write_report
+from cyclesr_dist.files import write_text
 from cyclesr_dist.systems.build import build_system
 from cyclesr_dist.telemetry.progress import Progress
 from cyclesr_dist.telemetry.prometheus import Metrics
 from cyclesr_dist.train import checkpoint as ckpt
 from cyclesr_dist.train.loop import Run, train
-from cyclesr_dist.train.run_folder import RunFolder, write_atomic
+from cyclesr_dist.train.run_folder import RunFolder
 from cyclesr_dist.train.schedule import Schedule
 from cyclesr_dist.train.validation import Validator
 from cyclesr_dist.world import World
@@ -165,5 +166,5 @@ def _finish(run: Run, summary: dict[str, Any]) -> None:
         "versions": {"cyclesr_dist": __version__, "torch": torch.__version__, "python": sys.version.split()[0]},
         "notes": notes,
     }
-    write_atomic(run.folder.summary, json.dumps(summary, indent=1) + "\n")
+    write_text(run.folder.summary, json.dumps(summary, indent=1) + "\n")
     write_report(run.folder.path)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.files import write_text
 
 
 class RunFolder:
@@ -48,7 +48,7 @@ class RunFolder:
         for path in (self.metrics, self.validation) if rank is None else (self.keys(rank),):
             if path.exists():
                 kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-                write_atomic(path, "".join(line + "\n" for line in kept))
+                write_text(path, "".join(line + "\n" for line in kept))
 
 
 def _step_of(line: str) -> float:
@@ -61,10 +61,3 @@ def _step_of(line: str) -> float:
 def append_line(path: Path, record: dict[str, Any]) -> None:
     with path.open("a") as file:
         file.write(json.dumps(record) + "\n")
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Replace `path` by `text` in one step."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)

@@ -61,7 +61,7 @@ MISTAKES = {
     "a: &x 1\nb: *x\n": ["x.yaml:2"],
     "seed: !!python/object:os.system 1\n": ["x.yaml:1"],
     "scale: 5\n": ["scale = 5", "2, 3, 4, 8"],
-    "train: {epochs: 3}\n": ["train.constant_epochs", "at most 3"],
+    "train: {epochs: 3}\n": ["train.pretrain_epochs = 5", "at most 3"],
     "zero_stage: 4\n": ["zero_stage = 4", "at most 3"],
     "nets: {sr: {bicubic_skip: true}}\n": ["nets.sr.bicubic_skip", "compact"],
     "system: cyclesrgan\nweights: {percep: 0, advsr: 0}\n": ["cyclesrgan", "cyclesr"],
@@ -152,6 +152,15 @@ def test_what_is_written_reads_back_equal(tmp_path_factory, mse, backward, text,
     assert path.read_text(encoding="utf-8") == dump(read)
 
 
+def outcome(path: Path) -> str:
+    """`config`, `error` for a ConfigError of one line; anything else is raised."""
+    try:
+        load(path)
+    except ConfigError as error:
+        return "error" if "\n" not in str(error) else str(error)
+    return "config"
+
+
 yaml_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
@@ -169,10 +178,7 @@ yaml_values = st.recursive(
 def test_fuzz_structures_end_in_a_config_or_a_config_error(tmp_path_factory, value) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "x.yaml"
     path.write_text(yaml.safe_dump(value), encoding="utf-8")
-    try:
-        load(path)
-    except ConfigError as error:
-        assert "\n" not in str(error)
+    assert outcome(path) in ("config", "error")
 
 
 @settings(max_examples=150, deadline=None)
@@ -180,10 +186,7 @@ def test_fuzz_structures_end_in_a_config_or_a_config_error(tmp_path_factory, val
 def test_fuzz_bytes_end_in_a_config_or_a_config_error(tmp_path_factory, data) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "x.yaml"
     path.write_bytes(data)
-    try:
-        load(path)
-    except ConfigError as error:
-        assert "\n" not in str(error)
+    assert outcome(path) in ("config", "error")
 
 
 @settings(max_examples=150, deadline=None)

@@ -26,10 +26,10 @@ from cyclesr_dist.degrade import (
     degrade_folder,
     draw_parameters,
     motion_kernel,
-    new_folder,
     unknown_kernel,
 )
 from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.files import new_folder
 from cyclesr_dist.resize import bicubic_down, to_8bit_grid
 
 LEVELS = Degrade()
@@ -386,7 +386,7 @@ def test_an_unknown_track_names_the_allowed_ones(photos: Path, tmp_path: Path) -
 def test_what_a_kill_left_behind_is_replaced(photos: Path, tmp_path: Path) -> None:
     script = (
         "import pathlib, sys, time\n"
-        "from cyclesr_dist.degrade import new_folder\n"
+        "from cyclesr_dist.files import new_folder\n"
         "with new_folder(pathlib.Path(sys.argv[1]), overwrite=False) as folder:\n"
         "    (folder / 'half.png').write_bytes(b'half')\n"
         "    print('ready', flush=True)\n"

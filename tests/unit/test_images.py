@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.files import replacing
 from cyclesr_dist.images import (
     Picture,
     list_images,
     match_pairs,
     read_picture,
     read_rgb8,
-    replacing,
     write_picture,
     write_png,
 )

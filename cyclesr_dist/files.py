@@ -1,0 +1,113 @@
+"""Files and folders that are there whole or not at all, and the checksums that prove it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from cyclesr_dist.errors import InputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`, renamed to `path` on success and removed on failure: all or nothing."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text`, UTF-8, all or nothing."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def new_folder(out: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yield an empty folder beside `out` that becomes `out` when the block succeeds and vanishes when it fails.
+
+    What an earlier kill left behind is removed. `inputs` must not lie in `out`, which `overwrite` would delete.
+    Raises InputError when `out` is a file, is a non-empty folder (without `overwrite`), is being written by another
+    command, or cannot be written.
+    """
+    out = out.expanduser().resolve()
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; a folder is needed")
+    if out.is_dir() and any(out.iterdir()):
+        if not overwrite:
+            raise InputError(f"{out}: is not empty and holds something else; give --overwrite to replace it")
+        for path in inputs:
+            if path.resolve().is_relative_to(out):
+                raise InputError(f"{out}: contains the input {path}, which --overwrite would delete")
+    temporary = out.with_name(f".{out.name}.building")
+    replaced = out.with_name(f".{out.name}.replaced")
+    made = [parent for parent in out.parents if not parent.exists()]
+    try:
+        temporary.mkdir(parents=True, exist_ok=True)
+        with _locked(temporary / ".lock", out):
+            try:
+                _clear(temporary)
+                yield temporary
+                shutil.rmtree(replaced, ignore_errors=True)
+                if out.exists():
+                    out.rename(replaced)
+                (temporary / ".lock").unlink()
+                temporary.rename(out)
+                shutil.rmtree(replaced, ignore_errors=True)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                for parent in made:
+                    with suppress(OSError):  # somebody else uses it by now
+                        parent.rmdir()
+                raise
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error})") from error
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file, hexadecimal. Raises InputError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write sorted JSON with a final newline: equal values give equal bytes."""
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _locked(path: Path, out: Path) -> Iterator[None]:
+    """Hold a lock that the kernel drops when this process dies, so that a stale folder is told from one in use."""
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{out}: another command is writing it now") from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):  # some network file systems lock not
+                raise
+        if not path.exists():
+            raise InputError(f"{out}: another command has just written it")
+        yield
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
