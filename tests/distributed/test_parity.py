@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,12 @@ def run_steps(system: System, world: World, first: int, last: int) -> list[dict[
     return norms
 
 
-def whole_run(world: World, overrides: list[str]) -> dict[str, dict[str, Any]]:
-    """All systems: states after 1, 3 and 6 steps, gradient norms, and the state of a run resumed after 3 of 6."""
+def whole_run(world: World, overrides: list[str], elsewhere: Path | None) -> dict[str, dict[str, Any]]:
+    """All systems: states after 1, 3 and 6 steps and gradient norms.
+
+    With `elsewhere`, the states after 3 steps of another backend, also those resumed here, at 6 steps.
+    """
+    saved = torch.load(elsewhere, weights_only=False) if elsewhere else {}
     results = {}
     for name in SYSTEMS:
         config = config_of(name, overrides)
@@ -67,32 +72,48 @@ def whole_run(world: World, overrides: list[str]) -> dict[str, dict[str, Any]]:
         norms += run_steps(system, world, 1, 3)
         after_3 = system.state()
         norms += run_steps(system, world, 3, 6)
-        after_6 = system.state()
-        results[name] = {"after_1": after_1, "after_3": after_3, "after_6": after_6, "norms": norms}
+        results[name] = {"after_1": after_1, "after_3": after_3, "after_6": system.state(), "norms": norms}
+        if saved:
+            results[name]["resumed"] = resume(world, config, saved[name])
     return results
 
 
-def resume(world: World, overrides: list[str], path: Path) -> dict[str, SystemState]:
-    """Continue every system from the state after 3 steps that `path` holds, to 6."""
+def resume(world: World, config: Config, saved: SystemState) -> SystemState:
+    """Continue a state after 3 steps to 6."""
+    system = build_system(config, build_backend(config, world), world, saved)
+    run_steps(system, world, 3, 6)
+    return system.state()
+
+
+def resume_all(world: World, path: Path) -> dict[str, dict[str, SystemState]]:
+    """Continue the states of all backends in this one process."""
     saved = torch.load(path, weights_only=False)
-    results = {}
-    for name in SYSTEMS:
-        config = config_of(name, overrides)
-        system = build_system(config, build_backend(config, world), world, saved[name])
-        run_steps(system, world, 3, 6)
-        results[name] = system.state()
-    return results
+    return {
+        backend: {name: resume(world, config_of(name, ["backend=single"]), state) for name, state in states.items()}
+        for backend, states in saved.items()
+    }
 
 
 @cache
 def reference() -> dict[str, dict[str, Any]]:
     """One process with the whole global batch, plain PyTorch."""
-    return run_ranks(whole_run, 1, ["backend=single"])[0]
+    return run_ranks(whole_run, 1, ["backend=single"], None)[0]
 
 
 @cache
 def outcome(backend: str) -> list[dict[str, dict[str, Any]]]:
-    return run_ranks(whole_run, 2, BACKENDS[backend])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.pt"
+        torch.save({name: run["after_3"] for name, run in reference().items()}, path)
+        return run_ranks(whole_run, 2, BACKENDS[backend], path)
+
+
+@cache
+def resumed_in_one_process() -> dict[str, dict[str, SystemState]]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.pt"
+        torch.save({b: {name: run["after_3"] for name, run in outcome(b)[0].items()} for b in BACKENDS}, path)
+        return run_ranks(resume_all, 1, path)[0]
 
 
 # Biases without effect, whose gradient is rounding that Adam amplifies: those of convolutions before InstanceNorm, and
@@ -148,21 +169,17 @@ def test_all_ranks_report_the_same_state(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_state_of_one_process_resumes_under_every_backend(backend: str, tmp_path: Path) -> None:
-    path = tmp_path / "state.pt"
-    torch.save({name: run["after_3"] for name, run in reference().items()}, path)
-    resumed = run_ranks(resume, 2, BACKENDS[backend], path)[0]
-    for system in SYSTEMS:
-        assert_same_state(resumed[system], reference()[system]["after_6"], f"{system} resumed under {backend}")
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_state_of_one_process_resumes_under_every_backend(backend: str, system: str) -> None:
+    resumed = outcome(backend)[0][system]["resumed"]
+    assert_same_state(resumed, reference()[system]["after_6"], f"{system} resumed under {backend}")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_state_of_every_backend_resumes_in_one_process(backend: str, tmp_path: Path) -> None:
-    path = tmp_path / "state.pt"
-    torch.save({name: run["after_3"] for name, run in outcome(backend)[0].items()}, path)
-    resumed = run_ranks(resume, 1, ["backend=single"], path)[0]
-    for system in SYSTEMS:
-        assert_same_state(resumed[system], reference()[system]["after_6"], f"{system} resumed from {backend}")
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_state_of_every_backend_resumes_in_one_process(backend: str, system: str) -> None:
+    resumed = resumed_in_one_process()[backend][system]
+    assert_same_state(resumed, reference()[system]["after_6"], f"{system} resumed from {backend}")
 
 
 def test_pools_are_in_use() -> None:
