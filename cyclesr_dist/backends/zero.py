@@ -6,6 +6,7 @@ DeepSpeed is imported inside functions: its import takes seconds, and single and
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
 from itertools import chain
@@ -100,7 +101,8 @@ class ZeroPlayer:
         # Stage 0 keeps no norm: it clips plain gradients, already averaged by now, in step().
         norm = _gradient_norm(self.module) if self.stage == 0 else None
         self.engine.step()
-        return float(norm if norm is not None else self.engine.get_global_grad_norm())
+        value = float(norm if norm is not None else self.engine.get_global_grad_norm())
+        return value if value >= 0 else math.nan  # stages 1 to 3 say -1 for a norm that is not finite
 
     def set_lr(self, factor: float) -> None:
         for group, lr in zip(self.engine.optimizer.param_groups, self.initial_lrs, strict=True):

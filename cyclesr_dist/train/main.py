@@ -134,7 +134,6 @@ def _start_files(config: Config, folder: RunFolder, saved: ckpt.Checkpoint | Non
     if world.is_main:
         write_resolved(config, folder.config)
         folder.cut_back(step)
-    folder.cut_back(step, world.rank)
 
 
 def _dry_run(config: Config, world: World, sources: Sources, schedule: Schedule) -> None:

@@ -40,12 +40,12 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"run folder {self.path} is not writable: {error.strerror or error}") from error
 
-    def cut_back(self, step: int, rank: int | None = None) -> None:
+    def cut_back(self, step: int) -> None:
         """Drop what was logged after `step` steps, and a half-written last line: a resumed run writes it again.
 
-        Without a rank the shared files, with a rank that rank's keys.
+        The keys of all ranks are cut, also of ranks that the resumed run no longer has.
         """
-        for path in (self.metrics, self.validation) if rank is None else (self.keys(rank),):
+        for path in (self.metrics, self.validation, *self.path.glob("keys.rank*.jsonl")):
             if path.exists():
                 kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
                 write_text(path, "".join(line + "\n" for line in kept))

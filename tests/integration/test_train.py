@@ -94,6 +94,24 @@ def test_launchers_agree_with_one_process(launcher, config_file, tiny_data, tmp_
     assert merged == lines(tmp_path / "one/keys.rank0.jsonl")
 
 
+def test_loader_processes_change_nothing(config_file, tiny_data, tmp_path) -> None:
+    arguments = [*tiny_data.overrides, "train.max_steps=6", "data.log_keys=true"]
+    for workers in (0, 2):
+        run_alone(config_file, tmp_path / str(workers), *arguments, f"data.workers={workers}")
+    for name in ("keys.rank0.jsonl", "model.safetensors"):
+        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+@pytest.mark.parametrize("backend", [["backend=single"], ["backend=deepspeed", "zero_stage=1"]])
+def test_a_gradient_that_is_not_finite_stops_the_run(backend, config_file, tiny_data, tmp_path) -> None:
+    arguments = [*tiny_data.overrides, *backend, "train.checkpoint_every_steps=2"]
+    run_alone(config_file, tmp_path / "run", *arguments, "train.max_steps=2")
+    done = launch("python", config_file, tmp_path / "run", *arguments, "--resume", "weights.mse=1e38")
+    assert done.returncode == 1
+    assert "step 3: the gradient of player g is not finite" in done.stderr
+    assert newest(tmp_path / "run").name == "step-00000002"
+
+
 def test_resume_is_exact(config_file, tiny_data, tmp_path) -> None:
     arguments = [*tiny_data.overrides, "data.log_keys=true"]
     assert run(config_file, tmp_path / "whole", *arguments, "train.max_steps=12") == 0
