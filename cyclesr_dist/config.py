@@ -136,12 +136,16 @@ class Train:
 
 @dataclass(frozen=True)
 class Augment:
-    """Flips and quarter turns, drawn from (seed, epoch, sample). Rotating real LR also rotates its blur kernel."""
+    """Flips, quarter turns and exchanged colours, drawn from (seed, epoch, sample). A turned LR has a turned blur."""
 
     hr_flip: bool = True
     hr_rotate: bool = True
     lr_flip: bool = True
     lr_rotate: bool = True
+    hr_colours: bool = False
+    """Exchange the colour channels at random. For few photographs: hues that none of them has would else drift."""
+    lr_colours: bool = False
+    """The same for real LR. It also exchanges the channels of its noise, which a camera treats differently."""
 
 
 @dataclass(frozen=True)

@@ -83,18 +83,18 @@ class RankBatches(Dataset[tuple[dict[str, np.ndarray], tuple[str, ...], tuple[st
         lr_keys: list[str] = []
         if s.pairs is not None:
             for draw in self._mine(epoch_draws(self.seed, "pairs", len(s.pairs), self.global_batch, step)):
-                sample = self._read(s.pairs, draw, self.augment.lr_flip, self.augment.lr_rotate)
+                sample = self._read(s.pairs, draw)
                 arrays["hr"].append(sample["hr"])
                 arrays["lr"].append(sample["lr"])
                 hr_keys.append(s.pairs.key(draw.index))
             lr_keys = hr_keys
         if s.hr is not None:
             for draw in self._mine(epoch_draws(self.seed, "hr", len(s.hr), self.global_batch, step)):
-                arrays["hr"].append(self._read(s.hr, draw, self.augment.hr_flip, self.augment.hr_rotate)["hr"])
+                arrays["hr"].append(self._read(s.hr, draw)["hr"])
                 hr_keys.append(s.hr.key(draw.index))
         if s.lr is not None:
             for draw in self._mine(endless_draws(self.seed, "lr", len(s.lr), self.global_batch, step)):
-                arrays["lr"].append(self._read(s.lr, draw, self.augment.lr_flip, self.augment.lr_rotate)["lr"])
+                arrays["lr"].append(self._read(s.lr, draw)["lr"])
                 lr_keys.append(s.lr.key(draw.index))
         stacked = {name: np.stack(images) for name, images in arrays.items() if images}
         first = step * self.global_batch + self.first
@@ -107,16 +107,13 @@ class RankBatches(Dataset[tuple[dict[str, np.ndarray], tuple[str, ...], tuple[st
     def _mine(self, draws: list[Draw]) -> list[Draw]:
         return draws[self.first : self.first + self.rank_batch]
 
-    def _read(self, shard_set: ShardSet, draw: Draw, flip: bool, rotate: bool) -> dict[str, np.ndarray]:
-        left_right, up_down, turns = augmentation(self.seed, draw, flip, rotate)
-        sample = shard_set.read(draw.index)
-        for name, image in sample.items():
-            if left_right:
-                image = image[:, ::-1]
-            if up_down:
-                image = image[::-1]
-            sample[name] = np.ascontiguousarray(np.rot90(image, turns))
-        return sample
+    def _read(self, shard_set: ShardSet, draw: Draw) -> dict[str, np.ndarray]:
+        """A sample, augmented. Pairs are augmented as LR is, both members alike."""
+        a = self.augment
+        hr = draw.domain == "hr"
+        switches = (a.hr_flip, a.hr_rotate, a.hr_colours) if hr else (a.lr_flip, a.lr_rotate, a.lr_colours)
+        change = augmentation(self.seed, draw, *switches)
+        return {name: change.apply(image) for name, image in shard_set.read(draw.index).items()}
 
 
 def batches(sources: Sources, config: Config, world: World, start: int, stop: int) -> Iterator[Batch]:

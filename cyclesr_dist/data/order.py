@@ -57,11 +57,29 @@ def endless_draws(seed: int, domain: str, num_samples: int, global_batch: int, s
     return draws
 
 
-def augmentation(seed: int, draw: Draw, flip: bool, rotate: bool) -> tuple[bool, bool, int]:
-    """(flip left-right, flip up-down, quarter turns), a function of (seed, pass, sample)."""
+@dataclass(frozen=True)
+class Augmentation:
+    left_right: bool
+    up_down: bool
+    quarter_turns: int
+    channels: tuple[int, ...]
+    """Where each colour channel comes from."""
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) -> the same, or (W, H, 3) after an odd number of turns; contiguous."""
+        if self.left_right:
+            image = image[:, ::-1]
+        if self.up_down:
+            image = image[::-1]
+        return np.ascontiguousarray(np.rot90(image, self.quarter_turns)[:, :, list(self.channels)])
+
+
+def augmentation(seed: int, draw: Draw, flip: bool, rotate: bool, colours: bool) -> Augmentation:
+    """A function of (seed, pass, sample); what is switched off leaves the other draws as they are."""
     stream = np.random.default_rng([seed, _AUGMENT_STREAM[draw.domain], draw.epoch, draw.index])
     left_right, up_down, turns = stream.integers([2, 2, 4])
-    return bool(left_right) and flip, bool(up_down) and flip, int(turns) if rotate else 0
+    channels = tuple(int(c) for c in stream.permutation(3)) if colours else (0, 1, 2)
+    return Augmentation(bool(left_right) and flip, bool(up_down) and flip, int(turns) if rotate else 0, channels)
 
 
 def noise(seed: int, sample: int, channels: int, size: int) -> np.ndarray:

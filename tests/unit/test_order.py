@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyclesr_dist.data.order import augmentation, endless_draws, epoch_draws, noise, steps_per_epoch
+from cyclesr_dist.data.order import Augmentation, augmentation, endless_draws, epoch_draws, noise, steps_per_epoch
 
 sizes = st.integers(1, 40)
 
@@ -46,11 +46,23 @@ def test_a_far_step_needs_none_before_it() -> None:
 
 
 def test_augmentation_obeys_its_switches_and_covers_all_symmetries() -> None:
-    draws = [epoch_draws(1, "hr", 400, 400, 0)[i] for i in range(400)]
-    full = {augmentation(1, d, flip=True, rotate=True) for d in draws}
-    assert len(full) == 16
-    assert {augmentation(1, d, flip=False, rotate=False) for d in draws} == {(False, False, 0)}
-    assert {augmentation(1, d, flip=False, rotate=True)[:2] for d in draws} == {(False, False)}
+    draws = epoch_draws(1, "hr", 1000, 1000, 0)
+    full = {augmentation(1, d, flip=True, rotate=True, colours=True) for d in draws}
+    assert len(full) == 2 * 2 * 4 * 6
+    still = Augmentation(False, False, 0, (0, 1, 2))
+    assert {augmentation(1, d, flip=False, rotate=False, colours=False) for d in draws} == {still}
+    turned = [augmentation(1, d, flip=False, rotate=True, colours=False) for d in draws]
+    assert {(a.left_right, a.up_down, a.channels) for a in turned} == {(False, False, (0, 1, 2))}
+    with_colours = [augmentation(1, d, flip=False, rotate=True, colours=True) for d in draws]
+    assert [a.quarter_turns for a in with_colours] == [a.quarter_turns for a in turned]
+
+
+def test_augmentation_of_pixels() -> None:
+    image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    assert np.array_equal(Augmentation(False, False, 0, (0, 1, 2)).apply(image), image)
+    assert np.array_equal(Augmentation(True, True, 2, (0, 1, 2)).apply(image), image)
+    assert np.array_equal(Augmentation(False, False, 0, (2, 0, 1)).apply(image), image[:, :, [2, 0, 1]])
+    assert Augmentation(False, False, 1, (0, 1, 2)).apply(image).shape == (4, 2, 3)
 
 
 def test_noise_is_unit_gaussian_and_belongs_to_the_sample() -> None:
