@@ -66,12 +66,7 @@ def test_image_smaller_than_a_patch(tmp_path, photos, capsys) -> None:
 
 
 def test_unknown_track(tmp_path, photos, capsys) -> None:
-    with pytest.raises(SystemExit) as stop:  # argparse prints its usage besides
-        degrade(photos, tmp_path / "out", track="foggy")
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert "foggy" in error
-    assert "wild" in error
+    expect(capsys, degrade(photos, tmp_path / "out", track="foggy"), "foggy", "unknown, mild, wild")
     assert not (tmp_path / "out").exists()
 
 
