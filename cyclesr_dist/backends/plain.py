@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from inspect import signature
 from itertools import chain
 from typing import Any
 
@@ -51,9 +52,7 @@ class PlainPlayer:
         self.device = world.device
         self.dtype = _AUTOCAST_DTYPE.get(precision)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=precision == "fp16")
-        # Buffers are BatchNorm statistics of each rank's own samples; broadcasting them in forward breaks a module
-        # that is called more than once before its backward.
-        self.wrapped = DistributedDataParallel(module, broadcast_buffers=False) if ddp else module
+        self.wrapped = _data_parallel(module) if ddp else module
         if saved is not None:
             load_moments(self.adam, module, saved)
             self._load_loss_scale(saved.loss_scale)
@@ -96,6 +95,17 @@ class PlainPlayer:
 
     def full_params(self, prefix: str) -> TensorDict:
         return strip(prefix, chain(self.module.named_parameters(), self.module.named_buffers()))
+
+
+def _data_parallel(module: nn.Module) -> nn.Module:
+    """DDP that leaves buffers alone.
+
+    They are BatchNorm statistics of each rank's own samples; broadcasting them in forward breaks a module that is
+    called more than once before its backward.
+    """
+    new_name = "forward_sync_buffers" in signature(DistributedDataParallel.__init__).parameters  # torch 2.13
+    switch: dict[str, Any] = {"forward_sync_buffers" if new_name else "broadcast_buffers": False}
+    return DistributedDataParallel(module, **switch)
 
 
 def make_plain_player(optim: Optim, precision: str, world: World, ddp: bool) -> MakePlayer:

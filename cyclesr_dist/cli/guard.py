@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import os
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 from cyclesr_dist.errors import CycleSRError, FailedElsewhere
 
@@ -35,3 +38,23 @@ def guarded(run: Callable[[], int | None], debug: bool) -> int:
     except KeyboardInterrupt:
         print("cyclesr: interrupted", file=sys.stderr, flush=True)
         return 130
+
+
+def end_process(main: Callable[[], int]) -> NoReturn:
+    """Call `main` and end the process with its exit code, without taking the interpreter apart.
+
+    For processes that used torch.distributed. Its Gloo threads live on after destroy_process_group and may still hold a
+    finished collective's tensors; one that is about to release them while the interpreter finalises ends in abort(),
+    and a training that had succeeded would exit with SIGABRT (pytorch #179291). atexit handlers do run.
+    """
+    try:
+        code = main()
+    except SystemExit as leaving:  # argparse's own
+        code = leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException:  # nothing may escape to the finalising interpreter
+        traceback.print_exc()
+        code = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

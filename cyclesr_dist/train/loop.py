@@ -11,7 +11,7 @@ import torch
 from cyclesr_dist.backends.base import TensorDict
 from cyclesr_dist.config import Config
 from cyclesr_dist.data.loader import Sources, batches
-from cyclesr_dist.errors import TrainingError
+from cyclesr_dist.errors import FailedElsewhere, TrainingError
 from cyclesr_dist.model_file import save_model
 from cyclesr_dist.step import StepResult
 from cyclesr_dist.systems.base import System
@@ -132,10 +132,11 @@ def _check_finite(run: Run, step: int, result: StepResult) -> None:
     bad = [name for name, norm in result.grad_norm.items() if not torch.isfinite(torch.tensor(norm))]
     if bad and run.config.precision != "fp16":  # fp16 leaves such steps out and lowers its loss scale
         terms = ", ".join(f"{name} {float(value):.4g}" for name, value in result.losses.items())
-        raise TrainingError(
+        message = (
             f"step {step}: the gradient of player {bad[0]} is not finite ({terms}); the last checkpoint is intact, "
             "--resume continues from it"
         )
+        raise TrainingError(message) if run.world.is_main else FailedElsewhere(message, TrainingError.exit_code)
 
 
 def _log(
