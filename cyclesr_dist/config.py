@@ -20,6 +20,7 @@ from cyclesr_dist.errors import ConfigError
 System = Literal["sr_syn", "sr_paired", "cyclesr", "cyclesrgan"]
 Track = Literal["unknown", "mild", "wild"]
 Protocol = Literal["plain", "ntire2017", "ntire2018"]
+Region = Literal["all", "left", "right", "top", "bottom"]
 
 
 @dataclass(frozen=True)
@@ -149,22 +150,46 @@ class Augment:
 
 
 @dataclass(frozen=True)
+class Remote:
+    """Shard sets that are not local folders: http(s)://, s3:// and every other URL that fsspec knows."""
+
+    cache_dir: str = ""
+    """Folder on a local disk, shared by all processes of a machine; empty: cyclesr-dist in the user's cache folder."""
+    cache_gb: float = 20.0
+    """Size of that cache; the samples of the shards used longest ago leave it first. 0: no cache."""
+    retries: int = 6
+    """Attempts after a failed one, with waits of 0.2 s that double up to 10 s, before a sample counts as bad."""
+
+
+@dataclass(frozen=True)
 class Data:
     hr: str = ""
-    """Shard set of HR patches."""
+    """Shard set of HR patches: a folder or URL."""
     lr: str = ""
     """Shard set of real LR patches, unrelated to `hr`."""
     pairs: str = ""
     """Shard set of aligned (real LR, HR) patches: `system: sr_paired` only."""
+    allow_overlap: bool = False
+    """Train although the manifests show that some LR patches come from a photograph that HR patches come from."""
+    tail: Literal["drop", "wrap"] = "drop"
+    """The last, incomplete global batch of an epoch: `drop` leaves it out, `wrap` fills it from the epoch's start."""
+    max_bad_samples: int = 0
+    """Samples that may be corrupt or missing, over all ranks: each is reported once and another drawn in its place.
+    One more ends the run on all ranks."""
+    max_sample_mb: float = 64.0
+    """A sample larger than this, encoded or decoded, is refused unread."""
     valid_hr: str = ""
     """Folder of HR photographs for validation; empty: no validation."""
     valid_lr: str = ""
     """Folder of their real LR counterparts, matched by name."""
     workers: int = 0
-    """Loader processes per rank."""
+    """Loader processes per rank; 0: the training process reads by itself."""
+    prefetch: int = 2
+    """Batches that each loader process prepares ahead."""
     log_keys: bool = False
     """Write keys.rank<r>.jsonl: the sample keys of every step."""
     augment: Augment = field(default_factory=Augment)
+    remote: Remote = field(default_factory=Remote)
 
 
 @dataclass(frozen=True)
@@ -182,9 +207,17 @@ class Shards:
     """Distance of LR patches in px; HR patches are cut `scale` times that apart."""
     min_std: float = 0.0
     """Leave out patches whose standard deviation, in [0, 1], is below this (flat sky)."""
-    encoding: Literal["webp", "png"] = "webp"
-    """Both lossless."""
+    encoding: Literal["tiff", "webp", "png", "jpeg"] = "tiff"
+    """`tiff` (lossless: horizontal differences, Zstandard) decodes fastest, `webp` (lossless) is smallest, `png` is
+    lossless too, `jpeg` loses; docs/decisions/0004-streaming.md has the figures."""
+    jpeg_quality: int = 95
+    """Of 100, without chroma subsampling; `encoding: jpeg` only."""
     samples_per_shard: int = 512
+    hr_region: Region = "all"
+    """Part of each photograph of the `--hr` folder to cut from: with `left` here and `right` below, one folder of
+    photographs serves as both domains without a shared pixel."""
+    lr_region: Region = "all"
+    """The same for the `--lr` folder."""
 
 
 @dataclass(frozen=True)
@@ -257,6 +290,10 @@ def _check(c: Config) -> None:
     _check_at_least(c, 1, "global_batch", "nets.translator.channels", "nets.translator.blocks", "nets.d_lr.channels")
     _check_at_least(c, 1, "nets.d_h.channels", "nets.sr.channels", "nets.sr.blocks", "train.epochs")
     _check_at_least(c, 1, "train.log_every_steps", "train.checkpoint_every_steps", "train.keep_checkpoints")
+    _check_at_least(c, 0, "data.max_bad_samples", "data.remote.cache_gb", "data.remote.retries")
+    _check_at_least(c, 1, "data.prefetch")
+    check_range("data.max_sample_mb", c.data.max_sample_mb, above=0)
+    check_range("shards.jpeg_quality", c.shards.jpeg_quality, minimum=1, maximum=100)
     _check_at_least(c, 1, "shards.patch", "shards.stride", "shards.samples_per_shard")
     for name in ("adv", "cyc", "id", "mse", "percep", "advsr"):
         check_range(f"weights.{name}", getattr(c.weights, name), minimum=0)

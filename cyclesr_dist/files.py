@@ -13,7 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import CycleSRError, InputError
+
+_REQUEST = ".request.json"
 
 
 @contextmanager
@@ -34,10 +36,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def new_folder(out: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) -> Iterator[Path]:
+def new_folder(
+    out: Path, *, overwrite: bool, inputs: tuple[Path, ...] = (), request: dict[str, Any] | None = None
+) -> Iterator[Path]:
     """Yield an empty folder beside `out` that becomes `out` when the block succeeds and vanishes when it fails.
 
-    What an earlier kill left behind is removed. `inputs` must not lie in `out`, which `overwrite` would delete.
+    What an earlier kill left behind is removed; with `request`, a description of the work, it is kept if it is of an
+    equal request, and a CycleSRError alone removes it. `inputs` must not lie in `out`, which `overwrite` would delete.
     Raises InputError when `out` is a file, is a non-empty folder (without `overwrite`), is being written by another
     command, or cannot be written.
     """
@@ -57,15 +62,18 @@ def new_folder(out: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) -> 
         temporary.mkdir(parents=True, exist_ok=True)
         with _locked(temporary / ".lock", out):
             try:
-                _clear(temporary)
+                _clear(temporary, request)
                 yield temporary
+                (temporary / _REQUEST).unlink(missing_ok=True)
                 shutil.rmtree(replaced, ignore_errors=True)
                 if out.exists():
                     out.rename(replaced)
                 (temporary / ".lock").unlink()
                 temporary.rename(out)
                 shutil.rmtree(replaced, ignore_errors=True)
-            except BaseException:
+            except BaseException as error:
+                if request is not None and not isinstance(error, CycleSRError):
+                    raise  # interrupted: the same command goes on from here
                 shutil.rmtree(temporary, ignore_errors=True)
                 for parent in made:
                     with suppress(OSError):  # somebody else uses it by now
@@ -105,9 +113,16 @@ def _locked(path: Path, out: Path) -> Iterator[None]:
         yield
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: Path, request: dict[str, Any] | None) -> None:
+    """Empty the folder, unless it is of an equal request; then note the request in it."""
+    note = folder / _REQUEST
+    wanted = None if request is None else json.dumps(request, sort_keys=True)
+    if wanted is not None and note.exists() and note.read_text(encoding="utf-8") == wanted:
+        return
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.name != ".lock":
             path.unlink()
+    if wanted is not None:
+        write_text(note, wanted)

@@ -153,7 +153,7 @@ def match_pairs(hr_dir: Path, lr_dir: Path) -> list[Pair]:
     hr_by_stem, lr_by_stem = _by_stem(hr_dir), _by_stem(lr_dir)
     pairs, lonely = [], []
     for stem, lr in lr_by_stem.items():
-        hr = hr_by_stem.get(stem) or hr_by_stem.get(_DIV2K_SUFFIX.sub("", stem))
+        hr = hr_by_stem.get(stem) or hr_by_stem.get(hr_stem(stem))
         if hr is None:
             lonely.append(lr.name)
         else:
@@ -167,6 +167,11 @@ def match_pairs(hr_dir: Path, lr_dir: Path) -> list[Pair]:
         more = f" and {len(lonely) - 3} more" if len(lonely) > 3 else ""
         raise InputError(f"{lr_dir}: no HR file in {hr_dir} for {', '.join(lonely[:3])}{more}")
     return pairs
+
+
+def hr_stem(lr_stem: str) -> str:
+    """The HR stem that a DIV2K LR stem belongs to (`0801x4m`: `0801`); other stems as they are."""
+    return _DIV2K_SUFFIX.sub("", lr_stem)
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

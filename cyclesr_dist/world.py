@@ -110,6 +110,14 @@ class World:
         dist.all_reduce(tensor)
         return [float(v) for v in tensor / self.num_ranks]
 
+    def total(self, count: int) -> int:
+        """Sum over ranks. All ranks call it."""
+        if self.num_ranks == 1:
+            return count
+        tensor = torch.tensor([count], dtype=torch.int64)
+        dist.all_reduce(tensor)
+        return int(tensor)
+
     def barrier(self) -> None:
         if self.num_ranks > 1:
             dist.barrier()

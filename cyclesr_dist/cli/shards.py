@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from cyclesr_dist.cli.guard import add_common_arguments
 from cyclesr_dist.config import load
-from cyclesr_dist.data.build import build_set
+from cyclesr_dist.data.build import build_set, describe_set
 from cyclesr_dist.data.check import check_set, find_sets
-from cyclesr_dist.data.shards import Kind, local_folder
+from cyclesr_dist.data.overlap import describe, shared_photographs
+from cyclesr_dist.data.shards import Kind, ShardSet
+from cyclesr_dist.data.source import is_remote, local_folder
+from cyclesr_dist.data.upload import holds, staging_folder, upload
 from cyclesr_dist.errors import InputError
 
 _BUILD_EPILOG = """\
 Writes the shard sets URL/hr and URL/lr, and URL/pairs with --pairs-hr. The config's scale and shards section say how.
+Killed and called again, it goes on where it was. The domains must not show the same photographs.
 
 example:
   cyclesr shards build --hr DIV2K/hr_0001-0400 --lr DIV2K/mild_0401-0800 --out shards/mild
@@ -25,6 +30,15 @@ Verifies all checksums and decodes every sample. Exit code 0: sound; 2: a line f
 example:
   cyclesr shards check shards/mild
 """
+
+
+@dataclass(frozen=True)
+class Job:
+    """One set to build."""
+
+    kind: Kind
+    hr: Path | None
+    lr: Path | None
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,11 +55,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     build.add_argument("--hr", required=True, type=Path, metavar="DIR", help="folder of HR photographs")
     build.add_argument("--lr", required=True, type=Path, metavar="DIR", help="folder of real LR photographs")
-    build.add_argument("--out", required=True, metavar="URL", help="folder to write, a path or file:// URL")
+    build.add_argument(
+        "--out", required=True, metavar="URL", help="folder to write: a path or any URL, as s3://bucket/name"
+    )
     build.add_argument("--config", type=Path, metavar="FILE", help="default: the built-in values")
     build.add_argument("--pairs-hr", type=Path, metavar="DIR", help="HR partners of the --lr files (for sr_paired)")
     build.add_argument("--workers", type=int, metavar="N", help="threads; default: one a core")
     build.add_argument("--overwrite", action="store_true", help="replace what the folders hold")
+    build.add_argument("--allow-overlap", action="store_true", help="--hr and --lr may show the same photographs")
     add_common_arguments(build)
     build.set_defaults(run=run)
 
@@ -56,7 +73,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_CHECK_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    check.add_argument("url", metavar="URL", help="a path or file:// URL")
+    check.add_argument("url", metavar="URL", help="a path or any URL, as s3://bucket/name")
     add_common_arguments(check)
     check.set_defaults(run=run)
 
@@ -68,40 +85,59 @@ def run(args: argparse.Namespace) -> int:
 
 def _build(args: argparse.Namespace) -> int:
     config = load(args.config)
-    out = local_folder(args.out)
     if args.workers is not None and args.workers < 1:
         raise InputError(f"--workers {args.workers} is not allowed; at least 1 is needed")
-    sets: list[tuple[Kind, Path | None, Path | None]] = [("hr", args.hr, None), ("lr", None, args.lr)]
+    remote = is_remote(args.out)
+    out = args.out.rstrip("/") if remote else str(local_folder(args.out))
+    jobs = [Job("hr", args.hr, None), Job("lr", None, args.lr)]
     if args.pairs_hr is not None:
-        sets.append(("pairs", args.pairs_hr, args.lr))
-    for kind, hr_dir, lr_dir in sets:
-        count = build_set(
-            kind,
-            out / kind,
-            config.shards,
-            scale=config.scale,
-            hr_dir=hr_dir,
-            lr_dir=lr_dir,
-            overwrite=args.overwrite,
-            workers=args.workers,
-            progress=not args.quiet,
+        jobs.append(Job("pairs", args.pairs_hr, args.lr))
+    requests = [
+        describe_set(job.kind, config.shards, scale=config.scale, hr_dir=job.hr, lr_dir=job.lr, workers=args.workers)
+        for job in jobs
+    ]
+    shared = shared_photographs(requests[0], requests[1])
+    if shared and not args.allow_overlap:
+        raise InputError(
+            f"--hr and --lr hold the same photographs: {describe(shared)}; give unrelated ones, cut them from "
+            "different halves (shards.hr_region, shards.lr_region), or say --allow-overlap"
         )
+    for job, request in zip(jobs, requests, strict=True):
+        place = f"{out}/{job.kind}"
+        if remote and holds(place, config.data.remote, request, args.overwrite):
+            count = 0
+        else:
+            folder = staging_folder(place, config.data.remote) if remote else Path(place)
+            count = build_set(
+                job.kind,
+                folder,
+                config.shards,
+                scale=config.scale,
+                hr_dir=job.hr,
+                lr_dir=job.lr,
+                overwrite=args.overwrite or remote,
+                workers=args.workers,
+                progress=not args.quiet,
+            )
+            if remote:
+                count = count or len(ShardSet.open(str(folder), job.kind))
+                upload(folder, place, config.data.remote, progress=not args.quiet)
         done = f"{count} patches" if count else "holds this result already, nothing to do"
-        print(f"{out / kind}: {done}", flush=True)
+        print(f"{place}: {done}", flush=True)
     return 0
 
 
 def _check(args: argparse.Namespace) -> int:
     sound = True
-    for folder in find_sets(args.url):
+    for url in find_sets(args.url):
         try:
-            report = check_set(str(folder.absolute()), progress=not args.quiet)
+            report = check_set(url, progress=not args.quiet)
         except InputError as error:
             problems: tuple[str, ...] = (str(error),)
         else:
             problems = report.problems
             if not problems:
-                print(f"{folder}: sound, {report.num_samples} samples in {report.num_shards} shards", flush=True)
+                print(f"{url}: sound, {report.num_samples} samples in {report.num_shards} shards", flush=True)
         for problem in problems:
             sound = False
             print(problem, file=sys.stderr, flush=True)

@@ -1,7 +1,9 @@
-"""Verifying a shard set: every checksum, every sample."""
+"""Verifying a shard set: every checksum, the tars' structure, every sample."""
 
 from __future__ import annotations
 
+import tarfile
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,17 +12,19 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cyclesr_dist.config import Remote
+from cyclesr_dist.data.encoding import EXTENSIONS, decode
 from cyclesr_dist.data.shards import (
     DOMAINS,
     MANIFEST,
-    Files,
     Manifest,
     Shard,
-    local_folder,
+    check_sizes,
+    open_source,
     read_manifest,
-    read_sample,
     read_shard,
 )
+from cyclesr_dist.data.source import Files
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.files import sha256
 
@@ -29,7 +33,7 @@ from cyclesr_dist.files import sha256
 class Report:
     """What `check_set` found. The set is sound if `problems` is empty; each is one line naming the file."""
 
-    folder: Path
+    url: str
     kind: str
     num_shards: int
     num_samples: int
@@ -37,52 +41,84 @@ class Report:
     problems: tuple[str, ...]
 
 
-def find_sets(url: str) -> list[Path]:
-    """The shard set at `url`, or those in it called hr, lr and pairs. Raises InputError when there is none."""
-    folder = local_folder(url)
-    inside = [folder / name for name in DOMAINS if (folder / name / MANIFEST).is_file()]
-    if (folder / MANIFEST).is_file() or not inside:
-        return [folder]
-    return inside
+def find_sets(url: str, remote: Remote | None = None) -> list[str]:
+    """The shard set at `url`, or those in it called hr, lr and pairs; `url` itself when there is none."""
+    source = open_source(url, remote or Remote())
+    if source.exists(MANIFEST):
+        return [source.url]
+    return [f"{source.url}/{name}" for name in DOMAINS if source.exists(f"{name}/{MANIFEST}")] or [source.url]
 
 
-def check_set(url: str, progress: bool = True) -> Report:
-    """Verify the checksums of all indexes and tars of a set, and decode every sample.
+def check_set(url: str, progress: bool = True, remote: Remote | None = None) -> Report:
+    """Verify the checksums of all indexes and tars of a set, that a tar holds what its index says, and every sample.
 
-    Does not stop at the first problem. Raises InputError only when the manifest itself cannot be used.
+    Does not stop at the first problem. A remote set is downloaded, one shard at a time. Raises InputError only when the
+    manifest itself cannot be used.
     """
-    folder = local_folder(url)
-    manifest = read_manifest(folder)
+    source = open_source(url, remote or Remote())
+    manifest = read_manifest(source)
     problems: list[str] = []
-    shards: list[Shard] = []
-    for number in range(len(manifest.shards)):
-        try:
-            shards.append(read_shard(folder, manifest, number))
-        except InputError as error:
-            problems.append(str(error))
     seen: set[str] = set()
     num_samples = 0
-    files = Files()
+    name = source.url.rsplit("/", 1)[-1]
     with (
-        tqdm(total=manifest.raw["count"], desc=f"check {folder.name}", unit="patch", disable=not progress) as bar,
+        tqdm(total=manifest.raw["count"], desc=f"check {name}", unit="patch", disable=not progress) as bar,
         ThreadPoolExecutor() as pool,
     ):
-        for shard in shards:
-            if sha256(shard.tar) != shard.sha256:
-                problems.append(f"{shard.tar}: does not have the checksum in the manifest; it is damaged")
-            keys = shard.keys.split("\n")
-            problems += [f"{shard.tar}: key {key} occurs twice in the set" for key in _repeated(keys, seen)]
-            for problem in pool.map(partial(_problem, files, manifest, shard), range(len(keys))):
-                num_samples += 1
-                bar.update()
-                if problem:
-                    problems.append(problem)
-    return Report(folder, manifest.kind, len(manifest.shards), num_samples, tuple(problems))
+        for number, entry in enumerate(manifest.shards):
+            try:
+                check_sizes(source, manifest, number)
+                shard = read_shard(source, manifest, number)
+                with source.whole(shard.tar) as path:
+                    where = f"{source.url}/{shard.tar}"
+                    problems += _tar_problems(path, where, entry["sha256"], shard, manifest)
+                    files = Files()
+                    keys = shard.keys.split("\n")
+                    problems += [f"{where}: key {key} occurs twice in the set" for key in _repeated(keys, seen)]
+                    check = partial(_problem, files, path, where, manifest, shard)
+                    for problem in pool.map(check, range(len(keys))):
+                        num_samples += 1
+                        bar.update()
+                        if problem:
+                            problems.append(problem)
+            except InputError as error:
+                problems.append(str(error))
+    return Report(source.url, manifest.kind, len(manifest.shards), num_samples, tuple(problems))
 
 
-def _problem(files: Files, manifest: Manifest, shard: Shard, j: int) -> str | None:
+def _tar_problems(path: Path, where: str, checksum: str, shard: Shard, manifest: Manifest) -> Iterator[str]:
+    """What is wrong with a tar as a whole; what other readers would meet who do not use the index."""
+    if sha256(path) != checksum:
+        yield f"{where}: does not have the checksum in the manifest; it is damaged"
+    keys = shard.keys.split("\n")
+    expected = {
+        f"{key}.{domain}.{EXTENSIONS[manifest.encoding]}": (places[3 * j], places[3 * j + 1])
+        for domain, places in shard.members.items()
+        for j, key in enumerate(keys)
+    }
     try:
-        read_sample(files, manifest, shard, j)
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                if not member.isreg():
+                    yield f"{where}: {member.name!r} is no plain file"
+                elif expected.pop(member.name, None) != (member.offset_data, member.size):
+                    yield f"{where}: {member.name!r} is not where the index says, or not in it"
+    except (tarfile.TarError, OSError, EOFError) as error:
+        yield f"{where}: is not a readable tar ({error})"
+        return
+    for name in list(expected)[:3]:
+        yield f"{where}: {name} is in the index and not in the tar"
+
+
+def _problem(files: Files, path: Path, where: str, manifest: Manifest, shard: Shard, j: int) -> str | None:
+    try:
+        for domain, places in shard.members.items():
+            offset, length, crc = places[3 * j : 3 * j + 3]
+            sample = f"{where}: sample {shard.key(j)}.{domain}"
+            data = files.read(path, offset, length, sample)
+            decode(data, manifest.encoding, manifest.patch * (manifest.scale if domain == "hr" else 1), sample)
+            if zlib.crc32(data) != crc:
+                return f"{sample} is damaged (it does not have the checksum in the index)"
     except InputError as error:
         return str(error)
     return None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,12 +12,27 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cyclesr_dist.config import Config
-from cyclesr_dist.data.order import Draw, augmentation, endless_draws, epoch_draws, noise, steps_per_epoch
+from cyclesr_dist.data.faults import Fault
+from cyclesr_dist.data.order import (
+    Augmentation,
+    Draw,
+    augmentation,
+    endless_draws,
+    epoch_draws,
+    noise,
+    replacement,
+    steps_per_epoch,
+)
+from cyclesr_dist.data.overlap import describe, shared_photographs
+from cyclesr_dist.data.ring import Ring
 from cyclesr_dist.data.shards import ShardSet
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.resize import bicubic_down, to_8bit_grid
 from cyclesr_dist.types import Batch
 from cyclesr_dist.world import World
+
+Faults = dict[tuple[str, int], Fault]
+"""By domain and index."""
 
 
 @dataclass(frozen=True)
@@ -38,108 +54,204 @@ class Sources:
 def open_sources(config: Config) -> Sources:
     """Open what `config.system` needs. Raises ConfigError or InputError naming the key or the set."""
     if config.system == "sr_paired":
-        sources = Sources(None, None, _open("data.pairs", config.data.pairs, "pairs"))
+        sources = Sources(None, None, _open("data.pairs", config.data.pairs, "pairs", config))
     elif config.system == "sr_syn":
-        sources = Sources(_open("data.hr", config.data.hr, "hr"), None, None)
+        sources = Sources(_open("data.hr", config.data.hr, "hr", config), None, None)
     else:
-        sources = Sources(_open("data.hr", config.data.hr, "hr"), _open("data.lr", config.data.lr, "lr"), None)
-    for shard_set in (sources.hr, sources.lr, sources.pairs):
-        if shard_set is not None and shard_set.scale != config.scale:
-            raise ConfigError(f"scale = {config.scale}, but {shard_set.folder} was cut for scale {shard_set.scale}")
-    if sources.hr and sources.lr and sources.hr.patch != sources.lr.patch:
-        raise InputError(
-            f"data.hr has patches for LR size {sources.hr.patch}, data.lr has {sources.lr.patch}; they must be equal"
-        )
-    if len(sources.epoch_set) < config.global_batch:
+        hr, lr = _open("data.hr", config.data.hr, "hr", config), _open("data.lr", config.data.lr, "lr", config)
+        sources = Sources(hr, lr, None)
+        _check_domains(hr, lr, config)
+    if len(sources.epoch_set) < config.global_batch and config.data.tail == "drop":
         raise ConfigError(
             f"global_batch = {config.global_batch} is more than the {len(sources.epoch_set)} samples of "
-            f"{sources.epoch_set.folder}; allowed: at most that"
+            f"{sources.epoch_set.url}; allowed: at most that, or data.tail=wrap"
         )
     return sources
 
 
-def _open(key: str, url: str, kind: str) -> ShardSet:
+def _open(key: str, url: str, kind: str, config: Config) -> ShardSet:
     if not url:
         raise ConfigError(f"{key} is empty; give the shard set that `cyclesr shards build` made")
-    return ShardSet.open(url, kind)
+    shard_set = ShardSet.open(url, kind, config.data)
+    if shard_set.scale != config.scale:
+        raise ConfigError(f"scale = {config.scale}, but {shard_set.url} was cut for scale {shard_set.scale}")
+    if config.data.max_bad_samples >= len(shard_set):
+        raise ConfigError(
+            f"data.max_bad_samples = {config.data.max_bad_samples}, but {shard_set.url} has {len(shard_set)} samples; "
+            "allowed: less than that"
+        )
+    return shard_set
 
 
-class RankBatches(Dataset[tuple[dict[str, np.ndarray], tuple[str, ...], tuple[str, ...]]]):
-    """Item `step` is this rank's share of that global batch, as arrays. A pure function, so workers need no seeds."""
+def _check_domains(hr: ShardSet, lr: ShardSet, config: Config) -> None:
+    if hr.patch != lr.patch:
+        raise InputError(f"data.hr has patches for LR size {hr.patch}, data.lr has {lr.patch}; they must be equal")
+    shared = shared_photographs(hr.manifest, lr.manifest)
+    if shared and not config.data.allow_overlap:
+        raise InputError(
+            f"data.hr and data.lr hold patches of the same photographs: {describe(shared)}; "
+            "give unrelated ones, or data.allow_overlap=true"
+        )
 
-    def __init__(self, sources: Sources, config: Config, world: World) -> None:
+
+@dataclass(frozen=True)
+class RankBatch:
+    """This rank's share of a global batch, before augmentation."""
+
+    arrays: dict[str, np.ndarray]
+    """`hr`, `lr`: (N, H, W, 3) uint8; `noise`: (2, N, E, h, w) float32. Empty where they lie in a slot of the ring."""
+    slot: int
+    changes: dict[str, list[Augmentation]]
+    hr_keys: tuple[str, ...]
+    lr_keys: tuple[str, ...]
+    faults: tuple[Fault, ...]
+
+
+class RankBatches(Dataset[RankBatch]):
+    """Item `step` is this rank's share of that global batch. A pure function, so workers need no seeds."""
+
+    def __init__(self, sources: Sources, config: Config, world: World, ring: Ring | None = None) -> None:
         self.sources = sources
         self.seed = config.seed
         self.global_batch = config.global_batch
+        self.tail = config.data.tail
+        self.max_faults = config.data.max_bad_samples
         self.augment = config.data.augment
         self.noise_channels = config.nets.translator.noise_channels
         self.rank_batch = world.rank_batch(config.global_batch)
         self.first = world.rank * self.rank_batch
+        self.ring = ring
 
-    def __getitem__(self, step: int) -> tuple[dict[str, np.ndarray], tuple[str, ...], tuple[str, ...]]:
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Shapes and types of an item's arrays."""
+        n, s = self.rank_batch, self.sources
+        patch, scale = s.epoch_set.patch, s.epoch_set.scale
+        hr, lr = (n, patch * scale, patch * scale, 3), (n, patch, patch, 3)
+        noise_shape = (2, n, self.noise_channels, patch, patch)
+        shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
+            "hr": (hr, np.dtype(np.uint8)),
+            "noise": (noise_shape, np.dtype(np.float32)),
+        }
+        return shapes | ({"lr": (lr, np.dtype(np.uint8))} if s.lr or s.pairs else {})
+
+    def __getitem__(self, step: int) -> RankBatch:
         s = self.sources
-        arrays: dict[str, list[np.ndarray]] = {"hr": [], "lr": []}
-        hr_keys: list[str] = []
-        lr_keys: list[str] = []
+        slot, arrays = self.ring.take(step) if self.ring else (-1, {})
+        for name, (shape, dtype) in ({} if self.ring else self.shapes()).items():
+            arrays[name] = np.empty(shape, dtype)
+        faults: Faults = {}
+        hr_keys: tuple[str, ...] = ()
+        lr_keys: tuple[str, ...] = ()
+        changes: dict[str, list[Augmentation]] = {}
         if s.pairs is not None:
-            for draw in self._mine(epoch_draws(self.seed, "pairs", len(s.pairs), self.global_batch, step)):
-                sample = self._read(s.pairs, draw)
-                arrays["hr"].append(sample["hr"])
-                arrays["lr"].append(sample["lr"])
-                hr_keys.append(s.pairs.key(draw.index))
-            lr_keys = hr_keys
+            draws = epoch_draws(self.seed, "pairs", len(s.pairs), self.global_batch, step, self.tail)
+            hr_keys, changes["lr"] = self._fill(s.pairs, self._mine(draws), arrays, faults)
+            lr_keys, changes["hr"] = hr_keys, changes["lr"]
         if s.hr is not None:
-            for draw in self._mine(epoch_draws(self.seed, "hr", len(s.hr), self.global_batch, step)):
-                arrays["hr"].append(self._read(s.hr, draw)["hr"])
-                hr_keys.append(s.hr.key(draw.index))
+            draws = epoch_draws(self.seed, "hr", len(s.hr), self.global_batch, step, self.tail)
+            hr_keys, changes["hr"] = self._fill(s.hr, self._mine(draws), arrays, faults)
         if s.lr is not None:
-            for draw in self._mine(endless_draws(self.seed, "lr", len(s.lr), self.global_batch, step)):
-                arrays["lr"].append(self._read(s.lr, draw)["lr"])
-                lr_keys.append(s.lr.key(draw.index))
-        stacked = {name: np.stack(images) for name, images in arrays.items() if images}
+            draws = endless_draws(self.seed, "lr", len(s.lr), self.global_batch, step)
+            lr_keys, changes["lr"] = self._fill(s.lr, self._mine(draws), arrays, faults)
         first = step * self.global_batch + self.first
-        stacked["noise"] = np.stack(
-            [noise(self.seed, first + i, self.noise_channels, s.epoch_set.patch) for i in range(self.rank_batch)],
-            axis=1,
-        )
-        return stacked, tuple(hr_keys), tuple(lr_keys)
+        for i in range(self.rank_batch if self.noise_channels else 0):
+            arrays["noise"][:, i] = noise(self.seed, first + i, self.noise_channels, s.epoch_set.patch)
+        if self.ring:
+            self.ring.done(step)
+        return RankBatch({} if self.ring else arrays, slot, changes, hr_keys, lr_keys, tuple(faults.values()))
 
     def _mine(self, draws: list[Draw]) -> list[Draw]:
         return draws[self.first : self.first + self.rank_batch]
 
-    def _read(self, shard_set: ShardSet, draw: Draw) -> dict[str, np.ndarray]:
-        """A sample, augmented. Pairs are augmented as LR is, both members alike."""
+    def _fill(
+        self,
+        shard_set: ShardSet,
+        draws: list[Draw],
+        arrays: dict[str, np.ndarray],
+        faults: Faults,
+    ) -> tuple[tuple[str, ...], list[Augmentation]]:
+        """Decode into `arrays`; returns keys and augmentations. Beyond the limit of faults the rest is left blank."""
+        keys: list[str] = []
+        changes: list[Augmentation] = []
+        samples = shard_set.read_many([draw.index for draw in draws])
+        for place, (draw, found) in enumerate(zip(draws, samples, strict=True)):
+            drawn, sample, attempt = draw, found, 0
+            while isinstance(sample, InputError):
+                faults[draw.domain, drawn.index] = Fault(draw.domain, drawn.index, str(sample))
+                if len(faults) > self.max_faults:
+                    return tuple(keys), changes
+                attempt += 1
+                drawn = replacement(self.seed, draw, attempt, len(shard_set))
+                (sample,) = shard_set.read_many([drawn.index])
+            for name, image in sample.items():
+                arrays[name][place] = image
+            keys.append(shard_set.key(drawn.index))
+            changes.append(self._change(drawn))
+        return tuple(keys), changes
+
+    def _change(self, draw: Draw) -> Augmentation:
+        """Pairs are augmented as LR is, both members alike."""
         a = self.augment
         hr = draw.domain == "hr"
         switches = (a.hr_flip, a.hr_rotate, a.hr_colours) if hr else (a.lr_flip, a.lr_rotate, a.lr_colours)
-        change = augmentation(self.seed, draw, *switches)
-        return {name: change.apply(image) for name, image in shard_set.read(draw.index).items()}
+        return augmentation(self.seed, draw, *switches)
 
 
-def batches(sources: Sources, config: Config, world: World, start: int, stop: int) -> Iterator[Batch]:
-    """This rank's batches of steps start..stop-1 on its device. Seeks by index, whatever `start` is."""
-    workers = config.data.workers
+def rank_batches(
+    sources: Sources, config: Config, world: World, start: int, stop: int
+) -> Iterator[tuple[RankBatch, dict[str, np.ndarray]]]:
+    """This rank's shares of steps start..stop-1, read ahead by `data.workers` processes, with their arrays.
+
+    The arrays may be overwritten once the next item is asked for.
+    """
+    workers, prefetch = config.data.workers, config.data.prefetch
+    dataset = RankBatches(sources, config, world)
+    if workers:
+        # One item more than are under way: the consumer holds one while the workers have workers * prefetch.
+        dataset.ring = Ring(dataset.shapes(), workers * prefetch + 1)
     loader = DataLoader(
-        RankBatches(sources, config, world),
+        dataset,
         batch_size=None,
         sampler=range(start, stop),
         num_workers=workers,
+        prefetch_factor=prefetch if workers else None,
         multiprocessing_context="forkserver" if workers else None,  # fork is unsafe beside gloo's and CUDA's threads
-        pin_memory=world.device.type == "cuda",
+        collate_fn=_as_it_is,
     )
-    for step, (arrays, hr_keys, lr_keys) in zip(range(start, stop), loader, strict=True):
-        hr = _to_unit_range(arrays["hr"], world.device)
+    for step, item in zip(range(start, stop), loader, strict=True):
+        yield item, dataset.ring.finished(step) if dataset.ring else item.arrays
+
+
+def batches(
+    sources: Sources, config: Config, world: World, start: int, stop: int
+) -> Iterator[tuple[Batch, Sequence[Fault]]]:
+    """This rank's batches of steps start..stop-1 on its device, and the samples it could not read for them.
+
+    Seeks by index, whatever `start` is. A batch with more faults than `data.max_bad_samples` is incomplete.
+    """
+    for step, (item, arrays) in zip(range(start, stop), rank_batches(sources, config, world, start, stop), strict=True):
+        hr = _augmented(arrays["hr"], item.changes["hr"], world.device)
         syn = to_8bit_grid(bicubic_down(hr, config.scale))
-        real = _to_unit_range(arrays["lr"], world.device) if "lr" in arrays else syn
+        real = _augmented(arrays["lr"], item.changes["lr"], world.device) if "lr" in arrays else syn
+        noise_tensor = torch.tensor(arrays["noise"], device=world.device)
         index = step * config.global_batch
-        noise_tensor = torch.as_tensor(arrays["noise"], device=world.device)
-        yield Batch(syn, real, hr, noise_tensor, index, hr_keys, lr_keys)
+        yield Batch(syn, real, hr, noise_tensor, index, item.hr_keys, item.lr_keys), item.faults
 
 
-def _to_unit_range(images: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [0, 1]."""
-    return torch.as_tensor(images).to(device, non_blocking=True).permute(0, 3, 1, 2).float().div(255).contiguous()
+def _augmented(images: np.ndarray, changes: Sequence[Augmentation], device: torch.device) -> Tensor:
+    """uint8 (N, H, W, 3), square -> a new float32 (N, 3, H, W) in [0, 1] on `device`, each flipped and turned."""
+    source = torch.from_numpy(images)
+    if device.type == "cuda":
+        source = source.pin_memory().to(device, non_blocking=True)
+    out = torch.empty((len(images), 3, *images.shape[1:3]), device=device)
+    for target, image, change in zip(out, source.permute(0, 3, 1, 2), changes, strict=False):
+        target.copy_(change.apply(image))
+    return out.div_(255)
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
 
 
 def num_epoch_steps(sources: Sources, config: Config) -> int:
-    return steps_per_epoch(len(sources.epoch_set), config.global_batch)
+    return steps_per_epoch(len(sources.epoch_set), config.global_batch, config.data.tail)

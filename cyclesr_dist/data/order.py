@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
 _DOMAIN_STREAM = {"hr": 1, "lr": 2, "pairs": 3}
 _AUGMENT_STREAM = {"hr": 4, "lr": 5, "pairs": 6}
 _NOISE_STREAM = 7
+_REPLACEMENT_STREAM = {"hr": 8, "lr": 9, "pairs": 10}
+
+Tail = Literal["drop", "wrap"]
 
 
 @dataclass(frozen=True)
@@ -35,17 +40,20 @@ def _order(seed: int, domain: str, epoch: int, num_samples: int) -> np.ndarray:
     return order
 
 
-def steps_per_epoch(num_hr: int, global_batch: int) -> int:
-    """Whole global batches in one pass over HR; the incomplete last batch is left out."""
-    return num_hr // global_batch
+def steps_per_epoch(num_hr: int, global_batch: int, tail: Tail) -> int:
+    """Global batches in one pass over HR; `drop` leaves out the incomplete last one."""
+    return num_hr // global_batch if tail == "drop" else -(-num_hr // global_batch)
 
 
-def epoch_draws(seed: int, domain: str, num_samples: int, global_batch: int, step: int) -> list[Draw]:
-    """The global batch of `step` (from 0) where an epoch is one pass with the incomplete last batch left out."""
-    epoch, step_in_epoch = divmod(step, steps_per_epoch(num_samples, global_batch))
+def epoch_draws(seed: int, domain: str, num_samples: int, global_batch: int, step: int, tail: Tail) -> list[Draw]:
+    """The global batch of `step` (from 0) where an epoch is one pass; `wrap` fills the last one from the pass's start.
+
+    With `drop` every sample comes at most once in an epoch, with `wrap` at least once.
+    """
+    epoch, step_in_epoch = divmod(step, steps_per_epoch(num_samples, global_batch, tail))
     order = _order(seed, domain, epoch, num_samples)
     start = step_in_epoch * global_batch
-    return [Draw(domain, int(i), epoch) for i in order[start : start + global_batch]]
+    return [Draw(domain, int(order[i % num_samples]), epoch) for i in range(start, start + global_batch)]
 
 
 def endless_draws(seed: int, domain: str, num_samples: int, global_batch: int, step: int) -> list[Draw]:
@@ -57,6 +65,15 @@ def endless_draws(seed: int, domain: str, num_samples: int, global_batch: int, s
     return draws
 
 
+def replacement(seed: int, draw: Draw, attempt: int, num_samples: int) -> Draw:
+    """What is drawn in place of a sample that cannot be read, and in place of that (attempt 1, 2, ...).
+
+    A function of the bad sample, not of who meets it: batches stay the same for any number of ranks.
+    """
+    stream = np.random.default_rng([seed, _REPLACEMENT_STREAM[draw.domain], draw.epoch, draw.index, attempt])
+    return Draw(draw.domain, int(stream.integers(num_samples)), draw.epoch)
+
+
 @dataclass(frozen=True)
 class Augmentation:
     left_right: bool
@@ -65,13 +82,14 @@ class Augmentation:
     channels: tuple[int, ...]
     """Where each colour channel comes from."""
 
-    def apply(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) -> the same, or (W, H, 3) after an odd number of turns; contiguous."""
-        if self.left_right:
-            image = image[:, ::-1]
-        if self.up_down:
-            image = image[::-1]
-        return np.ascontiguousarray(np.rot90(image, self.quarter_turns)[:, :, list(self.channels)])
+    def apply(self, image: Tensor) -> Tensor:
+        """(3, H, W) -> the same, or (3, W, H) after an odd number of turns; maybe a view."""
+        flips = [dim for dim, flip in ((2, self.left_right), (1, self.up_down)) if flip]
+        if flips:
+            image = image.flip(flips)
+        if self.quarter_turns:
+            image = image.rot90(self.quarter_turns, (1, 2))
+        return image if self.channels == (0, 1, 2) else image[list(self.channels)]
 
 
 def augmentation(seed: int, draw: Draw, flip: bool, rotate: bool, colours: bool) -> Augmentation:

@@ -1,63 +1,61 @@
-"""Reading shard sets: the samples of a folder of tar files, each reached by a seek.
+"""Reading shard sets: the samples of a set of tar files, each reached by a seek or a ranged request.
 
-A shard set is a folder with
+A shard set is a folder or URL with
 
-- `shard-000000.tar` ...: samples `<key>.hr.webp` and/or `<key>.lr.webp` (or .png), as plain WebDataset readers and
-  `tar tf` take them;
-- `shard-000000.json` beside each: its index, with the place of every member in the tar;
+- `shard-000000.tar` ...: samples `<key>.hr.tiff` and/or `<key>.lr.tiff` (or .webp, .png, .jpg), as plain WebDataset
+  readers and `tar tf` take them;
+- `shard-000000.json` beside each: its index, with the place and CRC-32 of every member in the tar;
 - `manifest.json`: how the set was cut, from which files, and the size and checksum of every shard.
 
-Nothing is ever unpickled, and no name in a tar or index is used as a path.
+Opening reads the manifest alone; an index is read when its first sample is. Nothing is ever unpickled, and no name in a
+tar or index is used as a path.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
 import re
-import struct
 import zlib
 from array import array
 from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, Literal, get_args
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from cyclesr_dist.config import Data, Remote
+from cyclesr_dist.data.encoding import EXTENSIONS, decode
+from cyclesr_dist.data.overlap import BOXES
+from cyclesr_dist.data.remote import RemoteSource
+from cyclesr_dist.data.source import LocalSource, Piece, Source, is_remote, local_folder
 from cyclesr_dist.errors import InputError
 
 Kind = Literal["hr", "lr", "pairs"]
+Sample = dict[str, NDArray[np.uint8]]
 
 FORMAT = "cyclesr-shards"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 DOMAINS: dict[str, tuple[str, ...]] = {"hr": ("hr",), "lr": ("lr",), "pairs": ("hr", "lr")}
 """The members of a sample of each kind, in the order of the tar."""
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,90}")
-_ENCODINGS = ("webp", "png")
-_OPEN_FILES = 64  # a set; a process has a few sets and the usual limit is 1024
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar file and its index: `members[domain]` is offset 0, size 0, offset 1, size 1, ..."""
+    """The index of one tar file: `members[domain]` is offset 0, size 0, CRC 0, offset 1, size 1, ..."""
 
-    tar: Path
-    tar_bytes: int
-    sha256: str
+    tar: str
     keys: str
     """Joined by newlines: a million Python strings would take five times the memory."""
     members: dict[str, array[int]]
+    seen: bytearray
+    """1 for a sample whose checksums have been verified."""
 
     def key(self, j: int) -> str:
         """Key of sample `j` of this shard."""
@@ -73,81 +71,157 @@ class Manifest:
     patch: int
     encoding: str
     shards: list[dict[str, Any]]
+    sha256: str
     raw: dict[str, Any]
+
+    def sample_bytes(self) -> int:
+        """Size of a decoded sample."""
+        return sum(3 * (self.patch * (self.scale if domain == "hr" else 1)) ** 2 for domain in DOMAINS[self.kind])
 
 
 class ShardSet:
     """Random access to the samples of one shard set. Safe to share between threads, to fork and to pickle."""
 
-    def __init__(self, folder: Path, manifest: Manifest, shards: list[Shard]) -> None:
+    def __init__(self, source: Source, manifest: Manifest, max_sample_bytes: int) -> None:
         """Use `ShardSet.open`."""
-        self.folder = folder
+        self.url = source.url
         self.manifest = manifest.raw
         self.kind = manifest.kind
         self.scale = manifest.scale
         self.patch = manifest.patch
+        self.domains = DOMAINS[manifest.kind]
+        self._source = source
         self._checked = manifest
-        self._shards = shards
+        self._max_sample_bytes = max_sample_bytes
         self._ends: list[int] = list(accumulate(entry["count"] for entry in manifest.shards))
-        self._files = Files()
+        self._shards: dict[int, Shard] = {}
 
     @classmethod
-    def open(cls, url: str, kind: str) -> ShardSet:
-        """Open a set and check its manifest, all indexes and the sizes of all tars, but not their contents.
+    def open(cls, url: str, kind: str, data: Data | None = None) -> ShardSet:
+        """Open a set: check its manifest and, for a local folder, that all files are there and the tars complete.
 
-        `url` is a local folder or file:// URL. Raises InputError naming the file and what is wrong with it.
+        `url` is a folder or any URL that fsspec reads. With `data.max_bad_samples` files may be missing. Raises
+        InputError naming the file and what is wrong with it.
         """
-        folder = local_folder(url)
-        manifest = read_manifest(folder)
+        data = data or Data()
+        source = open_source(url, data.remote)
+        manifest = read_manifest(source)
         if manifest.kind != kind:
-            raise InputError(f"{folder}: is a shard set of kind {manifest.kind!r}; one of kind {kind!r} is needed here")
-        return cls(folder, manifest, [read_shard(folder, manifest, i) for i in range(len(manifest.shards))])
+            raise InputError(
+                f"{source.url}: is a shard set of kind {manifest.kind!r}; one of kind {kind!r} is needed here"
+            )
+        limit = int(data.max_sample_mb * 1e6)
+        if manifest.sample_bytes() > limit:
+            raise InputError(
+                f"{source.url}/{MANIFEST}: patch = {manifest.patch} at scale {manifest.scale} makes samples of "
+                f"{manifest.sample_bytes() / 1e6:.1f} MB; data.max_sample_mb = {data.max_sample_mb} allows less"
+            )
+        if isinstance(source, RemoteSource):
+            source.use_cache(manifest.sha256)
+        elif not data.max_bad_samples:
+            for number in range(len(manifest.shards)):
+                check_sizes(source, manifest, number)
+        return cls(source, manifest, limit)
 
     def __len__(self) -> int:
         """Number of samples."""
         return self._ends[-1]
 
     def key(self, i: int) -> str:
-        """Name of sample `i`, unique in the set: image, then y and x of the patch in that image. Raises IndexError."""
-        shard, j = self._locate(i)
-        return shard.key(j)
+        """Name of sample `i`, unique in the set: image, then y and x of the patch in that image.
 
-    def read(self, i: int) -> dict[str, NDArray[np.uint8]]:
+        Raises IndexError; InputError when the shard's index cannot be read.
+        """
+        number, j = self._locate(i)
+        return self._shard(number).key(j)
+
+    def read(self, i: int) -> Sample:
         """Decode sample `i`: 'lr' is (patch, patch, 3), 'hr' (patch * scale, patch * scale, 3), as the kind has them.
 
-        Raises IndexError; InputError naming shard and key when the sample is corrupt or has the wrong size.
+        Arrays are read-only. Raises IndexError; InputError naming shard and key when the sample is missing, corrupt or
+        has the wrong size.
         """
-        shard, j = self._locate(i)
-        return read_sample(self._files, self._checked, shard, j)
+        (sample,) = self.read_many([i])
+        if isinstance(sample, InputError):
+            raise sample
+        return sample
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": None}
+    def read_many(self, indices: Sequence[int]) -> Iterator[Sample | InputError]:
+        """Each sample in turn, or why it cannot be read. The bytes of all are fetched first, concurrently if remote."""
+        plans = [self._plan(i) for i in indices]
+        pieces = [piece for plan in plans if isinstance(plan, list) for piece in plan]
+        fetched = iter(self._source.read(pieces))
+        for i, plan in zip(indices, plans, strict=True):
+            if isinstance(plan, InputError):
+                yield plan
+                continue
+            data = [next(fetched) for _ in plan]
+            try:
+                yield self._decode(i, plan, data)
+            except InputError as error:
+                yield error
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._files = Files()
+    def _plan(self, i: int) -> list[Piece] | InputError:
+        """Where the members of sample `i` lie."""
+        number, j = self._locate(i)
+        try:
+            shard = self._shard(number)
+        except InputError as error:
+            return InputError(f"{error} (sample {j} of {shard_name(number)})")
+        entry = self._checked.shards[number]
+        pieces = []
+        for d, domain in enumerate(self.domains):
+            offset, size, _ = shard.members[domain][3 * j : 3 * j + 3]
+            where = f"{self.url}/{shard.tar}: sample {shard.key(j)}.{domain}"
+            if size > self._max_sample_bytes:
+                return InputError(f"{where} has {size} bytes; data.max_sample_mb allows {self._max_sample_bytes}")
+            place = j * len(self.domains) + d
+            num_pieces = entry["count"] * len(self.domains)
+            pieces.append(Piece(shard.tar, offset, size, place, num_pieces, entry["tar_bytes"], where))
+        return pieces
 
-    def _locate(self, i: int) -> tuple[Shard, int]:
+    def _decode(self, i: int, pieces: list[Piece], fetched: Sequence[bytes | InputError]) -> Sample:
+        number, j = self._locate(i)
+        shard = self._shards[number]
+        sample = {}
+        for domain, piece, found in zip(self.domains, pieces, fetched, strict=True):
+            data = found
+            if isinstance(data, InputError):
+                raise data
+            if not shard.seen[j]:
+                data = self._verified(piece, data, shard.members[domain][3 * j + 2])
+            size = self.patch * (self.scale if domain == "hr" else 1)
+            sample[domain] = decode(data, self._checked.encoding, size, piece.where)
+        shard.seen[j] = 1
+        return sample
+
+    def _verified(self, piece: Piece, data: bytes, crc: int) -> bytes:
+        """`data`, or what a second reading gives where the first came damaged from a cache or over the network."""
+        if zlib.crc32(data) == crc:
+            return data
+        if self._source.forget(piece):
+            (again,) = self._source.read([piece])
+            if isinstance(again, InputError):
+                raise again
+            if zlib.crc32(again) == crc:
+                return again
+        raise InputError(f"{piece.where} is damaged (it does not have the checksum in the index)")
+
+    def _shard(self, number: int) -> Shard:
+        if number not in self._shards:
+            self._shards[number] = read_shard(self._source, self._checked, number)
+        return self._shards[number]
+
+    def _locate(self, i: int) -> tuple[int, int]:
         if not 0 <= i < len(self):
             raise IndexError(f"sample {i} of a set of {len(self)}")
         s = bisect_right(self._ends, i)
-        return self._shards[s], i - (self._ends[s - 1] if s else 0)
+        return s, i - (self._ends[s - 1] if s else 0)
 
 
-def local_folder(url: str) -> Path:
-    """The folder that `url` means: a local path or file:// URL. Raises InputError for anything else."""
-    if url.startswith("pipe:"):
-        raise InputError(f"{url}: pipe: URLs run a shell and are refused; give a local folder")
-    if not url or "\0" in url:
-        raise InputError(f"shard set URL {url!r} is not a folder")
-    if url.startswith("file:"):
-        parts = urlsplit(url)
-        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-            raise InputError(f"{url}: a file URL must be file:///absolute/path")
-        return Path(unquote(parts.path))
-    if "://" in url:
-        raise InputError(f"{url}: only local folders (a path or file:///path) are supported in this version")
-    return Path(url).expanduser()
+def open_source(url: str, remote: Remote) -> Source:
+    """The files at a local path, file:// or other URL. Raises InputError when the URL cannot be used."""
+    return RemoteSource(url, remote) if is_remote(url) else LocalSource(local_folder(url))
 
 
 def shard_name(number: int) -> str:
@@ -155,12 +229,13 @@ def shard_name(number: int) -> str:
     return f"shard-{number:06d}"
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(source: Source) -> Manifest:
     """Read and check `manifest.json`. Raises InputError naming the file and the field."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise InputError(f"{folder}: {_why_no_set(folder)}")
-    raw = _parse(path, _read_bytes(path))
+    if not source.exists(MANIFEST):
+        raise InputError(f"{source.url}: {_why_no_set(source)}")
+    path = f"{source.url}/{MANIFEST}"
+    data = source.get(MANIFEST)
+    raw = _parse(path, data)
     if raw.get("format") != FORMAT:
         raise InputError(f"{path}: is not the manifest of a shard set (format is {_short(raw.get('format'))})")
     if raw.get("version") != VERSION or type(raw["version"]) is not int:
@@ -168,8 +243,9 @@ def read_manifest(folder: Path) -> Manifest:
     kind = next((k for k in get_args(Kind) if k == raw.get("kind")), None)
     if kind is None:
         raise InputError(f"{path}: kind is {_short(raw.get('kind'))}; allowed: {', '.join(get_args(Kind))}")
-    if raw.get("encoding") not in _ENCODINGS:
-        raise InputError(f"{path}: encoding is {_short(raw.get('encoding'))}; allowed: {', '.join(_ENCODINGS)}")
+    if raw.get("encoding") not in list(EXTENSIONS):
+        raise InputError(f"{path}: encoding is {_short(raw.get('encoding'))}; allowed: {', '.join(EXTENSIONS)}")
+    _check_origins(raw, kind, path)
     shards = raw.get("shards")
     if not isinstance(shards, list) or not shards:
         raise InputError(f"{path}: shards must be a list with at least one entry")
@@ -184,31 +260,49 @@ def read_manifest(folder: Path) -> Manifest:
                 raise InputError(f"{where}.{field} must be a string, not {_short(entry.get(field))}")
     if raw.get("count") != sum(entry["count"] for entry in shards):
         raise InputError(f"{path}: count is {_short(raw.get('count'))}, which is not the sum over the shards")
-    scale, patch = _natural(raw, "scale", str(path)), _natural(raw, "patch", str(path))
-    return Manifest(kind, scale, patch, raw["encoding"], shards, raw)
+    scale, patch = _natural(raw, "scale", path), _natural(raw, "patch", path)
+    return Manifest(kind, scale, patch, raw["encoding"], shards, hashlib.sha256(data).hexdigest(), raw)
 
 
-def read_shard(folder: Path, manifest: Manifest, number: int) -> Shard:
-    """Read and check the index of one shard, and the size of its tar. Raises InputError naming the file."""
+def _check_origins(raw: dict[str, Any], kind: Kind, path: str) -> None:
+    """The fields that tell which photographs the patches are from, and which part of them."""
+    if raw.get("region") not in list(BOXES):
+        raise InputError(f"{path}: region is {_short(raw.get('region'))}; allowed: {', '.join(BOXES)}")
+    sources = raw.get("sources")
+    needed = [f"{domain}{suffix}" for domain in DOMAINS[kind] for suffix in ("", "_sha256")]
+    if not isinstance(sources, list) or not all(
+        isinstance(source, dict) and all(isinstance(source.get(field), str) for field in needed) for source in sources
+    ):
+        raise InputError(f"{path}: sources must be a list of mappings with {', '.join(needed)}")
+
+
+def check_sizes(source: Source, manifest: Manifest, number: int) -> None:
+    """That a shard's tar and index are there and the tar complete. Raises InputError naming the file."""
+    name = shard_name(number)
+    if not source.exists(f"{name}.json"):
+        raise InputError(f"{source.url}/{name}.json: missing; the manifest beside it lists it")
+    size, expected = source.size(f"{name}.tar"), manifest.shards[number]["tar_bytes"]
+    if size != expected:
+        raise InputError(
+            f"{source.url}/{name}.tar: has {size} bytes, its index says {expected}; it is damaged or incomplete"
+        )
+
+
+def read_shard(source: Source, manifest: Manifest, number: int) -> Shard:
+    """Read and check the index of one shard. Raises InputError naming the file."""
     entry = manifest.shards[number]
-    tar, index = folder / f"{shard_name(number)}.tar", folder / f"{shard_name(number)}.json"
-    for path in (tar, index):
-        if not path.is_file():
-            raise InputError(f"{path}: missing; the manifest beside it lists it")
-    data = _read_bytes(index)
+    index = f"{source.url}/{shard_name(number)}.json"
+    data = source.get(f"{shard_name(number)}.json")
     if hashlib.sha256(data).hexdigest() != entry["index_sha256"]:
         raise InputError(f"{index}: does not have the checksum in the manifest; it is damaged or of another set")
     keys, members = parse_index(index, data, manifest, entry)
-    size = tar.stat().st_size
-    if size != entry["tar_bytes"]:
-        raise InputError(f"{tar}: has {size} bytes, its index says {entry['tar_bytes']}; it is damaged or incomplete")
-    return Shard(tar, size, entry["sha256"], "\n".join(keys), members)
+    return Shard(entry["tar"], "\n".join(keys), members, bytearray(len(keys)))
 
 
 def parse_index(
-    path: Path, data: bytes, manifest: Manifest, entry: dict[str, Any]
+    path: str, data: bytes, manifest: Manifest, entry: dict[str, Any]
 ) -> tuple[list[str], dict[str, array[int]]]:
-    """Keys and places of the members, from the text of an index; `entry` is the manifest's line about this shard.
+    """Keys, places and checksums of the members, from the text of an index; `entry` is what the manifest says of it.
 
     Raises InputError naming `path` for anything that is not an index agreeing with `entry`.
     """
@@ -219,7 +313,7 @@ def parse_index(
     samples = raw.get("samples")
     if not isinstance(samples, list) or len(samples) != entry["count"]:
         raise InputError(f"{path}: samples must be a list of {entry['count']} entries")
-    names = {f"{domain}.{manifest.encoding}": domain for domain in DOMAINS[manifest.kind]}
+    names = {f"{domain}.{EXTENSIONS[manifest.encoding]}": domain for domain in DOMAINS[manifest.kind]}
     keys: list[str] = []
     members = {domain: array("q") for domain in names.values()}
     for i, sample in enumerate(samples):
@@ -234,11 +328,12 @@ def parse_index(
             place = places[name]
             if (
                 not isinstance(place, list)
-                or [type(value) for value in place] != [int, int]
-                or not (place[0] >= 0 and place[1] > 0 and sum(place) <= entry["tar_bytes"])
+                or [type(value) for value in place] != [int, int, int]
+                or not (place[0] >= 0 and place[1] > 0 and place[0] + place[1] <= entry["tar_bytes"])
+                or not 0 <= place[2] < 1 << 32
             ):
                 raise InputError(
-                    f"{where}.members.{name} must be [offset, size] within {entry['tar_bytes']} bytes, "
+                    f"{where}.members.{name} must be [offset, size, crc32] within {entry['tar_bytes']} bytes, "
                     f"not {_short(place)}"
                 )
             members[domain].extend(place)
@@ -246,72 +341,7 @@ def parse_index(
     return keys, members
 
 
-def read_sample(files: Files, manifest: Manifest, shard: Shard, j: int) -> dict[str, NDArray[np.uint8]]:
-    """Decode sample `j` of `shard`; see `ShardSet.read`."""
-    sample = {}
-    for domain, places in shard.members.items():
-        where = f"{shard.tar}: sample {shard.key(j)}.{domain}"
-        size = manifest.patch * (manifest.scale if domain == "hr" else 1)
-        data = files.read(shard.tar, places[2 * j], places[2 * j + 1], where)
-        sample[domain] = _decode(data, manifest.encoding, size, where)
-    return sample
-
-
-class Files:
-    """Reads pieces of files and keeps the last few open. Threads and forked children may use it at the same time."""
-
-    def __init__(self) -> None:
-        # lru_cache holds no lock while Python code runs, so a fork cannot inherit one locked; and a handle dropped
-        # from it lives on until the thread that reads from it is done.
-        self._handle = lru_cache(maxsize=_OPEN_FILES)(_Handle)
-
-    def read(self, path: Path, offset: int, size: int, where: str) -> bytes:
-        """`size` bytes from `offset`. Raises InputError starting with `where`."""
-        try:
-            data = self._handle(path).read(offset, size)
-        except OSError as error:
-            raise InputError(f"{where} cannot be read ({error.strerror})") from error
-        if len(data) != size:
-            raise InputError(f"{where} is cut short: {len(data)} of {size} bytes")
-        return data
-
-
-def _decode(data: bytes, encoding: str, size: int, where: str) -> NDArray[np.uint8]:
-    """An encoded patch as (size, size, 3) uint8. Raises InputError starting with `where` if it is anything else."""
-    try:
-        with Image.open(io.BytesIO(data), formats=[encoding.upper()]) as image:
-            found = (*image.size, image.mode)
-            if found == (size, size, "RGB"):
-                return np.array(image)
-    except _UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{where} is damaged ({reason})") from error
-    raise InputError(f"{where} is {found[0]} x {found[1]} {found[2]}; the manifest says {size} x {size} RGB")
-
-
-class _Handle:
-    """A read-only descriptor, closed when the last user lets go of it."""
-
-    def __init__(self, path: Path) -> None:
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes. A method, so that `self` stays alive, and the descriptor open, until pread is back."""
-        return os.pread(self.fd, size, offset)
-
-    def __del__(self) -> None:
-        if hasattr(self, "fd"):
-            os.close(self.fd)
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _parse(path: Path, data: bytes) -> dict[str, Any]:
+def _parse(path: str, data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -333,9 +363,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _why_no_set(folder: Path) -> str:
-    if not folder.exists():
+def _why_no_set(source: Source) -> str:
+    if isinstance(source, LocalSource) and not source.folder.exists():
         return "no such folder; a shard set is needed (see cyclesr shards build)"
-    inside = [name for name in DOMAINS if (folder / name / MANIFEST).is_file()]
-    hint = f"; did you mean {folder / inside[0]}?" if inside else " (see cyclesr shards build)"
+    inside = [name for name in DOMAINS if source.exists(f"{name}/{MANIFEST}")]
+    hint = f"; did you mean {source.url}/{inside[0]}?" if inside else " (see cyclesr shards build)"
     return f"is not a shard set: it has no {MANIFEST}{hint}"

@@ -21,6 +21,9 @@ class Metrics:
         self.grad_norm = Gauge("cyclesr_grad_norm", "Gradient norm before clipping", ["player"], registry=registry)
         self.throughput = Gauge("cyclesr_patches_per_second", "HR patches a second, all ranks", registry=registry)
         self.validation = Gauge("cyclesr_validation", "Score on held-out photographs", ["score"], registry=registry)
+        self.corrupt_samples = Counter(
+            "cyclesr_corrupt_samples", "Samples that no rank could read, each counted once", registry=registry
+        )
         self._server = None
         if telemetry.port:
             port = telemetry.port + rank

@@ -50,6 +50,7 @@ def identity(config: Config, num_samples: dict[str, int]) -> dict[str, Any]:
         "nets": asdict(config.nets),
         "pool": asdict(config.pool),
         "num_samples": num_samples,
+        "tail": config.data.tail,
     }
 
 

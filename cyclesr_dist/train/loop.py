@@ -10,6 +10,7 @@ import torch
 
 from cyclesr_dist.backends.base import TensorDict
 from cyclesr_dist.config import Config
+from cyclesr_dist.data.faults import FaultLog
 from cyclesr_dist.data.loader import Sources, batches
 from cyclesr_dist.errors import FailedElsewhere, TrainingError
 from cyclesr_dist.model_file import save_model
@@ -60,7 +61,9 @@ def train(run: Run, progress: Progress, schedule: Schedule) -> dict[str, Any]:
         seconds = seconds_before + time.monotonic() - started
         return Checkpoint(step, run.system.state(), ema.state() if ema else {}, best, round(seconds, 3))
 
-    for batch in batches(run.sources, config, world, step, schedule.num_steps):
+    faults = FaultLog(config.data.max_bad_samples, world)
+    for batch, found in batches(run.sources, config, world, step, schedule.num_steps):
+        run.metrics.corrupt_samples.inc(faults.agree(found))  # all ranks
         phase = schedule.phase(step)
         for player in players.values():
             player.set_lr(schedule.lr_factor(step))

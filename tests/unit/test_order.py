@@ -1,12 +1,23 @@
 """The order of samples: every sample once an epoch, whatever the number of ranks, from any step."""
 
 from collections import Counter
+from itertools import permutations, product
 
 import numpy as np
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyclesr_dist.data.order import Augmentation, augmentation, endless_draws, epoch_draws, noise, steps_per_epoch
+from cyclesr_dist.data.order import (
+    Augmentation,
+    Draw,
+    augmentation,
+    endless_draws,
+    epoch_draws,
+    noise,
+    replacement,
+    steps_per_epoch,
+)
 
 sizes = st.integers(1, 40)
 
@@ -15,8 +26,8 @@ sizes = st.integers(1, 40)
 @given(seed=st.integers(0, 2**31), batch=sizes, extra=sizes, epoch=st.integers(0, 3))
 def test_an_epoch_sees_every_sample_at_most_once_and_leaves_out_less_than_a_batch(seed, batch, extra, epoch) -> None:
     total = batch + extra
-    steps = steps_per_epoch(total, batch)
-    seen = [d for i in range(steps) for d in epoch_draws(seed, "hr", total, batch, epoch * steps + i)]
+    steps = steps_per_epoch(total, batch, "drop")
+    seen = [d for i in range(steps) for d in epoch_draws(seed, "hr", total, batch, epoch * steps + i, "drop")]
     assert {d.epoch for d in seen} == {epoch}
     assert len({d.index for d in seen}) == len(seen) == total - total % batch
 
@@ -33,7 +44,7 @@ def test_endless_passes_follow_each_other_without_a_gap(seed, batch, total, step
 
 def test_domains_and_epochs_are_drawn_independently() -> None:
     def order(domain: str, epoch: int) -> list[int]:
-        return [d.index for d in epoch_draws(0, domain, 50, 50, epoch)]
+        return [d.index for d in epoch_draws(0, domain, 50, 50, epoch, "drop")]
 
     orders = [order("hr", 0), order("hr", 1), order("lr", 0), order("lr", 1)]
     assert len({tuple(o) for o in orders}) == 4
@@ -41,12 +52,12 @@ def test_domains_and_epochs_are_drawn_independently() -> None:
 
 
 def test_a_far_step_needs_none_before_it() -> None:
-    (first, *_) = epoch_draws(3, "hr", 1_000_000, 32, 31_250 * 7 + 5)
+    (first, *_) = epoch_draws(3, "hr", 1_000_000, 32, 31_250 * 7 + 5, "drop")
     assert first.epoch == 7
 
 
 def test_augmentation_obeys_its_switches_and_covers_all_symmetries() -> None:
-    draws = epoch_draws(1, "hr", 1000, 1000, 0)
+    draws = epoch_draws(1, "hr", 1000, 1000, 0, "drop")
     full = {augmentation(1, d, flip=True, rotate=True, colours=True) for d in draws}
     assert len(full) == 2 * 2 * 4 * 6
     still = Augmentation(False, False, 0, (0, 1, 2))
@@ -59,10 +70,33 @@ def test_augmentation_obeys_its_switches_and_covers_all_symmetries() -> None:
 
 def test_augmentation_of_pixels() -> None:
     image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    assert np.array_equal(Augmentation(False, False, 0, (0, 1, 2)).apply(image), image)
-    assert np.array_equal(Augmentation(True, True, 2, (0, 1, 2)).apply(image), image)
-    assert np.array_equal(Augmentation(False, False, 0, (2, 0, 1)).apply(image), image[:, :, [2, 0, 1]])
-    assert Augmentation(False, False, 1, (0, 1, 2)).apply(image).shape == (4, 2, 3)
+    channels_first = torch.from_numpy(image).permute(2, 0, 1)
+    for left_right, up_down, turns, channels in product((False, True), (False, True), range(4), permutations(range(3))):
+        expected = image[:, ::-1] if left_right else image
+        expected = np.rot90(expected[::-1] if up_down else expected, turns)[:, :, list(channels)]
+        found = Augmentation(left_right, up_down, turns, channels).apply(channels_first)
+        assert np.array_equal(found.permute(1, 2, 0).numpy(), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), batch=sizes, total=sizes, epoch=st.integers(0, 3))
+def test_wrap_sees_every_sample_and_fills_the_last_batch_from_the_same_epoch(seed, batch, total, epoch) -> None:
+    steps = steps_per_epoch(total, batch, "wrap")
+    seen = [d for i in range(steps) for d in epoch_draws(seed, "hr", total, batch, epoch * steps + i, "wrap")]
+    assert len(seen) == steps * batch
+    assert 0 <= len(seen) - total < batch
+    assert {d.epoch for d in seen} == {epoch}
+    assert Counter(d.index for d in seen[:total]) == Counter(range(total))
+    assert [d.index for d in seen[total:]] == [seen[i % total].index for i in range(total, len(seen))]
+
+
+def test_a_replacement_is_a_function_of_the_bad_sample() -> None:
+    bad = Draw("hr", 3, 1)
+    drawn = [replacement(0, bad, attempt, 1000) for attempt in range(1, 20)]
+    assert drawn == [replacement(0, bad, attempt, 1000) for attempt in range(1, 20)]
+    assert len({d.index for d in drawn}) > 10
+    assert {(d.domain, d.epoch) for d in drawn} == {("hr", 1)}
+    assert replacement(0, Draw("hr", 4, 1), 1, 1000) != drawn[0]
 
 
 def test_noise_is_unit_gaussian_and_belongs_to_the_sample() -> None:

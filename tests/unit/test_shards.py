@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -32,9 +33,11 @@ from PIL import Image
 from cyclesr_dist.cli import shards as command
 from cyclesr_dist.cli.guard import guarded
 from cyclesr_dist.config import Degrade, Shards
-from cyclesr_dist.data.build import MAX_SHIFT_PX, build_set, estimate_shift, positions
+from cyclesr_dist.data.build import build_set
 from cyclesr_dist.data.check import check_set
-from cyclesr_dist.data.shards import ShardSet, local_folder, parse_index, read_manifest
+from cyclesr_dist.data.cut import MAX_SHIFT_PX, estimate_shift, positions
+from cyclesr_dist.data.shards import ShardSet, parse_index, read_manifest
+from cyclesr_dist.data.source import LocalSource, local_folder
 from cyclesr_dist.degrade import degrade, degrade_folder
 from cyclesr_dist.errors import ConfigError, InputError
 
@@ -116,7 +119,7 @@ def test_positions_cover_every_pixel(patch: int, extra: int, data: st.DataObject
 
 
 @pytest.mark.parametrize("kind", ["hr", "lr"])
-@pytest.mark.parametrize("encoding", ["webp", "png"])
+@pytest.mark.parametrize("encoding", ["tiff", "webp", "png"])
 def test_round_trip_of_exactly_the_expected_patches(
     tmp_path: Path, photos: dict[str, NDArray[np.uint8]], kind: str, encoding: Any
 ) -> None:
@@ -141,7 +144,7 @@ def test_round_trip_of_exactly_the_expected_patches(
 
 def test_shards_are_full_but_the_last_and_mix_the_images(tmp_path: Path, photos: Any) -> None:
     out = build(tmp_path, kind="lr")
-    counts = [entry["count"] for entry in read_manifest(out).shards]
+    counts = [entry["count"] for entry in read_manifest(LocalSource(out)).shards]
     found = ShardSet.open(str(out), "lr")
     assert counts[:-1] == [7] * (len(counts) - 1)
     assert 0 < counts[-1] <= 7
@@ -297,14 +300,15 @@ def test_tarfile_and_webdataset_read_the_same(tmp_path: Path, pairs: Any) -> Non
         with tarfile.open(tar) as archive:
             assert {(m.mtime, m.uid, m.gid, m.uname) for m in archive} == {(0, 0, 0, "cyclesr")}
             names += archive.getnames()
-    assert names == [f"{found.key(i)}.{d}.webp" for i in range(len(found)) for d in ("hr", "lr")]
+    assert names == [f"{found.key(i)}.{d}.tiff" for i in range(len(found)) for d in ("hr", "lr")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # webdataset leaves its streams to the collector
-        samples = list(webdataset.WebDataset([str(tar) for tar in tars], shardshuffle=False).decode("rgb8"))
+        samples = list(webdataset.WebDataset([str(tar) for tar in tars], shardshuffle=False))
     assert [sample["__key__"] for sample in samples] == [found.key(i) for i in range(len(found))]
     for i in (0, 7, len(found) - 1):
         for domain, pixels in found.read(i).items():
-            np.testing.assert_array_equal(samples[i][f"{domain}.webp"], pixels)
+            with Image.open(io.BytesIO(samples[i][f"{domain}.tiff"])) as image:
+                np.testing.assert_array_equal(np.asarray(image), pixels)
 
 
 # --- same, other, overwrite
@@ -463,10 +467,12 @@ def test_what_open_refuses(tmp_path: Path, photos: Any) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("version", 2, "version 2 is not supported"),
+        ("version", 1, "version 1 is not supported"),
         ("format", "zip", "not the manifest of a shard set"),
         ("kind", "video", "allowed: hr, lr, pairs"),
-        ("encoding", "jpg", "allowed: webp, png"),
+        ("encoding", "jpg", "allowed: tiff, webp, png, jpeg"),
+        ("region", "middle", "allowed: all, left"),
+        ("sources", [{"hr": "a.png"}], "sources must be a list of mappings with hr, hr_sha256"),
         ("count", 3, "count is 3"),
         ("scale", 0, "scale must be a positive integer"),
         ("patch", "big", "patch must be a positive integer"),
@@ -512,7 +518,7 @@ def test_a_truncated_tar_is_named(tmp_path: Path, photos: Any) -> None:
 
 def first_place(out: Path) -> tuple[str, int, int]:
     sample = json.loads((out / "shard-000000.json").read_text())["samples"][0]
-    (offset, size) = next(iter(sample["members"].values()))
+    (offset, size, _) = next(iter(sample["members"].values()))
     return sample["key"], offset, size
 
 
@@ -585,14 +591,17 @@ def test_other_image_formats_inside_a_tar_are_not_decoded(tmp_path: Path, photos
 
 @pytest.mark.parametrize(
     "place",
-    [[0, 10**9], [10**9, 1], [10**30, 1], [-1, 5], [0, 0], [0], [0, 1, 2], [0.0, 1.0], [True, True], "01", None],
+    [
+        *([0, 10**9, 0], [10**9, 1, 0], [10**30, 1, 0], [-1, 5, 0], [0, 0, 0], [0, 1], [0, 1, -1], [0, 1, 1 << 32]),
+        *([0], [0, 1, 2, 3], [0.0, 1.0, 0], [True, True, True], "012", None),
+    ],
 )
 def test_a_place_outside_the_tar_is_named(sound: Path, place: Any) -> None:
-    manifest = read_manifest(sound)
+    manifest = read_manifest(LocalSource(sound))
     raw = json.loads((sound / "shard-000000.json").read_text())
-    raw["samples"][1]["members"]["hr.webp"] = place
-    with pytest.raises(InputError, match=r"samples\[1\]\.members\.hr\.webp must be \[offset, size\] within"):
-        parse_index(Path("index"), json.dumps(raw).encode(), manifest, manifest.shards[0])
+    raw["samples"][1]["members"]["hr.tiff"] = place
+    with pytest.raises(InputError, match=r"samples\[1\]\.members\.hr\.tiff must be \[offset, size, crc32\] within"):
+        parse_index("index", json.dumps(raw).encode(), manifest, manifest.shards[0])
 
 
 # --- arbitrary JSON
@@ -658,18 +667,21 @@ def test_any_manifest_opens_or_gives_an_input_error(
 @given(data=st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_index_parses_or_gives_an_input_error(sound: Path, data: st.DataObject) -> None:
-    manifest = read_manifest(sound)
+    manifest = read_manifest(LocalSource(sound))
     entry = manifest.shards[0]
     raw = json.loads((sound / "shard-000000.json").read_text())
     text = data.draw((damaged(raw) | json_values).map(lambda value: json.dumps(value).encode()) | st.binary())
-    parsed = outcome(lambda: parse_index(Path("index"), text, manifest, entry))
+    parsed = outcome(lambda: parse_index("index", text, manifest, entry))
     if isinstance(parsed, InputError):
         assert str(parsed).startswith("index: ")
         assert "\n" not in str(parsed)
     else:
         keys, members = parsed
         assert len(keys) == entry["count"]
-        assert all(0 <= place <= entry["tar_bytes"] for places in members.values() for place in places)
+        for places in members.values():
+            assert all(
+                o >= 0 and n > 0 and o + n <= entry["tar_bytes"] for o, n in zip(places[::3], places[1::3], strict=True)
+            )
 
 
 # --- the command
@@ -680,6 +692,7 @@ def test_build_and_check(tmp_path: Path, pairs: Any, capsys: pytest.CaptureFixtu
     config.write_text("scale: 2\nshards: {patch: 8, stride: 8}\n")
     out = tmp_path / "sets"
     argv = ["build", "--hr", tmp_path / "hr", "--lr", tmp_path / "lr", "--config", config, "--quiet", "--workers", "1"]
+    argv.append("--allow-overlap")
     assert run_command(*argv, "--out", out.as_uri(), "--pairs-hr", tmp_path / "hr") == 0
     assert sorted(os.listdir(out)) == ["hr", "lr", "pairs"]
     assert all(len(ShardSet.open(str(out / kind), kind)) > 0 for kind in ("hr", "lr", "pairs"))
@@ -704,8 +717,9 @@ def test_build_and_check(tmp_path: Path, pairs: Any, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["build", "--hr", "photos", "--lr", "photos", "--out", "s3://bucket/x"], "only local folders"),
+        (["build", "--hr", "photos", "--lr", "photos", "--out", "nofs://bucket/x"], "nofs"),
         (["build", "--hr", "photos", "--lr", "photos", "--out", "pipe:rm x"], "refused"),
+        (["build", "--hr", "photos", "--lr", "photos", "--out", "x"], "the same photographs: a.png and a.png"),
         (["build", "--hr", "nowhere", "--lr", "photos", "--out", "x"], "nowhere"),
         (["build", "--hr", "photos", "--lr", "photos", "--out", "x", "--workers", "0"], "--workers 0"),
         (["check", "photos"], "not a shard set"),
@@ -720,6 +734,9 @@ def test_bad_usage_exits_2_with_one_line(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "photos"))
+    if "x" not in argv and argv[0] == "build":
+        argv = [*argv, "--allow-overlap"]
     assert run_command(*argv) == 2
     error = capsys.readouterr().err
     assert message in error

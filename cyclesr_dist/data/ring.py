@@ -1,0 +1,54 @@
+"""Slots of shared memory that loader processes decode into, used again and again.
+
+Handing batches over through fresh shared memory, as a DataLoader does, costs page faults for every byte; measured, a
+fifth of the decoding of lossless patches (docs/decisions/0004-streaming.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+
+
+class Ring:
+    """`num_slots` sets of arrays in shared memory. Step s writes slot s modulo `num_slots`.
+
+    The consumer must be done with step s before a writer starts on step s + num_slots; `finished` notices when that is
+    broken.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]], num_slots: int) -> None:
+        self.num_slots = num_slots
+        self._shapes = dict(shapes)
+        self._slots = {
+            name: torch.zeros((num_slots, max(1, prod(shape) * dtype.itemsize)), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
+            for name, (shape, dtype) in shapes.items()
+        }
+        self._steps = torch.full((num_slots,), -1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    def _arrays(self, slot: int) -> dict[str, np.ndarray]:
+        return {
+            name: self._slots[name][slot].numpy()[: prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+            for name, (shape, dtype) in self._shapes.items()
+        }
+
+    def take(self, step: int) -> tuple[int, dict[str, np.ndarray]]:
+        """The slot for a step, to be written."""
+        slot = step % self.num_slots
+        self._steps[slot] = -1
+        return slot, self._arrays(slot)
+
+    def done(self, step: int) -> None:
+        """Say that the step's slot is written."""
+        self._steps[step % self.num_slots] = step
+
+    def finished(self, step: int) -> dict[str, np.ndarray]:
+        """A written step's arrays. Raises RuntimeError if its slot holds another step."""
+        slot = step % self.num_slots
+        if int(self._steps[slot]) != step:
+            raise RuntimeError(f"slot {slot} holds step {int(self._steps[slot])}, not {step}: the ring is too short")
+        return self._arrays(slot)

@@ -1,0 +1,167 @@
+"""Where the files of a shard set lie: what a local folder and a remote URL have in common, and the local folder.
+
+Names are those that the manifest's numbering gives (`shard-000000.tar`); nothing read from a file becomes a path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from cyclesr_dist.errors import InputError
+
+_OPEN_FILES = 64  # a set; a process has a few sets and the usual limit is 1024
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Where one member of one sample lies."""
+
+    name: str
+    """Of the tar file."""
+    offset: int
+    size: int
+    number: int
+    """Of this member among all members of the tar."""
+    num_pieces: int
+    """Members of the tar."""
+    file_bytes: int
+    """Size of the tar."""
+    where: str
+    """What errors begin with: tar and sample."""
+
+
+class Source(Protocol):
+    """The files of one shard set. Safe to share between threads, to fork and to pickle."""
+
+    url: str
+
+    def get(self, name: str) -> bytes:
+        """A whole small file. Raises InputError naming it when it is missing or cannot be read."""
+
+    def read(self, pieces: Sequence[Piece]) -> list[bytes | InputError]:
+        """The bytes of every piece, or why not; a remote source fetches what it lacks concurrently."""
+
+    def forget(self, piece: Piece) -> bool:
+        """Drop what a cache holds of a piece that proved damaged. False if reading it again cannot help."""
+
+    def size(self, name: str) -> int:
+        """Bytes of a file. Raises InputError when it is missing."""
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+
+    def whole(self, name: str) -> AbstractContextManager[Path]:
+        """The whole file, somewhere on this machine, for the length of a `with` block. Raises InputError."""
+
+
+class LocalSource:
+    """A folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = str(folder)
+        self._files = Files()
+
+    def get(self, name: str) -> bytes:
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError as error:
+            raise InputError(f"{self.folder / name}: missing") from error
+        except OSError as error:
+            raise InputError(f"{self.folder / name}: cannot be read ({error.strerror})") from error
+
+    def read(self, pieces: Sequence[Piece]) -> list[bytes | InputError]:
+        return [self._read(piece) for piece in pieces]
+
+    def _read(self, piece: Piece) -> bytes | InputError:
+        try:
+            return self._files.read(self.folder / piece.name, piece.offset, piece.size, piece.where)
+        except InputError as error:
+            return error
+
+    def forget(self, piece: Piece) -> bool:
+        return False
+
+    def size(self, name: str) -> int:
+        try:
+            return (self.folder / name).stat().st_size
+        except OSError as error:
+            raise InputError(f"{self.folder / name}: missing; the manifest beside it lists it") from error
+
+    def exists(self, name: str) -> bool:
+        return (self.folder / name).is_file()
+
+    @contextmanager
+    def whole(self, name: str) -> Iterator[Path]:
+        yield self.folder / name
+
+
+class Files:
+    """Reads pieces of files and keeps the last few open. Threads and forked children may use it at the same time."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        # lru_cache holds no lock while Python code runs, so a fork cannot inherit one locked; and a handle dropped
+        # from it lives on until the thread that reads from it is done.
+        self._handle = lru_cache(maxsize=_OPEN_FILES)(_Handle)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self._clear()
+
+    def read(self, path: Path, offset: int, size: int, where: str) -> bytes:
+        """`size` bytes from `offset`. Raises InputError starting with `where`."""
+        try:
+            data = self._handle(path).read(offset, size)
+        except OSError as error:
+            raise InputError(f"{where} cannot be read ({error.strerror})") from error
+        if len(data) != size:
+            raise InputError(f"{where} is cut short: {len(data)} of {size} bytes")
+        return data
+
+
+class _Handle:
+    """A read-only descriptor, closed when the last user lets go of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes. A method, so that `self` stays alive, and the descriptor open, until pread is back."""
+        return os.pread(self.fd, size, offset)
+
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            os.close(self.fd)
+
+
+def is_remote(url: str) -> bool:
+    """Whether `url` is anything but a local path or file:// URL. Raises InputError for what no source takes."""
+    if url.startswith("pipe:"):
+        raise InputError(f"{url}: pipe: URLs run a shell and are refused; give a folder, or an http, s3 or other URL")
+    if not url or "\0" in url:
+        raise InputError(f"shard set URL {url!r} is not a folder")
+    return "://" in url and not url.startswith("file:")
+
+
+def local_folder(url: str) -> Path:
+    """The folder that a local path or file:// URL means. Raises InputError for anything else."""
+    if is_remote(url):
+        raise InputError(f"{url}: a local folder is needed here (a path or file:///path)")
+    if url.startswith("file:"):
+        parts = urlsplit(url)
+        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+            raise InputError(f"{url}: a file URL must be file:///absolute/path")
+        return Path(unquote(parts.path))
+    return Path(url).expanduser()

@@ -1,0 +1,61 @@
+"""Building a shard set at a URL: staged on local disk, then uploaded, the manifest last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from cyclesr_dist.config import Remote
+from cyclesr_dist.data.remote import RemoteSource, cache_folder
+from cyclesr_dist.data.shards import MANIFEST
+from cyclesr_dist.errors import InputError
+
+_OWN_NAME = re.compile(r"shard-\d{6}\.(tar|json)|manifest\.json")
+
+
+def staging_folder(url: str, remote: Remote) -> Path:
+    """Where the set for `url` is built before it is uploaded."""
+    return cache_folder(remote) / "staging" / hashlib.sha256(url.encode()).hexdigest()[:24]
+
+
+def holds(url: str, remote: Remote, request: dict[str, Any], overwrite: bool) -> bool:
+    """Whether the set at `url` was made from the same images with the same settings.
+
+    Raises InputError when something else is there, without `overwrite`. The shards of an upload that did not finish,
+    having no manifest, are no obstacle.
+    """
+    source = RemoteSource(url, remote)
+    names = source.names()
+    if MANIFEST in names:
+        try:
+            manifest = json.loads(source.get(MANIFEST))
+        except ValueError:
+            manifest = {}
+        if {key: manifest.get(key) for key in request} == request:
+            return True
+    if not overwrite and (MANIFEST in names or not all(_OWN_NAME.fullmatch(name) for name in names)):
+        raise InputError(f"{url}: is not empty and holds something else; give --overwrite to replace it")
+    return False
+
+
+def upload(folder: Path, url: str, remote: Remote, progress: bool) -> None:
+    """Upload a set and remove `folder`. While it lasts, `url` holds no valid set.
+
+    Files of an earlier, larger set that this one has not are removed. Raises InputError naming the file that failed;
+    called again, it begins anew.
+    """
+    source = RemoteSource(url, remote)
+    files = sorted(path for path in folder.iterdir() if _OWN_NAME.fullmatch(path.name) and path.name != MANIFEST)
+    for name in source.names():
+        if name == MANIFEST or (_OWN_NAME.fullmatch(name) and not (folder / name).exists()):
+            source.remove(name)
+    for path in tqdm(files, desc=f"upload {url.rsplit('/', 1)[-1]}", unit="file", disable=not progress):
+        source.put(path, path.name)
+    source.put(folder / MANIFEST, MANIFEST)
+    shutil.rmtree(folder)
