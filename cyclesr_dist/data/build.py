@@ -243,7 +243,7 @@ def _pack(folder: Path, files: Files, item: tuple[int, list[Place]], *, kind: Ki
             webdataset.TarWriter(file, user="cyclesr", group="cyclesr", mtime=0) as writer,
         ):
             for place in places:
-                data = files.read(place.file, place.offset, sum(place.sizes), f"{place.file}: {place.key}")
+                data = files.read(place.file, place.offset, sum(place.sizes))
                 members = {}
                 for name, size in zip(names, place.sizes, strict=True):
                     members[name], data = data[:size], data[size:]

@@ -73,7 +73,7 @@ def check_set(url: str, progress: bool = True, remote: Remote | None = None) -> 
                     where = f"{source.url}/{shard.tar}"
                     problems += _tar_problems(path, where, entry["sha256"], shard, manifest)
                     files = Files()
-                    keys = shard.keys.split("\n")
+                    keys = [shard.key(j) for j in range(entry["count"])]
                     problems += [f"{where}: key {key} occurs twice in the set" for key in _repeated(keys, seen)]
                     check = partial(_problem, files, path, where, manifest, shard)
                     for problem in pool.map(check, range(len(keys))):
@@ -90,11 +90,10 @@ def _tar_problems(path: Path, where: str, checksum: str, shard: Shard, manifest:
     """What is wrong with a tar as a whole; what other readers would meet who do not use the index."""
     if sha256(path) != checksum:
         yield f"{where}: does not have the checksum in the manifest; it is damaged"
-    keys = shard.keys.split("\n")
     expected = {
-        f"{key}.{domain}.{EXTENSIONS[manifest.encoding]}": (places[3 * j], places[3 * j + 1])
+        f"{shard.key(j)}.{domain}.{EXTENSIONS[manifest.encoding]}": (places[3 * j], places[3 * j + 1])
         for domain, places in shard.members.items()
-        for j, key in enumerate(keys)
+        for j in range(len(shard.seen))
     }
     try:
         with tarfile.open(path, "r:") as archive:
@@ -115,7 +114,12 @@ def _problem(files: Files, path: Path, where: str, manifest: Manifest, shard: Sh
         for domain, places in shard.members.items():
             offset, length, crc = places[3 * j : 3 * j + 3]
             sample = f"{where}: sample {shard.key(j)}.{domain}"
-            data = files.read(path, offset, length, sample)
+            try:
+                data = files.read(path, offset, length)
+            except OSError as error:
+                return f"{sample} cannot be read ({error.strerror})"
+            if len(data) != length:
+                return f"{sample} is cut short: {len(data)} of {length} bytes"
             decode(data, manifest.encoding, manifest.patch * (manifest.scale if domain == "hr" else 1), sample)
             if zlib.crc32(data) != crc:
                 return f"{sample} is damaged (it does not have the checksum in the index)"

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
+from itertools import permutations
 from typing import Literal
 
 import numpy as np
@@ -18,6 +20,8 @@ _DOMAIN_STREAM = {"hr": 1, "lr": 2, "pairs": 3}
 _AUGMENT_STREAM = {"hr": 4, "lr": 5, "pairs": 6}
 _NOISE_STREAM = 7
 _REPLACEMENT_STREAM = {"hr": 8, "lr": 9, "pairs": 10}
+
+_CHANNEL_ORDERS = tuple(permutations(range(3)))
 
 Tail = Literal["drop", "wrap"]
 
@@ -93,11 +97,14 @@ class Augmentation:
 
 
 def augmentation(seed: int, draw: Draw, flip: bool, rotate: bool, colours: bool) -> Augmentation:
-    """A function of (seed, pass, sample); what is switched off leaves the other draws as they are."""
-    stream = np.random.default_rng([seed, _AUGMENT_STREAM[draw.domain], draw.epoch, draw.index])
-    left_right, up_down, turns = stream.integers([2, 2, 4])
-    channels = tuple(int(c) for c in stream.permutation(3)) if colours else (0, 1, 2)
-    return Augmentation(bool(left_right) and flip, bool(up_down) and flip, int(turns) if rotate else 0, channels)
+    """A function of (seed, pass, sample); what is switched off leaves the other draws as they are.
+
+    Drawn from a hash: a random generator for each sample takes a twentieth of the time of decoding it.
+    """
+    what = f"{seed} {_AUGMENT_STREAM[draw.domain]} {draw.epoch} {draw.index}"
+    flips, turns, *colour = blake2b(what.encode(), digest_size=8).digest()
+    channels = _CHANNEL_ORDERS[int.from_bytes(colour) % 6] if colours else _CHANNEL_ORDERS[0]
+    return Augmentation(flip and flips & 1 == 1, flip and flips & 2 == 2, turns % 4 if rotate else 0, channels)
 
 
 def noise(seed: int, sample: int, channels: int, size: int) -> np.ndarray:

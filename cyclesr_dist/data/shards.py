@@ -52,14 +52,15 @@ class Shard:
 
     tar: str
     keys: str
-    """Joined by newlines: a million Python strings would take five times the memory."""
+    """One after the other: a million Python strings would take five times the memory."""
+    key_ends: array[int]
     members: dict[str, array[int]]
     seen: bytearray
     """1 for a sample whose checksums have been verified."""
 
     def key(self, j: int) -> str:
         """Key of sample `j` of this shard."""
-        return self.keys.split("\n")[j]
+        return self.keys[self.key_ends[j - 1] if j else 0 : self.key_ends[j]]
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,18 @@ class ShardSet:
             raise sample
         return sample
 
+    def read_encoded(self, i: int) -> dict[str, bytes]:
+        """The members of sample `i` as they are stored, not verified. Raises as `read` does."""
+        plan = self._plan(i)
+        if isinstance(plan, InputError):
+            raise plan
+        members = {}
+        for domain, data in zip(self.domains, self._source.read(plan), strict=True):
+            if isinstance(data, InputError):
+                raise data
+            members[domain] = data
+        return members
+
     def read_many(self, indices: Sequence[int]) -> Iterator[Sample | InputError]:
         """Each sample in turn, or why it cannot be read. The bytes of all are fetched first, concurrently if remote."""
         plans = [self._plan(i) for i in indices]
@@ -172,12 +185,12 @@ class ShardSet:
         pieces = []
         for d, domain in enumerate(self.domains):
             offset, size, _ = shard.members[domain][3 * j : 3 * j + 3]
-            where = f"{self.url}/{shard.tar}: sample {shard.key(j)}.{domain}"
+            place, num_pieces = j * len(self.domains) + d, entry["count"] * len(self.domains)
+            sample = f"{shard.key(j)}.{domain}"
+            piece = Piece(shard.tar, offset, size, place, num_pieces, entry["tar_bytes"], sample, self.url)
             if size > self._max_sample_bytes:
-                return InputError(f"{where} has {size} bytes; data.max_sample_mb allows {self._max_sample_bytes}")
-            place = j * len(self.domains) + d
-            num_pieces = entry["count"] * len(self.domains)
-            pieces.append(Piece(shard.tar, offset, size, place, num_pieces, entry["tar_bytes"], where))
+                return InputError(f"{piece.where} has {size} bytes; data.max_sample_mb allows {self._max_sample_bytes}")
+            pieces.append(piece)
         return pieces
 
     def _decode(self, i: int, pieces: list[Piece], fetched: Sequence[bytes | InputError]) -> Sample:
@@ -296,7 +309,7 @@ def read_shard(source: Source, manifest: Manifest, number: int) -> Shard:
     if hashlib.sha256(data).hexdigest() != entry["index_sha256"]:
         raise InputError(f"{index}: does not have the checksum in the manifest; it is damaged or of another set")
     keys, members = parse_index(index, data, manifest, entry)
-    return Shard(entry["tar"], "\n".join(keys), members, bytearray(len(keys)))
+    return Shard(entry["tar"], "".join(keys), array("q", accumulate(map(len, keys))), members, bytearray(len(keys)))
 
 
 def parse_index(

@@ -6,7 +6,7 @@ Names are those that the manifest's numbering gives (`shard-000000.tar`); nothin
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,8 +33,15 @@ class Piece:
     """Members of the tar."""
     file_bytes: int
     """Size of the tar."""
-    where: str
-    """What errors begin with: tar and sample."""
+    sample: str
+    """Key and domain, for messages."""
+    url: str
+    """Of the set."""
+
+    @property
+    def where(self) -> str:
+        """What errors begin with."""
+        return f"{self.url}/{self.name}: sample {self.sample}"
 
 
 class Source(Protocol):
@@ -45,8 +52,9 @@ class Source(Protocol):
     def get(self, name: str) -> bytes:
         """A whole small file. Raises InputError naming it when it is missing or cannot be read."""
 
-    def read(self, pieces: Sequence[Piece]) -> list[bytes | InputError]:
-        """The bytes of every piece, or why not; a remote source fetches what it lacks concurrently."""
+    def read(self, pieces: Sequence[Piece]) -> Iterable[bytes | InputError]:
+        """The bytes of every piece, or why not. A remote source fetches what it lacks concurrently; a local one reads
+        each when it is asked for, so that it is decoded while it is in the processor's cache."""
 
     def forget(self, piece: Piece) -> bool:
         """Drop what a cache holds of a piece that proved damaged. False if reading it again cannot help."""
@@ -77,14 +85,17 @@ class LocalSource:
         except OSError as error:
             raise InputError(f"{self.folder / name}: cannot be read ({error.strerror})") from error
 
-    def read(self, pieces: Sequence[Piece]) -> list[bytes | InputError]:
-        return [self._read(piece) for piece in pieces]
+    def read(self, pieces: Sequence[Piece]) -> Iterable[bytes | InputError]:
+        return map(self._read, pieces)
 
     def _read(self, piece: Piece) -> bytes | InputError:
         try:
-            return self._files.read(self.folder / piece.name, piece.offset, piece.size, piece.where)
-        except InputError as error:
-            return error
+            data = self._files.read(self.folder / piece.name, piece.offset, piece.size)
+        except OSError as error:
+            return InputError(f"{piece.where} cannot be read ({error.strerror})")
+        if len(data) != piece.size:
+            return InputError(f"{piece.where} is cut short: {len(data)} of {piece.size} bytes")
+        return data
 
     def forget(self, piece: Piece) -> bool:
         return False
@@ -120,15 +131,9 @@ class Files:
     def __setstate__(self, state: dict[str, object]) -> None:
         self._clear()
 
-    def read(self, path: Path, offset: int, size: int, where: str) -> bytes:
-        """`size` bytes from `offset`. Raises InputError starting with `where`."""
-        try:
-            data = self._handle(path).read(offset, size)
-        except OSError as error:
-            raise InputError(f"{where} cannot be read ({error.strerror})") from error
-        if len(data) != size:
-            raise InputError(f"{where} is cut short: {len(data)} of {size} bytes")
-        return data
+    def read(self, path: Path, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`, fewer at the end of the file. Raises OSError."""
+        return self._handle(path).read(offset, size)
 
 
 class _Handle:

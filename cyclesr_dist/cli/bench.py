@@ -1,0 +1,67 @@
+"""`cyclesr bench`: measure on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+from cyclesr_dist.bench.data import Settings, bench_data, describe
+from cyclesr_dist.cli.guard import add_common_arguments
+from cyclesr_dist.configfile import check_range
+from cyclesr_dist.data.encoding import EXTENSIONS
+from cyclesr_dist.files import write_text
+from cyclesr_dist.images import list_images
+
+_DATA_EPILOG = """\
+Compares the stream with a plain webdataset pipeline over the same tars, with a Dataset over folders of PNG files, and
+with decoding alone, in rounds that take turns; prints medians and their ratios, the sizes and times of all encodings,
+and the memory used over many epochs.
+
+example:
+  cyclesr bench data --json data.json
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command and its actions."""
+    bench = subparsers.add_parser("bench", help="measure on this machine")
+    actions = bench.add_subparsers(dest="action", required=True, metavar="data")
+    data = actions.add_parser(
+        "data",
+        help="the stream",
+        description="Measure how fast patches come.",
+        epilog=_DATA_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    default = Settings()
+    data.add_argument("--photos", type=Path, metavar="DIR", help="default: the bundled photographs")
+    data.add_argument("--patch", type=int, default=default.patch, metavar="PX", help="LR patch; default: %(default)s")
+    data.add_argument("--scale", type=int, default=default.scale, metavar="N", help="default: %(default)s")
+    data.add_argument("--pairs", type=int, default=default.pairs, metavar="N", help="at least; default: %(default)s")
+    data.add_argument("--batch", type=int, default=default.batch, metavar="N", help="default: %(default)s")
+    data.add_argument("--workers", type=int, default=default.workers, metavar="N", help="default: %(default)s")
+    data.add_argument("--rounds", type=int, default=default.rounds, metavar="N", help="default: %(default)s")
+    data.add_argument("--seconds", type=float, default=default.seconds, metavar="S", help="each; default: %(default)s")
+    data.add_argument("--epochs", type=int, default=default.epochs, metavar="N", help="default: %(default)s")
+    data.add_argument("--encoding", choices=EXTENSIONS, default=default.encoding, help="default: %(default)s")
+    data.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    add_common_arguments(data)
+    data.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns 0; raises CycleSRError."""
+    settings = Settings(**{name: getattr(args, name) for name in Settings.__dataclass_fields__})
+    for name in ("patch", "scale", "pairs", "batch", "workers", "rounds", "epochs"):
+        check_range(f"--{name}", getattr(settings, name), minimum=1)
+    check_range("--seconds", settings.seconds, above=0)
+    photos = list_images(args.photos or Path(str(resources.files("cyclesr_dist") / "demo_photos")))
+    with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
+        result = bench_data(photos, Path(folder), settings, progress=not args.quiet)
+    print(describe(result))
+    if args.json:
+        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    return 0
