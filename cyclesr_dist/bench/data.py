@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cyclesr_dist.bench.loaders import Rate, decode_limit, padded, png_loader, rate, webdataset_loader
+from cyclesr_dist.bench.loaders import Rate, decode_limit, png_loader, rate, square, webdataset_loader
 from cyclesr_dist.bench.processes import memory_mb
 from cyclesr_dist.config import Config, load
 from cyclesr_dist.data.build import build_set
@@ -115,12 +115,12 @@ def bench_data(photos: list[Path], folder: Path, settings: Settings, progress: b
 
 
 def make_sets(photos: list[Path], folder: Path, settings: Settings) -> Sets:
-    """Pack HR and LR patches of the photographs, small ones mirrored at their edges, and write the same as PNG."""
+    """Pack HR and LR patches of the photographs, cropped or mirrored to one size, and write the same as PNG."""
     size = settings.patch * settings.scale
     (folder / "photos").mkdir(parents=True)
-    count = -(-settings.pairs // 16)  # a photograph gives at least 16
+    count = -(-settings.pairs // 16)  # of that size a photograph gives 16 HR patches and more LR patches
     for photo in photos[:: max(1, len(photos) // count)]:
-        write_png(folder / "photos" / f"{photo.stem}.png", padded(read_rgb8(photo), size * 3 // 2))
+        write_png(folder / "photos" / f"{photo.stem}.png", square(read_rgb8(photo), size * 3 // 2))
     config = load(
         None,
         [

@@ -153,11 +153,11 @@ def rate(batches: Iterator[Any], batch: int, warm_up: int, seconds: float) -> Ra
     return Rate(done / spent, done / (cpu_seconds() - cpu))
 
 
-def padded(photo: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """A photograph mirrored at its edges up to `size` px, if it is smaller."""
+def square(photo: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The top left `size` px of a photograph, mirrored at its edges if it is smaller."""
     height, width = photo.shape[:2]
     while min(height, width) < size:
         down, right = (min(max(0, size - n), n - 1) for n in (height, width))
         photo = np.pad(photo, ((0, down), (0, right), (0, 0)), mode="reflect")
         height, width = photo.shape[:2]
-    return photo
+    return photo[:size, :size]

@@ -24,7 +24,7 @@ from cyclesr_dist.data.shards import (
     read_manifest,
     read_shard,
 )
-from cyclesr_dist.data.source import Files
+from cyclesr_dist.data.source import Files, LocalSource
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.files import sha256
 
@@ -67,7 +67,8 @@ def check_set(url: str, progress: bool = True, remote: Remote | None = None) -> 
     ):
         for number, entry in enumerate(manifest.shards):
             try:
-                check_sizes(source, manifest, number)
+                if isinstance(source, LocalSource):
+                    check_sizes(source, manifest, number)
                 shard = read_shard(source, manifest, number)
                 with source.whole(shard.tar) as path:
                     where = f"{source.url}/{shard.tar}"

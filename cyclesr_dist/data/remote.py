@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -107,26 +106,22 @@ class RemoteSource:
             self._cache.forget(piece)
         return True
 
-    def size(self, name: str) -> int:
-        size = self._patiently(name, lambda: self._fs.info(self._path(name))["size"])
-        if not isinstance(size, int):
-            raise InputError(f"{self.url}/{name}: its server does not say how large it is")
-        return size
-
     def exists(self, name: str) -> bool:
-        self._fs.invalidate_cache()
-        return bool(self._patiently(name, lambda: self._fs.exists(self._path(name))))
+        # A byte of it, because fsspec's own `exists` takes an HTTP server's failure for a missing file.
+        try:
+            self._patiently(name, lambda: self._fs.cat_file(self._path(name), start=0, end=1))
+        except InputError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return False
+            raise
+        return True
 
     @contextmanager
     def whole(self, name: str) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="cyclesr-") as folder:
             path = Path(folder) / "file"
-            self._patiently(name, lambda: self._download(name, path))
+            self._patiently(name, lambda: self._fs.get_file(self._path(name), str(path)))
             yield path
-
-    def _download(self, name: str, path: Path) -> None:
-        with self._fs.open(self._path(name), "rb") as source, path.open("wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
 
     def put(self, path: Path, name: str) -> None:
         """Write a local file to the URL. Raises InputError when that does not succeed."""

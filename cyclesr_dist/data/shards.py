@@ -119,7 +119,7 @@ class ShardSet:
             )
         if isinstance(source, RemoteSource):
             source.use_cache(manifest.sha256)
-        elif not data.max_bad_samples:
+        elif isinstance(source, LocalSource) and not data.max_bad_samples:
             for number in range(len(manifest.shards)):
                 check_sizes(source, manifest, number)
         return cls(source, manifest, limit)
@@ -289,7 +289,7 @@ def _check_origins(raw: dict[str, Any], kind: Kind, path: str) -> None:
         raise InputError(f"{path}: sources must be a list of mappings with {', '.join(needed)}")
 
 
-def check_sizes(source: Source, manifest: Manifest, number: int) -> None:
+def check_sizes(source: LocalSource, manifest: Manifest, number: int) -> None:
     """That a shard's tar and index are there and the tar complete. Raises InputError naming the file."""
     name = shard_name(number)
     if not source.exists(f"{name}.json"):

@@ -59,11 +59,8 @@ class Source(Protocol):
     def forget(self, piece: Piece) -> bool:
         """Drop what a cache holds of a piece that proved damaged. False if reading it again cannot help."""
 
-    def size(self, name: str) -> int:
-        """Bytes of a file. Raises InputError when it is missing."""
-
     def exists(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Whether there is such a file. Raises InputError when that cannot be found out."""
 
     def whole(self, name: str) -> AbstractContextManager[Path]:
         """The whole file, somewhere on this machine, for the length of a `with` block. Raises InputError."""
@@ -101,6 +98,7 @@ class LocalSource:
         return False
 
     def size(self, name: str) -> int:
+        """Bytes of a file. Raises InputError when it is missing."""
         try:
             return (self.folder / name).stat().st_size
         except OSError as error:

@@ -604,6 +604,29 @@ def test_a_place_outside_the_tar_is_named(sound: Path, place: Any) -> None:
         parse_index("index", json.dumps(raw).encode(), manifest, manifest.shards[0])
 
 
+@pytest.mark.parametrize("evil", ["../../escaped.hr.tiff", "/etc/escaped", "link", "hard link"])
+def test_names_and_links_in_a_tar_go_nowhere(tmp_path: Path, photos: Any, evil: str) -> None:
+    """A set whose index and manifest agree with its tar, in which one member is a trap for those who unpack it."""
+    out = build(tmp_path)
+    tar, index = out / "shard-000000.tar", out / "shard-000000.json"
+    with tarfile.open(tar, "a") as archive:
+        member = tarfile.TarInfo(evil)
+        if "link" in evil:
+            member.type = tarfile.SYMTYPE if evil == "link" else tarfile.LNKTYPE
+            member.linkname = "../../../etc/passwd"
+        archive.addfile(member)
+    entry = {"tar_bytes": tar.stat().st_size, "sha256": hashlib.sha256(tar.read_bytes()).hexdigest()}
+    index.write_text(json.dumps(json.loads(index.read_text()) | entry))
+    entry["index_sha256"] = hashlib.sha256(index.read_bytes()).hexdigest()
+    rewrite_manifest(out, lambda raw: raw["shards"][0].update(entry))
+    found = ShardSet.open(str(out), "hr")
+    for i in range(len(found)):
+        found.read(i)
+    (problem,) = check_set(str(out), progress=False).problems
+    assert repr(evil) in problem
+    assert sorted(os.listdir(tmp_path)) == ["photos", "set"]
+
+
 # --- arbitrary JSON
 
 json_values = st.recursive(
