@@ -24,7 +24,7 @@ from cyclesr_dist.data.order import (
     steps_per_epoch,
 )
 from cyclesr_dist.data.overlap import describe, shared_photographs
-from cyclesr_dist.data.ring import Ring
+from cyclesr_dist.data.ring import Ring, Shapes
 from cyclesr_dist.data.shards import ShardSet
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.resize import bicubic_down, to_8bit_grid
@@ -100,7 +100,6 @@ class RankBatch:
 
     arrays: dict[str, np.ndarray]
     """`hr`, `lr`: (N, H, W, 3) uint8; `noise`: (2, N, E, h, w) float32. Empty where they lie in a slot of the ring."""
-    slot: int
     changes: dict[str, list[Augmentation]]
     hr_keys: tuple[str, ...]
     lr_keys: tuple[str, ...]
@@ -122,13 +121,13 @@ class RankBatches(Dataset[RankBatch]):
         self.first = world.rank * self.rank_batch
         self.ring = ring
 
-    def shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    def shapes(self) -> Shapes:
         """Shapes and types of an item's arrays."""
         n, s = self.rank_batch, self.sources
         patch, scale = s.epoch_set.patch, s.epoch_set.scale
         hr, lr = (n, patch * scale, patch * scale, 3), (n, patch, patch, 3)
         noise_shape = (2, n, self.noise_channels, patch, patch)
-        shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
+        shapes: Shapes = {
             "hr": (hr, np.dtype(np.uint8)),
             "noise": (noise_shape, np.dtype(np.float32)),
         }
@@ -136,9 +135,10 @@ class RankBatches(Dataset[RankBatch]):
 
     def __getitem__(self, step: int) -> RankBatch:
         s = self.sources
-        slot, arrays = self.ring.take(step) if self.ring else (-1, {})
-        for name, (shape, dtype) in ({} if self.ring else self.shapes()).items():
-            arrays[name] = np.empty(shape, dtype)
+        if self.ring:
+            arrays = self.ring.take(step)
+        else:
+            arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in self.shapes().items()}
         faults: Faults = {}
         hr_keys: tuple[str, ...] = ()
         lr_keys: tuple[str, ...] = ()
@@ -158,7 +158,7 @@ class RankBatches(Dataset[RankBatch]):
             arrays["noise"][:, i] = noise(self.seed, first + i, self.noise_channels, s.epoch_set.patch)
         if self.ring:
             self.ring.done(step)
-        return RankBatch({} if self.ring else arrays, slot, changes, hr_keys, lr_keys, tuple(faults.values()))
+        return RankBatch({} if self.ring else arrays, changes, hr_keys, lr_keys, tuple(faults.values()))
 
     def _mine(self, draws: list[Draw]) -> list[Draw]:
         return draws[self.first : self.first + self.rank_batch]

@@ -125,11 +125,11 @@ class RemoteSource:
 
     def put(self, path: Path, name: str) -> None:
         """Write a local file to the URL. Raises InputError when that does not succeed."""
-        self._patiently(name, lambda: self._fs.put_file(str(path), self._path(name)))
+        self._patiently(name, lambda: self._fs.put_file(str(path), self._path(name)), "written")
 
     def remove(self, name: str) -> None:
         """Remove a file. Raises InputError when that does not succeed."""
-        self._patiently(name, lambda: self._fs.rm_file(self._path(name)))
+        self._patiently(name, lambda: self._fs.rm_file(self._path(name)), "removed")
 
     def names(self) -> list[str]:
         """Names of the files directly below the URL; empty where there is none."""
@@ -147,7 +147,7 @@ class RemoteSource:
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
-    def _patiently(self, name: str, call: Callable[[], T]) -> T:
+    def _patiently(self, name: str, call: Callable[[], T], done: str = "read") -> T:
         for attempt in range(self.remote.retries + 1):
             if attempt:
                 time.sleep(wait_seconds(attempt))
@@ -159,7 +159,7 @@ class RemoteSource:
                 failure: Exception = error
                 if isinstance(error, _FOR_GOOD):
                     break
-        raise InputError(f"{self.url}/{name}: cannot be read ({_reason(failure)})") from failure
+        raise InputError(f"{self.url}/{name}: cannot be {done} ({_reason(failure)})") from failure
 
 
 def open_filesystem(url: str) -> tuple[Any, str]:

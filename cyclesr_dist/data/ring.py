@@ -6,12 +6,20 @@ fifth of the decoding of lossless patches (docs/decisions/0004-streaming.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import shutil
 from math import prod
 from typing import Any
 
 import numpy as np
 import torch
+
+from cyclesr_dist.errors import ConfigError
+
+Shapes = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+"""Shape and type of each array, by name."""
+
+_SHARED_MEMORY = "/dev/shm"
 
 
 class Ring:
@@ -21,9 +29,16 @@ class Ring:
     broken.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]], num_slots: int) -> None:
+    def __init__(self, shapes: Shapes, num_slots: int) -> None:
+        """Raises ConfigError when the machine's shared memory has no room: writing to it would end the process."""
+        needed = num_slots * sum(prod(shape) * dtype.itemsize for shape, dtype in shapes.values())
+        if os.path.isdir(_SHARED_MEMORY) and (free := shutil.disk_usage(_SHARED_MEMORY).free) < needed:
+            raise ConfigError(
+                f"data.workers and data.prefetch need {needed / 1e6:.0f} MB of shared memory a rank, "
+                f"{_SHARED_MEMORY} has {free / 1e6:.0f} MB left; lower them, or give it more (containers: --shm-size)"
+            )
         self.num_slots = num_slots
-        self._shapes = dict(shapes)
+        self._shapes = shapes
         self._slots = {
             name: torch.zeros((num_slots, max(1, prod(shape) * dtype.itemsize)), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
             for name, (shape, dtype) in shapes.items()
@@ -36,11 +51,11 @@ class Ring:
             for name, (shape, dtype) in self._shapes.items()
         }
 
-    def take(self, step: int) -> tuple[int, dict[str, np.ndarray]]:
-        """The slot for a step, to be written."""
+    def take(self, step: int) -> dict[str, np.ndarray]:
+        """The arrays of the step's slot, to be written."""
         slot = step % self.num_slots
         self._steps[slot] = -1
-        return slot, self._arrays(slot)
+        return self._arrays(slot)
 
     def done(self, step: int) -> None:
         """Say that the step's slot is written."""

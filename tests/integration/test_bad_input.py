@@ -33,7 +33,9 @@ def degrade(hr: Path, out: Path, track: str = "mild") -> int:
 
 
 def build(hr: Path, lr: Path, out: Path) -> int:
-    return cyclesr(["shards", "build", "--hr", str(hr), "--lr", str(lr), "--out", str(out), "--quiet"])
+    return cyclesr(
+        ["shards", "build", "--hr", str(hr), "--lr", str(lr), "--out", str(out), "--quiet", "--allow-overlap"]
+    )
 
 
 def test_empty_folder(tmp_path, photos, capsys) -> None:
