@@ -36,8 +36,8 @@ def holds(url: str, remote: Remote, request: dict[str, Any], overwrite: bool) ->
         try:
             manifest = json.loads(source.get(MANIFEST))
         except ValueError:
-            manifest = {}
-        if {key: manifest.get(key) for key in request} == request:
+            manifest = None
+        if isinstance(manifest, dict) and {key: manifest.get(key) for key in request} == request:
             return True
     if not overwrite and (MANIFEST in names or not all(_OWN_NAME.fullmatch(name) for name in names)):
         raise InputError(f"{url}: is not empty and holds something else; give --overwrite to replace it")
