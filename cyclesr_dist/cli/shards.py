@@ -118,6 +118,7 @@ def _build(args: argparse.Namespace) -> int:
                 overwrite=args.overwrite or remote,
                 workers=args.workers,
                 progress=not args.quiet,
+                request=request,
             )
             if remote:
                 count = count or len(ShardSet.open(str(folder), job.kind))

@@ -64,17 +64,20 @@ def build_set(
     overwrite: bool = False,
     workers: int | None = None,
     progress: bool = True,
+    request: dict[str, Any] | None = None,
 ) -> int:
     """Cut the images of `hr_dir` and/or `lr_dir`, as `kind` needs, and write a shard set to `out`; all or nothing.
 
     HR patches are `shards.patch * scale` px square, LR patches `shards.patch`; the last of a row or column is aligned
     to the edge of the image. `pairs` matches the folders by name and, with `align`, first moves each HR image by the
     global shift found by `estimate_shift`. The bytes written depend on the images and the settings alone, not on
-    `workers` (threads; None: one a core). Killed and called again, it goes on where it was. Returns the number of
+    `workers` (threads; None: one a core). `request` is what `describe_set` gave, where the caller has it already: it
+    reads every image. Killed and called again, it goes on where it was. Returns the number of
     samples, 0 if `out` held this very result already. Raises InputError for a bad or too small image, an `out` that
     holds anything else (without `overwrite`), or if no patch is left; ConfigError for settings out of range.
     """
-    request = describe_set(kind, shards, scale=scale, hr_dir=hr_dir, lr_dir=lr_dir, align=align, workers=workers)
+    if request is None:
+        request = describe_set(kind, shards, scale=scale, hr_dir=hr_dir, lr_dir=lr_dir, align=align, workers=workers)
     if _holds(out, kind, request):
         return 0
     sources = _sources(kind, hr_dir, lr_dir)
@@ -243,7 +246,7 @@ def _pack(folder: Path, files: Files, item: tuple[int, list[Place]], *, kind: Ki
             webdataset.TarWriter(file, user="cyclesr", group="cyclesr", mtime=0) as writer,
         ):
             for place in places:
-                data = files.read(place.file, place.offset, sum(place.sizes))
+                data = files.read(place.file, place.offset, sum(place.sizes), place.file)
                 members = {}
                 for name, size in zip(names, place.sizes, strict=True):
                     members[name], data = data[:size], data[size:]
@@ -264,6 +267,11 @@ def _holds(out: Path, kind: Kind, request: dict[str, Any]) -> bool:
         manifest = ShardSet.open(str(out.resolve()), kind).manifest
     except InputError:
         return False
+    return answers(manifest, request)
+
+
+def answers(manifest: dict[str, Any], request: dict[str, Any]) -> bool:
+    """Whether the set of that manifest was made from the same images with the same settings."""
     return {key: manifest.get(key) for key in request} == request
 
 

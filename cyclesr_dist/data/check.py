@@ -115,12 +115,7 @@ def _problem(files: Files, path: Path, where: str, manifest: Manifest, shard: Sh
         for domain, places in shard.members.items():
             offset, length, crc = places[3 * j : 3 * j + 3]
             sample = f"{where}: sample {shard.key(j)}.{domain}"
-            try:
-                data = files.read(path, offset, length)
-            except OSError as error:
-                return f"{sample} cannot be read ({error.strerror})"
-            if len(data) != length:
-                return f"{sample} is cut short: {len(data)} of {length} bytes"
+            data = files.read(path, offset, length, sample)
             decode(data, manifest.encoding, manifest.patch * (manifest.scale if domain == "hr" else 1), sample)
             if zlib.crc32(data) != crc:
                 return f"{sample} is damaged (it does not have the checksum in the index)"

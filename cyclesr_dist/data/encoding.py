@@ -42,7 +42,7 @@ def encode(patch: NDArray[np.uint8], encoding: str, jpeg_quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def decode(data: bytes, encoding: str, size: int, where: str) -> NDArray[np.uint8]:
+def decode(data: bytes, encoding: str, size: int, where: object) -> NDArray[np.uint8]:
     """An encoded patch as (size, size, 3), read-only. Raises InputError starting with `where` if it is anything else.
 
     Nothing is decoded before the header is seen to have the right size: no decompression bomb.

@@ -87,11 +87,11 @@ class RemoteSource:
 
     def _accept(self, piece: Piece, data: bytes | BaseException) -> bytes | InputError:
         if isinstance(data, BaseException):
-            return InputError(f"{piece.where} cannot be read ({_reason(data)})")
+            return InputError(f"{piece} cannot be read ({_reason(data)})")
         if len(data) == piece.file_bytes != piece.size:  # a server that ignores the Range header sends the whole file
             data = data[piece.offset : piece.offset + piece.size]
         if len(data) != piece.size:
-            return InputError(f"{piece.where} is cut short: {len(data)} of {piece.size} bytes")
+            return InputError(f"{piece} is cut short: {len(data)} of {piece.size} bytes")
         if self._cache:
             self._cache.write(piece, data)
         return data

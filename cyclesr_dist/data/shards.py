@@ -189,7 +189,7 @@ class ShardSet:
             sample = f"{shard.key(j)}.{domain}"
             piece = Piece(shard.tar, offset, size, place, num_pieces, entry["tar_bytes"], sample, self.url)
             if size > self._max_sample_bytes:
-                return InputError(f"{piece.where} has {size} bytes; data.max_sample_mb allows {self._max_sample_bytes}")
+                return InputError(f"{piece} has {size} bytes; data.max_sample_mb allows {self._max_sample_bytes}")
             pieces.append(piece)
         return pieces
 
@@ -204,7 +204,7 @@ class ShardSet:
             if not shard.seen[j]:
                 data = self._verified(piece, data, shard.members[domain][3 * j + 2])
             size = self.patch * (self.scale if domain == "hr" else 1)
-            sample[domain] = decode(data, self._checked.encoding, size, piece.where)
+            sample[domain] = decode(data, self._checked.encoding, size, piece)
         shard.seen[j] = 1
         return sample
 
@@ -218,7 +218,7 @@ class ShardSet:
                 raise again
             if zlib.crc32(again) == crc:
                 return again
-        raise InputError(f"{piece.where} is damaged (it does not have the checksum in the index)")
+        raise InputError(f"{piece} is damaged (it does not have the checksum in the index)")
 
     def _shard(self, number: int) -> Shard:
         if number not in self._shards:

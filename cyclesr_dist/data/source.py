@@ -38,8 +38,7 @@ class Piece:
     url: str
     """Of the set."""
 
-    @property
-    def where(self) -> str:
+    def __str__(self) -> str:
         """What errors begin with."""
         return f"{self.url}/{self.name}: sample {self.sample}"
 
@@ -87,12 +86,9 @@ class LocalSource:
 
     def _read(self, piece: Piece) -> bytes | InputError:
         try:
-            data = self._files.read(self.folder / piece.name, piece.offset, piece.size)
-        except OSError as error:
-            return InputError(f"{piece.where} cannot be read ({error.strerror})")
-        if len(data) != piece.size:
-            return InputError(f"{piece.where} is cut short: {len(data)} of {piece.size} bytes")
-        return data
+            return self._files.read(self.folder / piece.name, piece.offset, piece.size, piece)
+        except InputError as error:
+            return error
 
     def forget(self, piece: Piece) -> bool:
         return False
@@ -129,9 +125,15 @@ class Files:
     def __setstate__(self, state: dict[str, object]) -> None:
         self._clear()
 
-    def read(self, path: Path, offset: int, size: int) -> bytes:
-        """`size` bytes from `offset`, fewer at the end of the file. Raises OSError."""
-        return self._handle(path).read(offset, size)
+    def read(self, path: Path, offset: int, size: int, where: object) -> bytes:
+        """`size` bytes from `offset`. Raises InputError starting with `where`, made a string only then."""
+        try:
+            data = self._handle(path).read(offset, size)
+        except OSError as error:
+            raise InputError(f"{where} cannot be read ({error.strerror})") from error
+        if len(data) != size:
+            raise InputError(f"{where} is cut short: {len(data)} of {size} bytes")
+        return data
 
 
 class _Handle:

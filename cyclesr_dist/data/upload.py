@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cyclesr_dist.config import Remote
+from cyclesr_dist.data.build import answers
 from cyclesr_dist.data.remote import RemoteSource, cache_folder
 from cyclesr_dist.data.shards import MANIFEST
 from cyclesr_dist.errors import InputError
@@ -37,7 +38,7 @@ def holds(url: str, remote: Remote, request: dict[str, Any], overwrite: bool) ->
             manifest = json.loads(source.get(MANIFEST))
         except ValueError:
             manifest = None
-        if isinstance(manifest, dict) and {key: manifest.get(key) for key in request} == request:
+        if isinstance(manifest, dict) and answers(manifest, request):
             return True
     if not overwrite and (MANIFEST in names or not all(_OWN_NAME.fullmatch(name) for name in names)):
         raise InputError(f"{url}: is not empty and holds something else; give --overwrite to replace it")
