@@ -10,6 +10,7 @@ import os
 import random
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +93,8 @@ class RemoteSource:
             data = data[piece.offset : piece.offset + piece.size]
         if len(data) != piece.size:
             return InputError(f"{piece} is cut short: {len(data)} of {piece.size} bytes")
+        if zlib.crc32(data) != piece.crc32:  # here, too, since a sample that left the cache is fetched again
+            return InputError(f"{piece} is damaged (it does not have the checksum in the index)")
         if self._cache:
             self._cache.write(piece, data)
         return data

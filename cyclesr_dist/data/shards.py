@@ -184,10 +184,10 @@ class ShardSet:
         entry = self._checked.shards[number]
         pieces = []
         for d, domain in enumerate(self.domains):
-            offset, size, _ = shard.members[domain][3 * j : 3 * j + 3]
+            offset, size, crc = shard.members[domain][3 * j : 3 * j + 3]
             place, num_pieces = j * len(self.domains) + d, entry["count"] * len(self.domains)
             sample = f"{shard.key(j)}.{domain}"
-            piece = Piece(shard.tar, offset, size, place, num_pieces, entry["tar_bytes"], sample, self.url)
+            piece = Piece(shard.tar, offset, size, place, num_pieces, entry["tar_bytes"], sample, self.url, crc)
             if size > self._max_sample_bytes:
                 return InputError(f"{piece} has {size} bytes; data.max_sample_mb allows {self._max_sample_bytes}")
             pieces.append(piece)
@@ -202,21 +202,21 @@ class ShardSet:
             if isinstance(data, InputError):
                 raise data
             if not shard.seen[j]:
-                data = self._verified(piece, data, shard.members[domain][3 * j + 2])
+                data = self._verified(piece, data)
             size = self.patch * (self.scale if domain == "hr" else 1)
             sample[domain] = decode(data, self._checked.encoding, size, piece)
         shard.seen[j] = 1
         return sample
 
-    def _verified(self, piece: Piece, data: bytes, crc: int) -> bytes:
-        """`data`, or what a second reading gives where the first came damaged from a cache or over the network."""
-        if zlib.crc32(data) == crc:
+    def _verified(self, piece: Piece, data: bytes) -> bytes:
+        """`data`, or what a second reading gives where the first came damaged from a cache."""
+        if zlib.crc32(data) == piece.crc32:
             return data
         if self._source.forget(piece):
             (again,) = self._source.read([piece])
             if isinstance(again, InputError):
                 raise again
-            if zlib.crc32(again) == crc:
+            if zlib.crc32(again) == piece.crc32:
                 return again
         raise InputError(f"{piece} is damaged (it does not have the checksum in the index)")
 

@@ -37,6 +37,7 @@ class Piece:
     """Key and domain, for messages."""
     url: str
     """Of the set."""
+    crc32: int
 
     def __str__(self) -> str:
         """What errors begin with."""

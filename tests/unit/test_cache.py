@@ -17,7 +17,7 @@ SIZE = 40_000
 
 
 def piece(shard: int, number: int) -> Piece:
-    return Piece(f"shard-{shard:06d}.tar", 512 + number * SIZE, SIZE, number, 10, 512 + 10 * SIZE, "key.hr", "url")
+    return Piece(f"shard-{shard:06d}.tar", 512 + number * SIZE, SIZE, number, 10, 512 + 10 * SIZE, "key.hr", "url", 0)
 
 
 def content(shard: int, number: int) -> bytes:
