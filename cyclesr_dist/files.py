@@ -118,6 +118,8 @@ def _clear(folder: Path, request: dict[str, Any] | None) -> None:
     note = folder / _REQUEST
     wanted = None if request is None else json.dumps(request, sort_keys=True)
     if wanted is not None and note.exists() and note.read_text(encoding="utf-8") == wanted:
+        for path in folder.rglob(".*.tmp"):  # of `replacing`, in a process killed while it wrote
+            path.unlink()
         return
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():

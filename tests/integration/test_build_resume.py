@@ -47,6 +47,8 @@ def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path: Path, waits_for: str
     assert not (tmp_path / "parts").exists()
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / ".parts.building").rglob("*.json") if p.name[0] != "."}
     assert kept
+    for folder in (tmp_path / ".parts.building", tmp_path / ".parts.building/.cuts"):
+        (folder / ".shard-000001.tar.1.tmp").write_bytes(b"killed while writing this")
     cut: list[str] = []
     real = module.cut_source
 
