@@ -17,7 +17,9 @@ from typing import Literal
 from cyclesr_dist.configfile import check_range, read
 from cyclesr_dist.errors import ConfigError
 
-System = Literal["sr_syn", "sr_paired", "cyclesr", "cyclesrgan"]
+System = Literal["sr_syn", "sr_paired", "cyclegan", "cycle_sr_separate", "cyclesr", "cyclesrgan"]
+Downsampling = Literal["bicubic", "bilinear", "nearest"]
+Metric = Literal["auto", "psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr"]
 Track = Literal["unknown", "mild", "wild"]
 Protocol = Literal["plain", "ntire2017", "ntire2018"]
 Region = Literal["all", "left", "right", "top", "bottom"]
@@ -37,8 +39,12 @@ class Weights:
     """Identity, L1. The paper's 0.5 is multiplied by lambda_cyc in CycleGAN code, hence 5."""
     mse: float = 1000.0
     """MSE between g_l2h(fake_real) and HR, equation (4). NTIRE 2017: 1e3; NTIRE 2018: 1e2."""
+    l1: float = 0.0
+    """L1 beside the MSE, in every system that trains g_l2h on pairs or fake_real; `mse: 0` leaves it alone."""
     percep: float = 1.0
     """VGG perceptual term, equation (4). Read by `system: cyclesrgan` only."""
+    texture: float = 0.0
+    """Distance of the Gram matrices of VGG features. Read by `system: cyclesrgan` only."""
     advsr: float = 0.05
     """Relativistic average GAN term on HR, equation (4). Read by `system: cyclesrgan` only."""
 
@@ -68,7 +74,7 @@ class PatchGANNet:
 class SRNet:
     """g_l2h."""
 
-    kind: Literal["vdsr", "srresnet", "compact"] = "vdsr"
+    kind: Literal["vdsr", "srresnet", "compact", "enlarged_resnet", "enlarged_residual"] = "vdsr"
     channels: int = 64
     blocks: int = 20
     bicubic_skip: bool = False
@@ -89,13 +95,15 @@ class Nets:
 
 @dataclass(frozen=True)
 class Perceptual:
-    """The network behind `weights.percep`."""
+    """The network behind `weights.percep` and `weights.texture`."""
 
     source: str = "torchvision"
     """`torchvision`: VGG19 fetched through torch.hub, hash checked. A path: .safetensors in torchvision's layout.
     `random`: fixed random VGG19 features (named in the report)."""
     layer: int = 34
     """Index in torchvision's `features`, taken before its ReLU: 34 is VGG19 conv5_4, 28 is VGG16 conv5_3."""
+    texture_layers: tuple[int, ...] = (0, 5, 10)
+    """The same for the Gram matrices, taken behind the ReLU: conv1_1, conv2_1 and conv3_1."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +179,8 @@ class Data:
     """Shard set of aligned (real LR, HR) patches: `system: sr_paired` only."""
     allow_overlap: bool = False
     """Train although the manifests show that some LR patches come from a photograph that HR patches come from."""
+    downsampling: Downsampling = "bicubic"
+    """How synthetic LR is made of HR. The paper's is bicubic; bilinear is antialiased like it, nearest is not."""
     tail: Literal["drop", "wrap"] = "drop"
     """The last, incomplete global batch of an epoch: `drop` leaves it out, `wrap` fills it from the epoch's start."""
     max_bad_samples: int = 0
@@ -179,9 +189,10 @@ class Data:
     max_sample_mb: float = 64.0
     """A sample larger than this, encoded or decoded, is refused unread."""
     valid_hr: str = ""
-    """Folder of HR photographs for validation; empty: no validation."""
+    """Folder of sharp photographs for validation. If none of them matches an LR photograph by name, they are taken
+    for unrelated ones, and validation does without pairs."""
     valid_lr: str = ""
-    """Folder of their real LR counterparts, matched by name."""
+    """Folder of real LR photographs for validation; empty: no validation."""
     workers: int = 0
     """Loader processes per rank; 0: the training process reads by itself."""
     prefetch: int = 2
@@ -195,6 +206,11 @@ class Data:
 @dataclass(frozen=True)
 class Validate:
     protocol: Protocol = "plain"
+    metric: Metric = "auto"
+    """What the best checkpoint is chosen by; `auto`: psnr with pairs, else spectrum_hr. Those that need no pairs are
+    explained in evaluate/reference_free.py."""
+    crop_px: int = 96
+    """LR side of the central crop that the metrics without pairs look at."""
 
 
 @dataclass(frozen=True)
@@ -273,18 +289,21 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
     Raises ConfigError naming the file and line (or the override), the key, the value and what is allowed.
     """
     config = read(Config, path, overrides)
-    _check(config)
+    check(config)
     return config
 
 
 _SCALES = (2, 3, 4, 8)  # what the SR networks' pixel shuffle stages make
 
 
-def _check(c: Config) -> None:
-    """Ranges that types cannot express, and values that contradict each other. Each failure names the key."""
+def check(c: Config) -> None:
+    """Raise ConfigError, naming the key, for ranges that types cannot express and values that contradict each other."""
     if c.scale not in _SCALES:
         raise ConfigError(f"scale = {c.scale}; allowed: {', '.join(map(str, _SCALES))}")
     _check_at_least(c, 0, "seed", "data.workers", "pool.size", "perceptual.layer", "nets.translator.noise_channels")
+    if not c.perceptual.texture_layers:
+        raise ConfigError("perceptual.texture_layers = []; allowed: one convolution or more, or weights.texture=0")
+    check_range("validate.crop_px", c.validate.crop_px, minimum=16)
     _check_at_least(c, 0, "nets.d_lr.layers", "nets.d_h.layers", "train.pretrain_epochs", "train.constant_epochs")
     _check_at_least(c, 0, "train.max_steps", "train.validate_every_steps", "degrade.shift_px")
     _check_at_least(c, 1, "global_batch", "nets.translator.channels", "nets.translator.blocks", "nets.d_lr.channels")
@@ -295,7 +314,7 @@ def _check(c: Config) -> None:
     check_range("data.max_sample_mb", c.data.max_sample_mb, above=0)
     check_range("shards.jpeg_quality", c.shards.jpeg_quality, minimum=1, maximum=100)
     _check_at_least(c, 1, "shards.patch", "shards.stride", "shards.samples_per_shard")
-    for name in ("adv", "cyc", "id", "mse", "percep", "advsr"):
+    for name in ("adv", "cyc", "id", "mse", "l1", "percep", "texture", "advsr"):
         check_range(f"weights.{name}", getattr(c.weights, name), minimum=0)
     if c.weights.cyc_backward is not None:
         check_range("weights.cyc_backward", c.weights.cyc_backward, minimum=0)
@@ -313,8 +332,12 @@ def _check(c: Config) -> None:
         check_range(f"train.{name}", getattr(c.train, name), maximum=c.train.epochs)
     if c.nets.sr.bicubic_skip and c.nets.sr.kind != "compact":
         raise ConfigError(f"nets.sr.bicubic_skip = true with nets.sr.kind = {c.nets.sr.kind}; allowed with: compact")
-    if c.system == "cyclesrgan" and not c.weights.percep and not c.weights.advsr:
-        raise ConfigError("system = cyclesrgan with weights.percep = weights.advsr = 0; use system=cyclesr for that")
+    if c.system == "cyclesrgan" and not (c.weights.percep or c.weights.advsr or c.weights.texture):
+        raise ConfigError(
+            "system = cyclesrgan with weights.percep = weights.advsr = weights.texture = 0; use system=cyclesr for that"
+        )
+    if not (c.weights.mse or c.weights.l1) and c.system not in ("cyclegan", "cyclesrgan"):
+        raise ConfigError(f"weights.mse = weights.l1 = 0 with system = {c.system}; one of them must be above 0")
 
 
 def _check_at_least(c: Config, minimum: int, *keys: str) -> None:

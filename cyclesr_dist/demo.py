@@ -36,6 +36,7 @@ from cyclesr_dist.evaluate.strips import save_comparison
 from cyclesr_dist.files import write_text
 from cyclesr_dist.images import list_images, match_pairs, read_rgb8, write_png
 from cyclesr_dist.model_file import resolve_model
+from cyclesr_dist.train.run_folder import read_summary
 
 BASELINES = ("sr_syn", "sr_paired")
 _NUM_RANKS = 2
@@ -142,7 +143,7 @@ def _pack(config: Config, layout: Layout, quiet: bool) -> None:
 
 def _train(config_path: Path, run_dir: Path, overrides: list[str], quiet: bool) -> None:
     """Train through the real launcher, unless the run is complete; a stopped one is resumed."""
-    if _read_summary(run_dir).get("completed"):
+    if read_summary(run_dir).get("completed"):
         if (run_dir / "config.yaml").read_text(encoding="utf-8") != dump(load(config_path, overrides)):
             raise InputError(f"{run_dir} holds a run with other settings; remove it or choose another --run-dir")
         _announce(f"{run_dir} is complete: reused")
@@ -160,16 +161,8 @@ def _train(config_path: Path, run_dir: Path, overrides: list[str], quiet: bool) 
     print(f"cyclesr demo: $ {' '.join(command)}", flush=True)
     environment = os.environ if torch.cuda.is_available() else os.environ | {"DS_ACCELERATOR": "cpu"}
     code = subprocess.run(command, env=environment, check=False).returncode
-    if code or not _read_summary(run_dir).get("completed"):
+    if code or not read_summary(run_dir).get("completed"):
         raise CycleSRError(f"training in {run_dir} did not complete (launcher's exit code {code}); see its lines above")
-
-
-def _read_summary(run_dir: Path) -> dict[str, Any]:
-    try:
-        summary = json.loads((run_dir / "summary.json").read_text())
-    except FileNotFoundError:
-        return {}
-    return summary if isinstance(summary, dict) else {}
 
 
 def _score(config: Config, layout: Layout, quiet: bool) -> dict[str, Any]:
@@ -198,7 +191,7 @@ def _score(config: Config, layout: Layout, quiet: bool) -> dict[str, Any]:
         high = read_rgb8(pair.hr)[: low.shape[0] * config.scale, : low.shape[1] * config.scale]
         shown = {name: pictures[name] for name in ("bicubic", "sr_syn", config.system)}
         save_comparison(layout.run / "comparisons" / f"{pair.name}.png", low, shown, high, of_image)
-    return _read_summary(layout.run) | {
+    return read_summary(layout.run) | {
         "table": table,
         "images": {name: score["images"] for name, score in scores.items()},
         "verdict": verdict(table, config.system),

@@ -86,6 +86,14 @@ def list_images(folder: Path) -> list[Path]:
     return found
 
 
+def images_folder(folder: Path, scale: int) -> Path:
+    """`folder`, or its `X<scale>` where it has no image itself, as in DIV2K's `DIV2K_train_LR_unknown/X4`."""
+    inner = folder / f"X{scale}"
+    if inner.is_dir() and not any(path.suffix.lower() in SUFFIXES for path in folder.iterdir() if path.is_file()):
+        return inner
+    return folder
+
+
 def read_rgb8(path: Path) -> NDArray[np.uint8]:
     """Read any supported image as (H, W, 3) uint8, upright (EXIF), grey repeated, transparency dropped.
 

@@ -3,6 +3,7 @@
     L_total = L1 + L2                                                                (3)
     L1 = λ_adv L_adv + λ_cyc L_cyc + λ_id L_id                                       (2)
     L2 = λ_mse MSE(g_l2h(fake_real), I^H) + λ_advsr L_RaGAN + λ_percep L_VGG         (4)
+         + λ_l1 L1(...) + λ_texture L_Gram, which the paper names as further choices and which are off by default
 
 Each objective is one module, so that any backend wraps one module a player: G, the generators, and D, the
 discriminators. Inputs and outputs are plain tensors and dicts of tensors, which DDP and ZeRO can see through.
@@ -24,17 +25,21 @@ from cyclesr_dist.losses.adversarial import (
     ragan_discriminator,
     ragan_generator,
 )
-from cyclesr_dist.losses.perceptual import perceptual
-from cyclesr_dist.losses.pixel import l1, mse
+from cyclesr_dist.losses.perceptual import perceptual, texture
+from cyclesr_dist.losses.pixel import full, l1, mse
+from cyclesr_dist.nets.enlarge_first import EnlargeFirst
 from cyclesr_dist.types import Drift, Fakes, Losses, Phase
 
 
 @dataclass(frozen=True)
 class SRTerms:
-    """Which terms of equation (4) are on: cyclesr has the MSE alone, cyclesrgan all three."""
+    """Which of the terms of equation (4) beyond the pixel-wise ones are on: cyclesr has none, cyclesrgan those whose
+    weights are not zero. The networks are kept out of the players: they are never trained or saved."""
 
-    features: nn.Module | None = None
-    """VGG features for L_VGG; None: no perceptual term. Kept out of the players: it is never trained or saved."""
+    percep: nn.Module | None = None
+    """Feature maps for L_VGG; None: no perceptual term."""
+    texture: nn.Module | None = None
+    """Feature maps for the Gram matrices; None: no texture term."""
     gan: bool = False
     """Whether there is a d_h."""
 
@@ -64,56 +69,123 @@ class JointGenerators(nn.Module):
     ) -> tuple[Losses, Fakes, Drift]:
         """Loss terms with `total`, the fakes, detached, and the drift. `critics` are the discriminators, frozen.
 
-        noise: (2, N, E, h, w). The identity term gives g_s2r the noise it may not use, the backward cycle the same.
+        noise: (2, N, E, h, w), see `cycle_loss`.
         """
-        w = self.weights
-        cyc_backward = w.cyc if w.cyc_backward is None else w.cyc_backward
-        noise_syn, noise_real = noise[0], noise[1]
-
-        fake_real = self.g_s2r(torch.cat([syn, noise_syn], 1))
-        fake_syn = self.g_r2s(real)
+        losses: Losses = {}
+        l_1, fake_real, fake_syn = cycle_loss(
+            losses, self.g_s2r, self.g_r2s, syn, real, noise, self.weights, critics
+        )  # eq. (2)
         sr_input = syn if phase is Phase.PRETRAIN else fake_real  # "joint": the SR gradient reaches g_s2r
         sr = self.g_l2h(sr_input)
-
-        losses = {
-            "adv_s2r": lsgan_generator(critics["d_r"](fake_real)),
-            "adv_r2s": lsgan_generator(critics["d_s"](fake_syn)),
-            "cyc_forward": l1(self.g_r2s(fake_real), syn),
-        }
-        adv = losses["adv_s2r"] + losses["adv_r2s"]
-        cyc = w.cyc * losses["cyc_forward"]
-        if cyc_backward:
-            losses["cyc_backward"] = l1(self.g_s2r(torch.cat([fake_syn, noise_real], 1)), real)
-            cyc = cyc + cyc_backward * losses["cyc_backward"]
-        l_1 = w.adv * adv + cyc
-        if w.id:
-            losses["id_real"] = l1(self.g_s2r(torch.cat([real, noise_real], 1)), real)
-            losses["id_syn"] = l1(self.g_r2s(syn), syn)
-            l_1 = l_1 + w.id * (losses["id_real"] + losses["id_syn"])  # eq. (2)
-
-        l_2 = sr_loss(losses, sr, hr, w, self.sr_terms[0], critics, self.global_mean)  # eq. (4)
+        l_2 = sr_loss(losses, sr, hr, self.weights, self.sr_terms[0], critics, self.global_mean)  # eq. (4)
         losses["total"] = l_1 + l_2  # eq. (3)
 
-        change = (fake_real - syn).detach()
-        drift = {"mean": change.mean(), "std": change.std()}
         fakes = {"d_r": fake_real.detach(), "d_s": fake_syn.detach()}
         if self.sr_terms[0].gan:
             fakes["d_h"] = sr.detach()
-        return losses, fakes, drift
+        return losses, fakes, drift_of(fake_real, syn)
+
+
+class CycleGenerators(nn.Module):
+    """g_s2r and g_r2s under equation (2) alone: the first half of cycle_sr_separate."""
+
+    def __init__(self, g_s2r: nn.Module, g_r2s: nn.Module, weights: Weights) -> None:
+        super().__init__()
+        self.g_s2r = g_s2r
+        self.g_r2s = g_r2s
+        self.weights = weights
+
+    def forward(
+        self, syn: Tensor, real: Tensor, hr: Tensor, noise: Tensor, phase: Phase, critics: nn.ModuleDict
+    ) -> tuple[Losses, Fakes, Drift]:
+        """As `JointGenerators`, without the SR terms; `hr` and `phase` are not used."""
+        losses: Losses = {}
+        losses["total"], fake_real, fake_syn = cycle_loss(
+            losses, self.g_s2r, self.g_r2s, syn, real, noise, self.weights, critics
+        )
+        return losses, {"d_r": fake_real.detach(), "d_s": fake_syn.detach()}, drift_of(fake_real, syn)
+
+
+class EnlargedCycleGenerators(nn.Module):
+    """`cyclegan`: equation (2) at HR size. HR stands for syn, bicubically enlarged real LR for real.
+
+    g_l2h enlarges and then translates; g_h2l makes of HR what looks like enlarged real LR.
+    """
+
+    def __init__(self, g_h2l: nn.Module, g_l2h: EnlargeFirst, weights: Weights) -> None:
+        super().__init__()
+        self.g_h2l = g_h2l
+        self.g_l2h = g_l2h
+        self.weights = weights
+
+    def forward(
+        self, syn: Tensor, real: Tensor, hr: Tensor, noise: Tensor, phase: Phase, critics: nn.ModuleDict
+    ) -> tuple[Losses, Fakes, Drift]:
+        """As `CycleGenerators`, all images and the noise being of HR size."""
+        losses: Losses = {}
+        losses["total"], fake_real, fake_hr = cycle_loss(
+            losses, self.g_h2l, self.g_l2h.translator, syn, real, noise, self.weights, critics
+        )
+        return losses, {"d_r": fake_real.detach(), "d_s": fake_hr.detach()}, drift_of(fake_real, syn)
 
 
 class SRGenerator(nn.Module):
-    """g_l2h alone under equation (4)'s MSE: sr_syn on (syn, hr) pairs, sr_paired on (real, hr) pairs."""
+    """g_l2h alone under equation (4)'s pixel-wise terms: on (syn, hr), (real, hr) or (fake_real, hr)."""
 
     def __init__(self, g_l2h: nn.Module, weights: Weights) -> None:
         super().__init__()
         self.g_l2h = g_l2h
         self.weights = weights
 
-    def forward(self, lr: Tensor, hr: Tensor) -> Losses:
+    def forward(self, lr: Tensor, hr: Tensor, noise: Tensor | None = None, g_s2r: nn.Module | None = None) -> Losses:
+        """With `g_s2r`, which stays as it is, and its noise (N, E, h, w), g_l2h sees its translation of `lr`."""
+        if g_s2r is not None and noise is not None:
+            with torch.no_grad():
+                lr = g_s2r(torch.cat([lr, noise], 1))
         losses: Losses = {}
         losses["total"] = sr_loss(losses, self.g_l2h(lr), hr, self.weights, SRTerms(), nn.ModuleDict(), torch.mean)
         return losses
+
+
+def cycle_loss(
+    losses: Losses,
+    g_s2r: nn.Module,
+    g_r2s: nn.Module,
+    syn: Tensor,
+    real: Tensor,
+    noise: Tensor,
+    weights: Weights,
+    critics: nn.ModuleDict,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """L1, equation (2): the weighted sum, fake_real and fake_syn; each term is put into `losses` by name.
+
+    noise: (2, N, E, h, w). The identity term gives g_s2r the noise it may not use, the backward cycle the same.
+    """
+    w = weights
+    cyc_backward = w.cyc if w.cyc_backward is None else w.cyc_backward
+    noise_syn, noise_real = noise[0], noise[1]
+    fake_real = g_s2r(torch.cat([syn, noise_syn], 1))
+    fake_syn = g_r2s(real)
+    losses["adv_s2r"] = lsgan_generator(critics["d_r"](fake_real))
+    losses["adv_r2s"] = lsgan_generator(critics["d_s"](fake_syn))
+    losses["cyc_forward"] = l1(g_r2s(fake_real), syn)
+    cyc = w.cyc * losses["cyc_forward"]
+    if cyc_backward:
+        losses["cyc_backward"] = l1(g_s2r(torch.cat([fake_syn, noise_real], 1)), real)
+        cyc = cyc + cyc_backward * losses["cyc_backward"]
+    total = w.adv * (losses["adv_s2r"] + losses["adv_r2s"]) + cyc
+    if w.id:
+        losses["id_real"] = l1(g_s2r(torch.cat([real, noise_real], 1)), real)
+        losses["id_syn"] = l1(g_r2s(syn), syn)
+        total = total + w.id * (losses["id_real"] + losses["id_syn"])
+    return total, fake_real, fake_syn
+
+
+def drift_of(fake_real: Tensor, syn: Tensor) -> Drift:
+    """What the translator changes, in [0, 1]; see `Drift`."""
+    change = full(fake_real - syn).detach()
+    mean = change.mean()
+    return {"mean": mean, "std": change.std(), "colour": (change.mean(dim=(0, 2, 3)) - mean).abs().max()}
 
 
 def sr_loss(
@@ -128,15 +200,21 @@ def sr_loss(
     """L2, equation (4): the weighted sum; each term is put into `losses` by name."""
     losses["mse"] = mse(sr, hr)
     total = weights.mse * losses["mse"]
+    if weights.l1:
+        losses["l1"] = l1(sr, hr)
+        total = total + weights.l1 * losses["l1"]
     if terms.gan:
         d_h = critics["d_h"]
         with torch.no_grad():
             d_real = d_h(hr)
         losses["advsr"] = ragan_generator(d_real, d_h(sr), global_mean)
         total = total + weights.advsr * losses["advsr"]
-    if terms.features is not None:
-        losses["percep"] = perceptual(terms.features, sr, hr)
+    if terms.percep is not None:
+        losses["percep"] = perceptual(terms.percep, sr, hr)
         total = total + weights.percep * losses["percep"]
+    if terms.texture is not None:
+        losses["texture"] = texture(terms.texture, sr, hr)
+        total = total + weights.texture * losses["texture"]
     return total
 
 

@@ -45,9 +45,11 @@ def joint_step(g: Player, d: Player, batch: Batch, phase: Phase, show_history: S
     return StepResult(terms, {"g": norm_g, "d": norm_d}, drift)
 
 
-def sr_step(g: Player, lr: Tensor, hr: Tensor) -> StepResult:
-    """Update g_l2h on pairs: sr_syn, sr_paired."""
-    losses: Losses = g(lr, hr)
+def sr_step(
+    g: Player, lr: Tensor, hr: Tensor, noise: Tensor | None = None, g_s2r: nn.Module | None = None
+) -> StepResult:
+    """Update g_l2h on pairs, of which a frozen `g_s2r`, if given, translates LR first."""
+    losses: Losses = g(lr, hr, noise, g_s2r)
     norm_g = g.update(losses["total"])
     terms = {name: value.detach() for name, value in losses.items() if name != "total"}
     return StepResult(terms | {"g": losses["total"].detach()}, {"g": norm_g}, {})

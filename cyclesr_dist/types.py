@@ -17,7 +17,8 @@ Fakes = dict[str, Tensor]
 """Generated images by the discriminator that judges them: `d_r`, `d_s`, `d_h`."""
 
 Drift = dict[str, Tensor]
-"""`mean` and `std` of fake_real - syn: a translator that shifts colours has a mean, one that does nothing no std."""
+"""Of fake_real - syn: `mean` and `std`, and `colour`, the largest mean of a colour channel less that of all. A
+translator that shifts brightness has a mean, one that tints a colour, one that does nothing no std."""
 
 
 class Phase(Enum):
@@ -27,6 +28,14 @@ class Phase(Enum):
     """CycleGAN on unpaired LR; g_l2h on bicubic pairs, not connected with each other."""
     JOINT = "joint"
     """Equation (3): g_l2h sees only fake_real, and its gradient reaches g_s2r."""
+    TRANSLATE = "translate"
+    """First half of cycle_sr_separate: CycleGAN on unpaired LR; g_l2h waits."""
+    SEPARATE = "separate"
+    """Second half of cycle_sr_separate: g_l2h on fake_real of the frozen g_s2r."""
+    CYCLEGAN = "cyclegan"
+    """`system: cyclegan`: equation (2) at HR size."""
+    SR = "sr"
+    """`system: sr_syn` and `sr_paired`: g_l2h on pairs."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Batch:
     """One rank's share of a global batch."""
 
     syn: Tensor
-    """I^L_syn (N, 3, h, w), bicubic LR of `hr`, on the 8-bit grid."""
+    """I^L_syn (N, 3, h, w), `hr` shrunk as `data.downsampling` says, on the 8-bit grid."""
     real: Tensor
     """I^L_real (N, 3, h, w), of scenes unrelated to `hr` (for sr_paired: of the same scene)."""
     hr: Tensor

@@ -27,7 +27,7 @@ from cyclesr_dist.data.overlap import describe, shared_photographs
 from cyclesr_dist.data.ring import Ring, Shapes
 from cyclesr_dist.data.shards import ShardSet
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.resize import bicubic_down, to_8bit_grid
+from cyclesr_dist.resize import down, to_8bit_grid
 from cyclesr_dist.types import Batch
 from cyclesr_dist.world import World
 
@@ -231,7 +231,7 @@ def batches(
     """
     for step, (item, arrays) in zip(range(start, stop), rank_batches(sources, config, world, start, stop), strict=True):
         hr = _augmented(arrays["hr"], item.changes["hr"], world.device)
-        syn = to_8bit_grid(bicubic_down(hr, config.scale))
+        syn = to_8bit_grid(down(hr, config.scale, config.data.downsampling))
         real = _augmented(arrays["lr"], item.changes["lr"], world.device) if "lr" in arrays else syn
         noise_tensor = torch.tensor(arrays["noise"], device=world.device)
         index = step * config.global_batch

@@ -6,7 +6,6 @@ its section; of a file of JSON lines that a killed run left half-written, the wh
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from PIL import Image
 
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.evaluate.curves import Point, line_chart
+from cyclesr_dist.evaluate.page import figure, page, paragraph, section, signed
 from cyclesr_dist.files import replacing
 
 MAX_PICTURES = 12
@@ -171,38 +171,21 @@ def _table(raw: object) -> dict[str, dict[str, float]]:
 def _page(run: _Run) -> str:
     sections = [
         _headline(run),
-        _section("Scores", _table_section(run), "This run has no table of scores."),
-        _section("Pictures", _pictures(run), "This run has no comparison pictures."),
-        _section("Validation", _validation(run), "This run has no validation scores."),
-        _section("Losses", _losses(run), "This run has no logged losses."),
-        _section("Gradients and speed", _speed(run), "This run has no logged gradient norms or throughput."),
-        _section("Drift of the translator", _drift(run), "This run has no drift diagnostics."),
-        _section("Configuration", _config(run), "This run has no config.yaml."),
+        section("Scores", _table_section(run), "This run has no table of scores."),
+        section("Pictures", _pictures(run), "This run has no comparison pictures."),
+        section("Validation", _validation(run), "This run has no validation scores."),
+        section("Losses", _losses(run), "This run has no logged losses."),
+        section("Gradients and speed", _speed(run), "This run has no logged gradient norms or throughput."),
+        section("Drift of the translator", _drift(run), "This run has no drift diagnostics."),
+        section("Configuration", _config(run), "This run has no config.yaml."),
     ]
-    # The policy makes the promise of the first docstring binding: a browser refuses whatever is not in this file.
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(run.name)} · cyclesr report</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(sections)
-        + "\n</main>\n</body>\n</html>\n"
-    )
-
-
-def _section(title: str, body: str, when_empty: str) -> str:
-    return f"<section>\n<h2>{title}</h2>\n{body or _paragraph(when_empty, 'quiet')}\n</section>"
-
-
-def _paragraph(text: str, kind: str = "") -> str:
-    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+    return page(f"{run.name} · cyclesr report", sections)
 
 
 def _headline(run: _Run) -> str:
     labels = {"system": "system ", "track": "track ", "scale": "x", "seed": "seed "}
     facts = [f"{label}{run.config[key]}" for key, label in labels.items() if key in run.config]
-    body = [f"<h1>{escape(run.name)}</h1>", _paragraph(" · ".join(facts) or "System unknown: no config.yaml.", "facts")]
+    body = [f"<h1>{escape(run.name)}</h1>", paragraph(" · ".join(facts) or "System unknown: no config.yaml.", "facts")]
     best = _best(run)
     if best is not None:
         step, psnr = best
@@ -210,12 +193,14 @@ def _headline(run: _Run) -> str:
         body.append(f'<p class="score"><strong>{psnr:.2f}</strong> dB {where}</p>')
     verdict = run.summary.get("verdict")
     lead = (str(verdict) if verdict else "", _contest(run))
-    body += [_paragraph(text, "lead") for text in lead if text]
+    body += [paragraph(text, "lead") for text in lead if text]
     if _section_of(run, "perceptual").get("source") == "random" and run.config.get("system") == "cyclesrgan":
         text = (
             "The perceptual loss of this run used random VGG features, not trained ones (perceptual.source: random). "
         )
-        body.append(_paragraph(text + "Its scores cannot be compared with those of the paper.", "warning"))
+        body.append(paragraph(text + "Its scores cannot be compared with those of the paper.", "warning"))
+    warnings = run.summary.get("warnings")
+    body += [paragraph(str(text), "warning") for text in warnings] if isinstance(warnings, list) else []
     body.append(_small_print(run))
     return "<header>\n" + "\n".join(part for part in body if part) + "\n</header>"
 
@@ -275,7 +260,7 @@ def _contest(run: _Run) -> str:
         return ""
     best = table[winner]["psnr"]
     margins = [
-        f"{_signed(best - table[name]['psnr']).lstrip('+')} dB over {name}"
+        f"{signed(best - table[name]['psnr']).lstrip('+')} dB over {name}"
         for name in ("bicubic", "sr_syn")
         if name in table and name != winner
     ]
@@ -285,17 +270,11 @@ def _contest(run: _Run) -> str:
     text += f": {' and '.join(margins)}." if margins else "."
     if system in table and system not in (winner, _PAIRED):
         psnr = table[system]["psnr"]
-        text += f" The system of this run, {system}, reaches {psnr:.2f} dB ({_signed(psnr - best)} dB)."
+        text += f" The system of this run, {system}, reaches {psnr:.2f} dB ({signed(psnr - best)} dB)."
     if _PAIRED in table:
         psnr = table[_PAIRED]["psnr"]
-        text += f" The supervised reference, {_PAIRED}, reaches {psnr:.2f} dB ({_signed(psnr - best)} dB)."
+        text += f" The supervised reference, {_PAIRED}, reaches {psnr:.2f} dB ({signed(psnr - best)} dB)."
     return text
-
-
-def _signed(value: float, decimals: int = 2) -> str:
-    """With its sign, a true minus; a value that rounds to zero has none."""
-    text = f"{value:+.{decimals}f}"
-    return text[1:] if float(text) == 0 else text.replace("-", "\u2212")
 
 
 def _table_section(run: _Run) -> str:
@@ -312,7 +291,7 @@ def _table_section(run: _Run) -> str:
             score = f"{row[key]:.{decimals}f}" if key in row else _NONE
             cells.append(f"<td><strong>{score}</strong></td>" if best[key] == name else f"<td>{score}</td>")
             delta = (
-                _signed(row[key] - base[key], decimals) if key in row and key in base and name != "bicubic" else _NONE
+                signed(row[key] - base[key], decimals) if key in row and key in base and name != "bicubic" else _NONE
             )
             cells.append(f"<td>{delta}</td>")
         lines.append("<tr>" + "".join(cells) + "</tr>")
@@ -322,7 +301,7 @@ def _table_section(run: _Run) -> str:
         f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
         + "\n".join(lines)
         + "\n</tbody>\n</table></div>\n"
-        + _paragraph(f"Bold: the best.{reference}", "quiet")
+        + paragraph(f"Bold: the best.{reference}", "quiet")
     )
 
 
@@ -338,17 +317,12 @@ def _pictures(run: _Run) -> str:
         except OSError:
             unreadable.append(path.name)
             continue
-        data = base64.b64encode(path.read_bytes()).decode("ascii")
-        figures.append(
-            f'<figure><div class="wide"><img src="data:image/png;base64,{data}" width="{width}" height="{height}" '
-            f'style="min-width:min({width}px,46rem)" alt="Comparison of {escape(path.stem)}"></div>'
-            f"<figcaption>{escape(path.stem)}</figcaption></figure>"
-        )
+        figures.append(figure(path.read_bytes(), width, height, path.stem, f"Comparison of {path.stem}"))
     rest = len(run.pictures) - MAX_PICTURES
     if rest > 0:
-        figures.append(_paragraph(f"{rest} more are in the folder comparisons.", "quiet"))
+        figures.append(paragraph(f"{rest} more are in the folder comparisons.", "quiet"))
     if unreadable:
-        figures.append(_paragraph(f"Not a PNG, left out: {', '.join(unreadable)}.", "quiet"))
+        figures.append(paragraph(f"Not a PNG, left out: {', '.join(unreadable)}.", "quiet"))
     return "\n".join(figures)
 
 
@@ -378,6 +352,12 @@ def _validation(run: _Run) -> str:
             series["best"] = [best]
         lines = {name: row[key] for name, row in run.table.items() if key in row}
         charts.append(line_chart(title, series, "step", unit, lines))
+    free = {name: _points(run.validation, name) for name in _keys(run.validation, "spectrum_")}
+    if any(free.values()):
+        charts.append(line_chart("Distances of spectra, without pairs", free, "step", "decades"))
+    agreement = _points(run.validation, "agreement")
+    if agreement:
+        charts.append(line_chart("Disagreement of g_l2h and g_r2s", {"agreement": agreement}, "step", "in [0, 1]"))
     return _charts(charts)
 
 
@@ -389,7 +369,7 @@ def _group(term: str) -> str:
         return "Weighted total, equation (3)"
     if term.startswith(("adv_", "cyc", "id")):
         return "Translator terms, equation (2)"
-    if term in ("mse", "advsr", "percep"):
+    if term in ("mse", "l1", "advsr", "percep", "texture"):
         return "SR terms, equation (4)"
     return "Discriminators" if term.startswith("d_") else "Other terms"
 
@@ -424,7 +404,7 @@ def _speed(run: _Run) -> str:
     if speed:
         charts.append(line_chart("Throughput", {"patches per second": speed}, "step", "patches/s"))
         finite = [value for _, value in speed if math.isfinite(value)]
-        text = _paragraph(f"Median throughput: {median(finite):.4g} patches per second.") if finite else ""
+        text = paragraph(f"Median throughput: {median(finite):.4g} patches per second.") if finite else ""
     rates = {key.removeprefix("lr."): _points(run.metrics, key) for key in _keys(run.metrics, "lr.")}
     if rates:
         charts.append(line_chart("Learning rate", rates, "step", "rate"))
@@ -440,7 +420,7 @@ def _drift(run: _Run) -> str:
         "What the translator adds to a synthetic LR image, in [0, 1]. A mean away from zero is a shift of brightness. "
         "The standard deviation should come near that of the real degradation."
     )
-    return _paragraph(text) + _charts(
+    return paragraph(text) + _charts(
         [line_chart("fake_real \u2212 syn", series, "step", "in [0, 1]", {"no shift": 0.0})]
     )
 
@@ -449,35 +429,3 @@ def _config(run: _Run) -> str:
     if not run.config_text:
         return ""
     return f"<details><summary>config.yaml, resolved</summary>\n<pre>{escape(run.config_text)}</pre></details>"
-
-
-_STYLE = """
-:root{color-scheme:light dark;--ink:#23262b;--quiet:#666d76;--paper:#fcfcfa;--rule:#dedfdc;--mark:#fff6df}
-@media (prefers-color-scheme:dark){:root{--ink:#e3e4e6;--quiet:#9aa1aa;--paper:#16181b;--rule:#33373c;--mark:#3a3219}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:62rem;margin:0 auto;padding:2rem 1rem 4rem}
-h1,h2{font-family:Charter,"Bitstream Charter",Cambria,Georgia,serif;line-height:1.2;font-weight:600}
-h1{font-size:2rem;margin:0;overflow-wrap:anywhere}
-h2{font-size:1.3rem;margin:3rem 0 1rem;padding-top:1rem;border-top:1px solid var(--rule)}
-p{max-width:42rem;margin:.6rem 0}
-.facts,.quiet{color:var(--quiet)}
-.quiet{font-size:.9rem}
-ul.quiet{padding-left:1.1rem;max-width:42rem}
-.lead{font-size:1.1rem}
-.score{margin:1.2rem 0}.score strong{font-size:2.6rem;font-weight:600}.score span{color:var(--quiet);margin-left:.4rem}
-.warning{background:var(--mark);border-left:4px solid #c9962c;padding:.6rem .9rem}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{padding:.45rem .9rem .45rem 0;text-align:right;vertical-align:top;border-bottom:1px solid var(--rule)}
-thead th{color:var(--quiet);font-weight:400;font-size:.85rem;white-space:nowrap}
-tbody th{text-align:left;font-weight:400;min-width:9rem}
-th small{display:block;color:var(--quiet);font-size:.8rem}
-figure{margin:0 0 2rem}
-figure img{display:block;max-width:100%;height:auto;border-radius:3px}
-figcaption{color:var(--quiet);font-size:.9rem;margin-top:.3rem}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1.8rem 2rem}
-.chart{width:100%;max-width:34rem;height:auto;font-family:inherit;font-variant-numeric:tabular-nums}
-pre{overflow-x:auto;font:13px/1.5 ui-monospace,Menlo,Consolas,monospace}
-summary{cursor:pointer}
-"""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from cyclesr_dist.config import PatchGANNet, SRNet, TranslatorNet
+from cyclesr_dist.config import Config, PatchGANNet, SRNet, TranslatorNet
 from cyclesr_dist.nets.compact import Compact
+from cyclesr_dist.nets.enlarge_first import EnlargeFirst
 from cyclesr_dist.nets.patchgan import PatchGAN
 from cyclesr_dist.nets.srresnet import SRResNet
 from cyclesr_dist.nets.translator import ResidualTranslator, ResnetTranslator
@@ -35,3 +36,17 @@ def build_sr(net: SRNet, scale: int) -> nn.Module:
             return SRResNet(net.channels, net.blocks, scale)
         case "compact":
             return Compact(net.channels, net.blocks, scale, net.bicubic_skip)
+        case "enlarged_resnet":
+            return EnlargeFirst(ResnetTranslator(net.channels, net.blocks), scale)
+        case "enlarged_residual":
+            return EnlargeFirst(ResidualTranslator(net.channels, net.blocks), scale)
+
+
+def inference_net(config: Config) -> SRNet:
+    """What g_l2h of a run is: `nets.sr`, but for cyclegan, whose g_l2h is a translator at HR size."""
+    if config.system != "cyclegan":
+        return config.nets.sr
+    t = config.nets.translator
+    return SRNet(
+        kind="enlarged_resnet" if t.kind == "resnet" else "enlarged_residual", channels=t.channels, blocks=t.blocks
+    )

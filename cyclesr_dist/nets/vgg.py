@@ -19,42 +19,51 @@ _STD = (0.229, 0.224, 0.225)
 
 
 class VGGFeatures(nn.Module):
-    """(N, 3, H, W) in [0, 1] -> features of one convolution before its ReLU. Frozen; gradients flow to the input only.
+    """(N, 3, H, W) in [0, 1] -> the outputs of some convolutions before their ReLUs, in order.
 
-    The ImageNet normalisation is inside. Layer 34 of VGG19 is conv5_4 (ESRGAN's choice).
+    Frozen; gradients flow to the input only. The ImageNet normalisation is inside. Layer 34 of VGG19 is conv5_4
+    (ESRGAN's choice).
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, layout: tuple[int | str, ...], layer: int) -> None:
+    def __init__(self, layout: tuple[int | str, ...], taken: tuple[int, ...]) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         width = 3
         for item in layout:
             if isinstance(item, int):
-                layers += [nn.Conv2d(width, item, 3, padding=1), nn.ReLU(inplace=True)]
+                layers += [nn.Conv2d(width, item, 3, padding=1), nn.ReLU()]  # not in place: its input may be taken
                 width = item
             else:
                 layers.append(nn.MaxPool2d(2))
-        if layer >= len(layers) or not isinstance(layers[layer], nn.Conv2d):
-            convolutions = [i for i, module in enumerate(layers) if isinstance(module, nn.Conv2d)]
-            raise ConfigError(
-                f"perceptual.layer = {layer} is not a convolution of this network; allowed: {convolutions}"
-            )
-        self.features = nn.Sequential(*layers[: layer + 1])
+        convolutions = [i for i, module in enumerate(layers) if isinstance(module, nn.Conv2d)]
+        for layer in taken:
+            if layer not in convolutions:
+                raise ConfigError(
+                    f"perceptual.layer or perceptual.texture_layers has {layer}, which is not a convolution of this "
+                    f"network; allowed: {convolutions}"
+                )
+        self.taken = frozenset(taken)
+        self.features = nn.Sequential(*layers[: max(taken) + 1])
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1))
         self.requires_grad_(False)
         self.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.features((x - self.mean) / self.std)
-        return out
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        y = (x - self.mean) / self.std
+        for index, layer in enumerate(self.features):
+            y = layer(y)
+            if index in self.taken:
+                maps.append(y)
+        return maps
 
 
-def build_vgg(source: str, layer: int) -> VGGFeatures:
-    """The perceptual network of `perceptual.source`.
+def build_vgg(source: str, layers: tuple[int, ...]) -> VGGFeatures:
+    """The perceptual network of `perceptual.source`, giving the outputs of `layers`.
 
     `torchvision` fetches VGG19 through torch.hub (hash checked, weights-only loading); `random` is VGG19 with fixed
     random weights; anything else is a .safetensors file with torchvision's keys `features.N.weight` (VGG16 or VGG19).
@@ -63,10 +72,10 @@ def build_vgg(source: str, layer: int) -> VGGFeatures:
     if source == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return VGGFeatures(_VGG19, layer)
+            return VGGFeatures(_VGG19, layers)
     state = _from_torchvision() if source == "torchvision" else _from_file(Path(source))
     layout = _VGG19 if "features.34.weight" in state else _VGG16
-    net = VGGFeatures(layout, layer)
+    net = VGGFeatures(layout, layers)
     wanted = {key: state.get(key) for key in net.state_dict() if key.startswith("features.")}
     missing = [key for key, value in wanted.items() if value is None]
     if missing:

@@ -23,6 +23,10 @@ class SystemState:
 class System(Protocol):
     players: dict[str, Player]
 
+    @property
+    def sr_player(self) -> Player:
+        """The player whose `g_l2h.` is the network used at inference."""
+
     def step(self, batch: Batch, phase: Phase) -> StepResult:
         """One update of every player. All ranks call it, each with its share of the global batch."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tqdm import tqdm
 
@@ -37,6 +37,10 @@ class Progress:
         """Print a line above the bar."""
         if not self.bar.disable:
             self.bar.write(line, file=sys.stderr)
+
+    def warn(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.say(f"warning: {line}")
 
     def close(self) -> None:
         self.bar.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,14 @@ from cyclesr_dist.data.faults import FaultLog
 from cyclesr_dist.data.loader import Sources, batches
 from cyclesr_dist.errors import FailedElsewhere, TrainingError
 from cyclesr_dist.model_file import save_model
+from cyclesr_dist.nets.build import inference_net
 from cyclesr_dist.step import StepResult
 from cyclesr_dist.systems.base import System
 from cyclesr_dist.telemetry.progress import Progress
 from cyclesr_dist.telemetry.prometheus import Metrics
 from cyclesr_dist.train import checkpoint as ckpt
 from cyclesr_dist.train.checkpoint import Checkpoint
+from cyclesr_dist.train.diagnosis import Diagnosis
 from cyclesr_dist.train.ema import EMA
 from cyclesr_dist.train.run_folder import RunFolder, append_line
 from cyclesr_dist.train.schedule import Schedule
@@ -52,6 +55,7 @@ def train(run: Run, progress: Progress, schedule: Schedule) -> dict[str, Any]:
     players = run.system.players
     ema = _start_ema(run)
     best = dict(run.saved.best) if run.saved else {}
+    diagnosis = Diagnosis(schedule.num_steps)
     step = run.saved.step if run.saved else 0
     seconds_before = run.saved.seconds if run.saved else 0.0
     started = logged_at = time.monotonic()
@@ -70,7 +74,7 @@ def train(run: Run, progress: Progress, schedule: Schedule) -> dict[str, Any]:
         _seed_step(config.seed, step, world.rank)
         result = run.system.step(batch, phase)  # all ranks: gradients are averaged inside
         if ema:
-            ema.update(players["g"].full_params("g_l2h."), _trainable(players["g"].module))
+            ema.update(run.system.sr_player.full_params("g_l2h."), _trainable(run.system.sr_player.module))
         if config.data.log_keys:
             _log_keys(run, step, batch)
         step += 1
@@ -81,15 +85,19 @@ def train(run: Run, progress: Progress, schedule: Schedule) -> dict[str, Any]:
             now = time.monotonic()
             rate = (step - logged_step) * config.global_batch / (now - logged_at)
             logged_at, logged_step = now, step
-            _log(run, progress, schedule, step, phase, result, rate)  # all ranks: terms are averaged
+            losses, drift = _means(run, result)  # all ranks
+            _log(run, progress, schedule, step, phase, losses, drift, result.grad_norm, rate)
+            progress.warn(diagnosis.logged(step, losses, drift))
 
         every = config.train.validate_every_steps
-        if run.validator.enabled and (step % every == 0 or step == schedule.num_steps):
+        due = run.validator.enabled and (step % every == 0 or step == schedule.num_steps)
+        if due and phase is not Phase.TRANSLATE:  # g_l2h has not begun then
             weights = _model_weights(run, ema)  # all ranks
-            scores = run.validator.score(weights)  # all ranks, each its pictures
+            scores = run.validator.score(weights, _translators(run))  # all ranks, each its pictures
             run.metrics.validated(scores)
-            progress.say(f"step {step}: validation psnr {scores['psnr']:.3f} dB, ssim {scores['ssim']:.4f}")
-            improved = not best or scores["psnr"] > best["psnr"]
+            progress.say(f"step {step}: validation " + ", ".join(f"{name} {x:.4f}" for name, x in scores.items()))
+            progress.warn(diagnosis.validated(step, scores))
+            improved = run.validator.better(scores, best)
             if improved:
                 best = {"step": step, **scores}
             if world.is_main:
@@ -109,13 +117,19 @@ def train(run: Run, progress: Progress, schedule: Schedule) -> dict[str, Any]:
         if world.is_main:
             _export(run, weights)
     seconds = seconds_before + time.monotonic() - started
-    return {"steps": step, "best": best, "train_seconds": round(seconds, 1)}
+    return {
+        "steps": step,
+        "best": best,
+        "train_seconds": round(seconds, 1),
+        "peak_memory_mb": round(_peak_memory_mb(world)),
+        "warnings": diagnosis.warnings,
+    }
 
 
 def _start_ema(run: Run) -> EMA | None:
     if not run.config.ema_decay:
         return None
-    initial = run.system.players["g"].full_params("g_l2h.")
+    initial = run.system.sr_player.full_params("g_l2h.")
     if run.saved and run.saved.ema:
         initial = {name: tensor.to(run.world.device) for name, tensor in run.saved.ema.items()}
     return EMA(run.config.ema_decay, initial)
@@ -142,20 +156,30 @@ def _check_finite(run: Run, step: int, result: StepResult) -> None:
         raise TrainingError(message) if run.world.is_main else FailedElsewhere(message, TrainingError.exit_code)
 
 
-def _log(
-    run: Run, progress: Progress, schedule: Schedule, step: int, phase: Phase, result: StepResult, rate: float
-) -> None:
+def _means(run: Run, result: StepResult) -> tuple[dict[str, float], dict[str, float]]:
+    """Loss terms and drift, averaged over ranks."""
     names = list(result.losses)
-    drifts = list(result.drift)
     means = run.world.mean([float(t) for t in (*result.losses.values(), *result.drift.values())])
-    losses = dict(zip(names, means, strict=False))
-    drift = dict(zip(drifts, means[len(names) :], strict=True))
-    run.metrics.logged(step, losses, result.grad_norm, rate)
+    return dict(zip(names, means, strict=False)), dict(zip(result.drift, means[len(names) :], strict=True))
+
+
+def _log(
+    run: Run,
+    progress: Progress,
+    schedule: Schedule,
+    step: int,
+    phase: Phase,
+    losses: dict[str, float],
+    drift: dict[str, float],
+    grad_norm: dict[str, float],
+    rate: float,
+) -> None:
+    run.metrics.logged(step, losses, grad_norm, rate)
     progress.show(phase.value, losses, rate)
     if run.world.is_main:
         record: dict[str, Any] = {"step": step, "epoch": schedule.epoch(step - 1), "phase": phase.value}
         record |= {f"loss.{name}": value for name, value in losses.items()}
-        record |= {f"grad_norm.{name}": value for name, value in result.grad_norm.items()}
+        record |= {f"grad_norm.{name}": value for name, value in grad_norm.items()}
         record |= {f"drift.{name}": value for name, value in drift.items()}
         record |= {"lr_factor": schedule.lr_factor(step - 1), "patches_per_second": round(rate, 3)}
         append_line(run.folder.metrics, record)
@@ -167,12 +191,26 @@ def _log_keys(run: Run, step: int, batch: Batch) -> None:
 
 
 def _model_weights(run: Run, ema: EMA | None) -> TensorDict:
-    return ema.average if ema else run.system.players["g"].full_params("g_l2h.")
+    return ema.average if ema else run.system.sr_player.full_params("g_l2h.")
+
+
+def _translators(run: Run) -> dict[str, TensorDict]:
+    """All ranks call it: weights of g_s2r and g_r2s where validation uses them."""
+    return {name: run.system.players["g"].full_params(f"{name}.") for name in run.validator.translators}
+
+
+def _peak_memory_mb(world: World) -> float:
+    """Largest over ranks: of the GPU's memory where there is one, else of the process."""
+    if world.device.type == "cuda":
+        own = torch.cuda.max_memory_allocated(world.device) / 2**20
+    else:
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # Linux counts KiB
+    return float(max(world.gather_objects(own)))
 
 
 def _export(run: Run, weights: TensorDict) -> None:
     state = {name: tensor.detach().cpu() for name, tensor in weights.items()}
-    save_model(run.folder.model, state, run.config.nets.sr, run.config.scale, {"system": run.config.system})
+    save_model(run.folder.model, state, inference_net(run.config), run.config.scale, {"system": run.config.system})
 
 
 def _save(run: Run, state: Checkpoint) -> None:

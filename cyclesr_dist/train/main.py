@@ -75,7 +75,7 @@ def _train(args: argparse.Namespace, world: World) -> None:
     config = world.together(lambda: _load_config(args, world))
     sources = world.together(lambda: open_sources(config))
     validator = world.together(lambda: Validator(config, world))
-    schedule = Schedule(config.train, num_epoch_steps(sources, config))
+    schedule = Schedule(config.train, num_epoch_steps(sources, config), config.system)
     if args.dry_run:
         _dry_run(config, world, sources, schedule)
         return

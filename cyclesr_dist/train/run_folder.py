@@ -51,6 +51,15 @@ class RunFolder:
                 write_text(path, "".join(line + "\n" for line in kept))
 
 
+def read_summary(folder: Path) -> dict[str, Any]:
+    """summary.json of a run folder; empty if there is none."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])

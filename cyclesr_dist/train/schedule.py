@@ -4,36 +4,54 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cyclesr_dist.config import Train
+from cyclesr_dist.config import System, Train
 from cyclesr_dist.types import Phase
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """`train` in steps. Steps and epochs count from 0."""
+    """`train` in steps. Steps and epochs count from 0.
+
+    A round is `epochs` epochs. cycle_sr_separate has two: one for the translators, one for g_l2h; the others have one.
+    """
 
     train: Train
     epoch_steps: int
+    system: System
+
+    @property
+    def round_steps(self) -> int:
+        return self.train.epochs * self.epoch_steps
 
     @property
     def num_steps(self) -> int:
         """Where training ends: all epochs, or `max_steps` if that is sooner."""
-        whole = self.train.epochs * self.epoch_steps
+        whole = self.round_steps * (2 if self.system == "cycle_sr_separate" else 1)
         return min(whole, self.train.max_steps) if self.train.max_steps else whole
 
     def epoch(self, step: int) -> int:
         return step // self.epoch_steps
 
     def phase(self, step: int) -> Phase:
-        return Phase.PRETRAIN if self.epoch(step) < self.train.pretrain_epochs else Phase.JOINT
+        match self.system:
+            case "sr_syn" | "sr_paired":
+                return Phase.SR
+            case "cyclegan":
+                return Phase.CYCLEGAN
+            case "cycle_sr_separate":
+                return Phase.TRANSLATE if step < self.round_steps else Phase.SEPARATE
+            case "cyclesr" | "cyclesrgan":
+                return Phase.PRETRAIN if self.epoch(step) < self.train.pretrain_epochs else Phase.JOINT
 
     def lr_factor(self, step: int) -> float:
         """1 for `constant_epochs`, then linear in epochs to exactly 0 at `epochs`, as CycleGAN does it.
 
-        Changed once a step rather than once an epoch, so that short runs on small data decay smoothly too.
+        Each round begins anew. Changed once a step rather than once an epoch, so that short runs on small data decay smoothly too.
         """
         constant = self.train.constant_epochs * self.epoch_steps
-        whole = self.train.epochs * self.epoch_steps
-        if step < constant:
+        in_round = step % self.round_steps if step < 2 * self.round_steps else self.round_steps
+        if self.system != "cycle_sr_separate":
+            in_round = step
+        if in_round < constant:
             return 1.0
-        return max(0.0, (whole - step) / (whole - constant))
+        return max(0.0, (self.round_steps - in_round) / (self.round_steps - constant))

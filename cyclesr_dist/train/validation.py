@@ -1,38 +1,146 @@
-"""PSNR and SSIM of g_l2h on held-out real LR photographs during training, spread over the ranks."""
+"""Scores of g_l2h on held-out photographs during training, spread over the ranks: with pairs PSNR and SSIM, and
+always the scores that need none."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from cyclesr_dist.backends.base import TensorDict
 from cyclesr_dist.config import Config
+from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.evaluate.reference_free import (
+    SMALLER_IS_BETTER,
+    Nets,
+    Record,
+    real_record,
+    reference_free,
+    sharp_record,
+)
 from cyclesr_dist.evaluate.score import score_file
-from cyclesr_dist.images import match_pairs
+from cyclesr_dist.images import Pair, hr_stem, images_folder, list_images, match_pairs, read_rgb8
 from cyclesr_dist.model_file import NetUpscaler
-from cyclesr_dist.nets.build import build_sr
+from cyclesr_dist.nets.build import build_sr, build_translator, inference_net
 from cyclesr_dist.world import World
+
+_TRANSLATING = ("cycle_sr_separate", "cyclesr", "cyclesrgan")
 
 
 class Validator:
-    """Scores a copy of g_l2h, so the training network's mode, gradients and partitions stay untouched."""
+    """Scores copies of the networks, so the training networks' mode, gradients and partitions stay untouched."""
 
     def __init__(self, config: Config, world: World) -> None:
-        """Raises InputError when the folders do not match. No folders: `enabled` is False."""
-        self.enabled = bool(config.data.valid_hr and config.data.valid_lr and config.train.validate_every_steps)
-        self.pairs = match_pairs(Path(config.data.valid_hr), Path(config.data.valid_lr)) if self.enabled else []
-        self.protocol = config.validate.protocol
-        self.world = world
-        self.net = build_sr(config.nets.sr, config.scale).to(world.device).eval()
-        self.upscaler = NetUpscaler("g_l2h", self.net, config.scale)
+        """Raises InputError when the folders do not fit, ConfigError when `validate.metric` cannot be had.
 
-    def score(self, g_l2h: TensorDict) -> dict[str, float]:
-        """Mean `psnr` and `ssim` over all pictures. All ranks call it with equal weights; all get the result."""
-        self.net.load_state_dict(g_l2h)
-        mine = self.pairs[self.world.rank :: self.world.num_ranks]
+        Without `data.valid_lr`, `enabled` is False.
+        """
+        self.enabled = bool(config.data.valid_lr and config.train.validate_every_steps)
+        self.config = config
+        self.world = world
+        self.real = _images(config.data.valid_lr, config.scale) if self.enabled else []
+        self.sharp = _images(config.data.valid_hr, config.scale) if self.enabled and config.data.valid_hr else []
+        self.pairs = _pairs(self.sharp, self.real)
+        self.translates = config.system in _TRANSLATING
+        if self.enabled:
+            self.metric = self._metric()
+        net = inference_net(config)
+        self.g_l2h = build_sr(net, config.scale).to(world.device).eval()
+        self.upscaler = NetUpscaler("g_l2h", self.g_l2h, config.scale)
+        self.translators: dict[str, nn.Module] = {}
+        if self.translates:
+            t = config.nets.translator
+            self.translators = {
+                "g_s2r": build_translator(t, t.noise_channels).to(world.device).eval(),
+                "g_r2s": build_translator(t).to(world.device).eval(),
+            }
+
+    def score(self, g_l2h: TensorDict, translators: dict[str, TensorDict]) -> dict[str, float]:
+        """Means over all photographs: `psnr`, `ssim` where there are pairs, and what evaluate/reference_free.py has.
+
+        `translators` are the weights of g_s2r and g_r2s where the system has them. All ranks call it with equal
+        weights; all get the result.
+        """
+        self.g_l2h.load_state_dict(g_l2h)
+        for name, weights in translators.items():
+            self.translators[name].load_state_dict(weights)
+        part = slice(self.world.rank, None, self.world.num_ranks)
         with torch.no_grad():
-            own = [score_file(self.upscaler, pair, self.protocol) for pair in mine]
-        scores = [score for rank_scores in self.world.gather_objects(own) for score in rank_scores]
-        return {key: float(np.mean([score[key] for score in scores])) for key in ("psnr", "ssim")}
+            own = [score_file(self.upscaler, pair, self.config.validate.protocol) for pair in self.pairs[part]]
+            records = self._records(part)
+        gathered = self.world.gather_objects((own, records))
+        paired = [score for scores, _ in gathered for score in scores]
+        means = {key: float(np.mean([s[key] for s in paired])) for key in ("psnr", "ssim")} if paired else {}
+        return means | reference_free([record for _, records in gathered for record in records])
+
+    def better(self, scores: dict[str, float], best: dict[str, float]) -> bool:
+        """Whether `scores` beat `best` (empty: always) by the chosen metric."""
+        if not best:
+            return True
+        own, other = scores[self.metric], best[self.metric]
+        return own < other if self.metric in SMALLER_IS_BETTER else own > other
+
+    def _records(self, part: slice) -> list[Record]:
+        c = self.config
+        side = c.validate.crop_px
+        nets = Nets(
+            self.g_l2h,
+            self.translators.get("g_r2s"),
+            self.translators.get("g_s2r"),
+            c.nets.translator.noise_channels,
+        )
+        real = [real_record(nets, _crop(path, side, 4, self.world.device), c.scale) for path in self.real[part]]
+        sharp = [
+            sharp_record(nets, _crop(path, side * c.scale, 4 * c.scale, self.world.device), c.scale, seed=index)
+            for index, path in list(enumerate(self.sharp))[part]
+        ]
+        return real + sharp
+
+    def _metric(self) -> str:
+        wanted = self.config.validate.metric
+        if wanted == "auto":
+            wanted = "psnr" if self.pairs else ("spectrum_hr" if self.sharp else "agreement")
+            if wanted == "agreement" and not self.translates:
+                raise ConfigError(
+                    f"validate.metric = auto cannot choose for system = {self.config.system} without data.valid_hr; "
+                    "give a folder of sharp photographs, or data.valid_lr= for no validation"
+                )
+        needs: dict[str, tuple[Any, str]] = {
+            "psnr": (self.pairs, "HR of the same scenes in data.valid_hr"),
+            "ssim": (self.pairs, "HR of the same scenes in data.valid_hr"),
+            "agreement": (self.translates, f"a system that translates LR: {', '.join(_TRANSLATING)}"),
+            "spectrum_lr": (self.sharp and self.translates, "data.valid_hr and a system that translates LR"),
+            "spectrum_hr": (self.sharp, "sharp photographs in data.valid_hr"),
+        }
+        there, what = needs[wanted]
+        if not there:
+            raise ConfigError(f"validate.metric = {wanted} needs {what}")
+        return wanted
+
+
+def _images(folder: str, scale: int) -> list[Path]:
+    return list_images(images_folder(Path(folder), scale))
+
+
+def _pairs(sharp: list[Path], real: list[Path]) -> list[Pair]:
+    """The pairs of two folders; none where no name matches, and InputError where only some do."""
+    stems = {path.stem for path in sharp}
+    if not any(path.stem in stems or hr_stem(path.stem) in stems for path in real):
+        return []
+    return match_pairs(sharp[0].parent, real[0].parent)
+
+
+def _crop(path: Path, side: int, multiple: int, device: torch.device) -> Tensor:
+    """The central square of at most `side` px, (1, 3, n, n) in [0, 1], n a multiple of `multiple` (4 LR px, which is
+    what translators need). Raises InputError when there is no such square of 16 px or more."""
+    image = read_rgb8(path)
+    height, width = image.shape[:2]
+    n = min(side, height, width) // multiple * multiple
+    if n < 16:
+        raise InputError(f"{path}: {width}x{height} px is too small to validate on; at least 16x16 px are needed")
+    top, left = (height - n) // 2, (width - n) // 2
+    crop = torch.from_numpy(image[top : top + n, left : left + n].astype(np.float32) / 255)
+    return crop.permute(2, 0, 1)[None].to(device)

@@ -23,7 +23,9 @@ from cyclesr_dist.world import World
 
 GLOBAL_BATCH = 4
 PHASES = (*[Phase.PRETRAIN] * 3, *[Phase.JOINT] * 3)
-SYSTEMS = ("sr_syn", "cyclesr", "cyclesrgan")
+# cycle_sr_separate changes its player half-way.
+PHASES_OF = {"cycle_sr_separate": (*[Phase.TRANSLATE] * 3, *[Phase.SEPARATE] * 3), "cyclegan": (Phase.CYCLEGAN,) * 6}
+SYSTEMS = ("sr_syn", "cyclegan", "cycle_sr_separate", "cyclesr", "cyclesrgan")
 BACKENDS = {
     "ddp": ["backend=ddp"],
     "zero0": ["backend=deepspeed", "zero_stage=0"],
@@ -50,10 +52,10 @@ def batch_of(step: int, world: World) -> Batch:
     return Batch(bicubic_down(hr, 4), real[part], hr, noise[:, part], step * GLOBAL_BATCH, (), ())
 
 
-def run_steps(system: System, world: World, first: int, last: int) -> list[dict[str, float]]:
+def run_steps(name: str, system: System, world: World, first: int, last: int) -> list[dict[str, float]]:
     norms = []
     for step in range(first, last):
-        norms.append(system.step(batch_of(step, world), PHASES[step]).grad_norm)
+        norms.append(system.step(batch_of(step, world), PHASES_OF.get(name, PHASES)[step]).grad_norm)
     return norms
 
 
@@ -67,11 +69,11 @@ def whole_run(world: World, overrides: list[str], elsewhere: Path | None) -> dic
     for name in SYSTEMS:
         config = config_of(name, overrides)
         system = build_system(config, build_backend(config, world), world)
-        norms = run_steps(system, world, 0, 1)
+        norms = run_steps(config.system, system, world, 0, 1)
         after_1 = system.state()
-        norms += run_steps(system, world, 1, 3)
+        norms += run_steps(config.system, system, world, 1, 3)
         after_3 = system.state()
-        norms += run_steps(system, world, 3, 6)
+        norms += run_steps(config.system, system, world, 3, 6)
         results[name] = {"after_1": after_1, "after_3": after_3, "after_6": system.state(), "norms": norms}
         if saved:
             results[name]["resumed"] = resume(world, config, saved[name])
@@ -81,7 +83,7 @@ def whole_run(world: World, overrides: list[str], elsewhere: Path | None) -> dic
 def resume(world: World, config: Config, saved: SystemState) -> SystemState:
     """Continue a state after 3 steps to 6."""
     system = build_system(config, build_backend(config, world), world, saved)
-    run_steps(system, world, 3, 6)
+    run_steps(config.system, system, world, 3, 6)
     return system.state()
 
 
@@ -119,11 +121,13 @@ def resumed_in_one_process() -> dict[str, dict[str, SystemState]]:
 # Biases without effect, whose gradient is rounding that Adam amplifies: those of convolutions before InstanceNorm, and
 # d_h's last, since relativistic losses see differences of d_h's outputs alone.
 CANCELLED = {f"critics.{d}.body.{i}.bias" for d, i in (("d_r", 2), ("d_s", 2), ("d_h", 2), ("d_h", 5), ("d_h", 8))}
+CANCELLED_WIDE = CANCELLED | {f"critics.{d}.body.5.bias" for d in ("d_r", "d_s")}  # cyclegan's discriminators
 
 
 def assert_close(actual: TensorDict, expected: TensorDict, what: str) -> None:
     assert actual.keys() == expected.keys()
-    for name in expected.keys() - CANCELLED:
+    cancelled = CANCELLED_WIDE if "critics.d_r.body.8.bias" in expected else CANCELLED
+    for name in expected.keys() - cancelled:
         difference = float((actual[name] - expected[name]).norm())
         assert difference <= 1e-5 * float(expected[name].norm()) + 1e-12, f"{what} {name}: {difference}"
 
@@ -145,7 +149,8 @@ def test_first_gradients_equal_those_of_one_process(backend: str, system: str) -
     actual = outcome(backend)[0][system]["after_1"].players
     for player in expected:
         assert_close(actual[player].exp_avg, expected[player].exp_avg, f"{player} gradient")
-        assert any(float(m.abs().max()) > 0 for m in expected[player].exp_avg.values())
+        if expected[player].num_updates:
+            assert any(float(m.abs().max()) > 0 for m in expected[player].exp_avg.values())
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -65,7 +65,7 @@ def test_pool_does_not_hold_memory_of_the_caller() -> None:
 
 
 def test_schedule_of_the_paper() -> None:
-    schedule = Schedule(Train(), epoch_steps=505)
+    schedule = Schedule(Train(), 505, "cyclesr")
     assert schedule.num_steps == 200 * 505
     assert schedule.phase(5 * 505 - 1) is Phase.PRETRAIN
     assert schedule.phase(5 * 505) is Phase.JOINT
@@ -77,11 +77,11 @@ def test_schedule_of_the_paper() -> None:
 
 
 def test_max_steps_stops_early_and_leaves_the_schedule() -> None:
-    short, whole = Schedule(Train(max_steps=30), 10), Schedule(Train(), 10)
+    short, whole = Schedule(Train(max_steps=30), 10, "cyclesr"), Schedule(Train(), 10, "cyclesr")
     assert short.num_steps == 30
     assert short.lr_factor(20) == whole.lr_factor(20)
-    assert Schedule(Train(pretrain_epochs=0), 10).phase(0) is Phase.JOINT
-    assert Schedule(Train(epochs=3, constant_epochs=3), 10).lr_factor(29) == 1.0
+    assert Schedule(Train(pretrain_epochs=0), 10, "cyclesr").phase(0) is Phase.JOINT
+    assert Schedule(Train(epochs=3, constant_epochs=3), 10, "cyclesr").lr_factor(29) == 1.0
 
 
 def test_ema_averages_parameters_and_copies_buffers() -> None:
@@ -90,3 +90,19 @@ def test_ema_averages_parameters_and_copies_buffers() -> None:
         ema.update({"w": torch.ones(2), "running_mean": torch.full((2,), 5.0)}, {"w"})
     torch.testing.assert_close(ema.average["w"], torch.full((2,), 1 - 0.9**3))
     assert torch.equal(ema.average["running_mean"], torch.full((2,), 5.0))
+
+
+def test_cycle_sr_separate_has_two_rounds_of_full_length() -> None:
+    joint = Schedule(Train(epochs=4, constant_epochs=2, pretrain_epochs=1), 10, "cyclesr")
+    separate = Schedule(Train(epochs=4, constant_epochs=2, pretrain_epochs=1), 10, "cycle_sr_separate")
+    assert separate.num_steps == 2 * joint.num_steps
+    assert [separate.phase(step) for step in (0, 39, 40, 79)] == [Phase.TRANSLATE] * 2 + [Phase.SEPARATE] * 2
+    for step in range(40):
+        assert separate.lr_factor(step) == separate.lr_factor(40 + step) == joint.lr_factor(step)
+    assert separate.lr_factor(80) == 0 == joint.lr_factor(40)
+
+
+def test_other_systems_have_one_phase() -> None:
+    for system, phase in (("sr_syn", Phase.SR), ("sr_paired", Phase.SR), ("cyclegan", Phase.CYCLEGAN)):
+        schedule = Schedule(Train(epochs=4, pretrain_epochs=1, constant_epochs=2), 10, system)
+        assert {schedule.phase(step) for step in range(schedule.num_steps)} == {phase}

@@ -1,0 +1,102 @@
+"""How good is g_l2h on real photographs, when nobody has their HR? Scores that need no pairs, smaller is better.
+
+- `agreement`: mean |down(g_l2h(real)) - g_r2s(real)|. Two networks say what the photograph would be without its
+  degradation; they should agree. Needs g_r2s.
+- `spectrum_lr`: how far the power spectrum of fake_real = g_s2r(down(sharp)) is from that of real LR. Needs g_s2r.
+- `spectrum_hr`: how far the power spectrum of g_l2h(real) is from that of sharp photographs. Needs g_l2h alone.
+
+`spectrum_syn`, the distance of the synthetic LR's spectrum from the real LR's, is the scale for `spectrum_lr`: a
+translator that does nothing has exactly this. Distances of spectra are mean absolute differences of log10 of the
+radial power spectra, each the mean over photographs, in decades. How the scores go with PSNR: docs/results.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cyclesr_dist.resize import bicubic_down
+
+Net = Callable[[Tensor], Tensor]
+Record = dict[str, NDArray[np.float64]]
+"""Of one photograph: spectra by name, and `agreement` as an array of one number."""
+
+SMALLER_IS_BETTER = frozenset({"agreement", "spectrum_lr", "spectrum_hr"})
+
+_SPECTRA = {
+    "spectrum_lr": ("fake_real", "real"),
+    "spectrum_hr": ("sr", "sharp"),
+    "spectrum_syn": ("syn", "real"),
+}
+_FLOOR = 1e-10  # of power: black photographs have a logarithm too
+
+
+@dataclass(frozen=True)
+class Nets:
+    """What a system has of the three networks, in eval mode. g_s2r takes its noise channels behind the colours."""
+
+    g_l2h: Net
+    g_r2s: Net | None = None
+    g_s2r: Net | None = None
+    noise_channels: int = 0
+
+
+@torch.no_grad()
+def real_record(nets: Nets, real: Tensor, scale: int) -> Record:
+    """Of one real LR photograph (1, 3, h, w) in [0, 1], h and w multiples of 4."""
+    sr = nets.g_l2h(real).clamp(0, 1)
+    record: Record = {"real": log_spectrum(real), "sr": log_spectrum(sr)}
+    if nets.g_r2s is not None:
+        difference = (bicubic_down(sr, scale) - nets.g_r2s(real)).abs().mean()
+        record["agreement"] = np.array(float(difference))
+    return record
+
+
+@torch.no_grad()
+def sharp_record(nets: Nets, sharp: Tensor, scale: int, seed: int) -> Record:
+    """Of one sharp photograph (1, 3, H, W) in [0, 1], H and W multiples of 4 * scale; `seed` for g_s2r's noise."""
+    syn = bicubic_down(sharp, scale)
+    record: Record = {"sharp": log_spectrum(sharp), "syn": log_spectrum(syn)}
+    if nets.g_s2r is not None:
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(1, nets.noise_channels, *syn.shape[-2:], generator=generator).to(syn.device)
+        record["fake_real"] = log_spectrum(nets.g_s2r(torch.cat([syn, noise], 1)).clamp(0, 1))
+    return record
+
+
+def reference_free(records: Sequence[Record]) -> dict[str, float]:
+    """The scores of a set of photographs, from the records of its real and its sharp ones; those that can be had."""
+    means = {}
+    for name in ("real", "sr", "sharp", "syn", "fake_real", "agreement"):
+        found = [record[name] for record in records if name in record]
+        if found:
+            means[name] = np.mean(np.stack(found), axis=0)
+    scores = {
+        name: float(np.abs(means[a] - means[b]).mean())
+        for name, (a, b) in _SPECTRA.items()
+        if a in means and b in means
+    }
+    return scores | ({"agreement": float(means["agreement"])} if "agreement" in means else {})
+
+
+def log_spectrum(image: Tensor) -> NDArray[np.float64]:
+    """(1, 3, h, w) in [0, 1] -> log10 of the power at 1..n/2 cycles, averaged over rings and channels; n = min(h, w).
+
+    The mean is taken off and a Hann window laid over, so that borders make no frequencies.
+    """
+    n = min(image.shape[-2:])
+    plane = image[0, :, :n, :n].detach().cpu().double()
+    window = torch.hann_window(n, periodic=False, dtype=torch.float64)
+    plane = (plane - plane.mean(dim=(1, 2), keepdim=True)) * window[:, None] * window
+    power = torch.fft.fft2(plane).abs().square().mean(dim=0).numpy() / n**2
+    frequency = np.fft.fftfreq(n, 1 / n)
+    ring = np.rint(np.hypot(frequency[:, None], frequency[None])).astype(np.int64)
+    inside = (ring >= 1) & (ring <= n // 2)
+    total = np.bincount(ring[inside], power[inside], n // 2 + 1)
+    count = np.bincount(ring[inside], minlength=n // 2 + 1)
+    return np.log10(total[1:] / count[1:] + _FLOOR)

@@ -1,0 +1,58 @@
+"""`cyclegan`: CycleGAN at HR size, between bicubically enlarged real LR and HR; no SR loss at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from cyclesr_dist.backends.base import MakePlayer, ParamGroup, Player
+from cyclesr_dist.config import Config
+from cyclesr_dist.nets.build import build_translator
+from cyclesr_dist.nets.enlarge_first import EnlargeFirst, enlarged
+from cyclesr_dist.objectives import EnlargedCycleGenerators
+from cyclesr_dist.resize import bicubic_up
+from cyclesr_dist.step import StepResult, joint_step
+from cyclesr_dist.systems.base import SystemState
+from cyclesr_dist.systems.parts import Pools, discriminator_player
+from cyclesr_dist.types import Batch, Phase
+from cyclesr_dist.world import World
+
+
+class CycleGANSystem:
+    """Translators of `nets.translator` and discriminators of `nets.d_h`, since all images are of HR size."""
+
+    def __init__(self, config: Config, make_player: MakePlayer, world: World, saved: SystemState | None) -> None:
+        torch.manual_seed(config.seed)
+        net = config.nets.translator
+        self.scale = config.scale
+        g_h2l = build_translator(net, net.noise_channels)
+        generators = EnlargedCycleGenerators(g_h2l, EnlargeFirst(build_translator(net), config.scale), config.weights)
+        states = saved.players if saved else {}
+        groups = (ParamGroup(("g_h2l.", "g_l2h."), config.optim.lr_cyclegan),)
+        self.players = {
+            "g": make_player(generators, groups, states.get("g")),
+            "d": discriminator_player(config, make_player, states.get("d"), config.nets.d_h),
+        }
+        self.pools = Pools(config, world, saved)
+
+    @property
+    def sr_player(self) -> Player:
+        return self.players["g"]
+
+    def step(self, batch: Batch, phase: Phase) -> StepResult:
+        noise = _enlarged_noise(batch.noise, self.scale)
+        at_hr_size = replace(batch, syn=batch.hr, real=enlarged(batch.real, self.scale), noise=noise)
+        return joint_step(self.players["g"], self.players["d"], at_hr_size, phase, self.pools.exchange)
+
+    def state(self) -> SystemState:
+        return SystemState({name: player.state() for name, player in self.players.items()}, self.pools.state())
+
+
+def _enlarged_noise(noise: Tensor, scale: int) -> Tensor:
+    """(2, N, E, h, w) -> (2, N, E, h * scale, w * scale), as correlated as the noise of an enlarged photograph is."""
+    two, n, e, h, w = noise.shape
+    if not e:
+        return noise.new_empty(two, n, 0, h * scale, w * scale)
+    return bicubic_up(noise.flatten(0, 1), scale).view(two, n, e, h * scale, w * scale)

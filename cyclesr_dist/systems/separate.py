@@ -1,0 +1,45 @@
+"""`cycle_sr_separate` (the paper's Cycle+SR): CycleGAN on LR first, then frozen; then g_l2h on its fake_real."""
+
+from __future__ import annotations
+
+import torch
+
+from cyclesr_dist.backends.base import MakePlayer, ParamGroup, Player
+from cyclesr_dist.config import Config
+from cyclesr_dist.nets.build import build_translator
+from cyclesr_dist.objectives import CycleGenerators
+from cyclesr_dist.step import StepResult, joint_step, sr_step
+from cyclesr_dist.systems.base import SystemState
+from cyclesr_dist.systems.parts import Pools, discriminator_player, sr_player
+from cyclesr_dist.types import Batch, Phase
+from cyclesr_dist.world import World
+
+
+class SeparateSystem:
+    """Each half is as long as a joint run, so that both parts get as many updates as they would there."""
+
+    def __init__(self, config: Config, make_player: MakePlayer, world: World, saved: SystemState | None) -> None:
+        torch.manual_seed(config.seed)
+        net = config.nets.translator
+        translators = CycleGenerators(build_translator(net, net.noise_channels), build_translator(net), config.weights)
+        states = saved.players if saved else {}
+        groups = (ParamGroup(("g_s2r.", "g_r2s."), config.optim.lr_cyclegan),)
+        self.players = {
+            "g": make_player(translators, groups, states.get("g")),
+            "d": discriminator_player(config, make_player, states.get("d"), config.nets.d_lr),
+            "sr": sr_player(config, make_player, states.get("sr")),
+        }
+        self.g_s2r = translators.g_s2r
+        self.pools = Pools(config, world, saved)
+
+    @property
+    def sr_player(self) -> Player:
+        return self.players["sr"]
+
+    def step(self, batch: Batch, phase: Phase) -> StepResult:
+        if phase is Phase.TRANSLATE:
+            return joint_step(self.players["g"], self.players["d"], batch, phase, self.pools.exchange)
+        return sr_step(self.players["sr"], batch.syn, batch.hr, batch.noise[0], self.g_s2r)
+
+    def state(self) -> SystemState:
+        return SystemState({name: player.state() for name, player in self.players.items()}, self.pools.state())

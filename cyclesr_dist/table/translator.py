@@ -1,0 +1,28 @@
+"""A finished run's translators, which model.safetensors does not hold."""
+
+from __future__ import annotations
+
+from safetensors import safe_open
+from torch import nn
+
+from cyclesr_dist.errors import InputError
+from cyclesr_dist.nets.build import build_translator
+from cyclesr_dist.table.jobs import Job
+from cyclesr_dist.train.checkpoint import find_all
+
+
+def translator_of(job: Job, name: str, noise_channels: int) -> nn.Module:
+    """g_s2r or g_r2s as it was at the end of a run, from its newest checkpoint; in eval mode, without gradients.
+
+    Raises InputError when the run has no checkpoint.
+    """
+    found = find_all(job.folder / "checkpoints")
+    if not found:
+        raise InputError(f"{job.folder}: has no checkpoint, which {name} is read from")
+    prefix = f"g.params.{name}."
+    with safe_open(found[-1] / "tensors.safetensors", framework="pt") as file:
+        names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118  # no mapping
+        state = {key.removeprefix(prefix): file.get_tensor(key) for key in names}
+    net = build_translator(job.config.nets.translator, noise_channels)
+    net.load_state_dict(state)
+    return net.eval().requires_grad_(False)

@@ -1,0 +1,102 @@
+"""The scores without pairs, and the warnings drawn from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cyclesr_dist.evaluate.reference_free import Nets, log_spectrum, real_record, reference_free, sharp_record
+from cyclesr_dist.resize import bicubic_down, bicubic_up
+from cyclesr_dist.table.criteria import _spearman
+from cyclesr_dist.train.diagnosis import Diagnosis
+
+
+def noise(side: int, seed: int) -> Tensor:
+    return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def up4(x: Tensor) -> Tensor:
+    return bicubic_up(x, 4)
+
+
+def test_the_spectrum_of_a_wave_has_its_peak_at_its_frequency() -> None:
+    x = torch.arange(64) / 64
+    for cycles in (4, 11, 25):
+        wave = 0.5 + 0.4 * torch.sin(2 * torch.pi * cycles * x).expand(1, 3, 64, 64)
+        assert int(np.argmax(log_spectrum(wave))) + 1 == cycles
+
+
+def test_the_spectrum_of_white_noise_is_flat_and_has_its_power() -> None:
+    spectra = np.mean([log_spectrum(noise(64, seed)) for seed in range(20)], axis=0)
+    window_power = float((torch.hann_window(64, periodic=False).double() ** 2).mean()) ** 2
+    assert np.abs(spectra - np.log10(window_power / 12)).max() < 0.15  # 1/12: variance of the uniform distribution
+
+
+def test_networks_that_agree_have_no_disagreement() -> None:
+    def blur(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 3, 1, 1)
+
+    real = noise(32, 0)
+    agreeing = real_record(Nets(up4, g_r2s=lambda x: bicubic_down(up4(x).clamp(0, 1), 4)), real, 4)
+    other = real_record(Nets(up4, g_r2s=blur), real, 4)
+    assert reference_free([agreeing])["agreement"] == pytest.approx(0, abs=1e-7)
+    assert reference_free([other])["agreement"] > 0.05
+
+
+def test_a_translator_is_nearer_to_real_than_the_identity() -> None:
+    sharp = [F.avg_pool2d(noise(160, seed), 9, 1, 4) for seed in range(3)]
+    noisy = [bicubic_down(x, 4) + 0.05 * torch.randn(1, 3, 40, 40) for x in sharp]
+
+    def scores(g_s2r: object) -> dict[str, float]:
+        nets = Nets(up4, None, g_s2r, 1)  # type: ignore[arg-type]
+        records = [real_record(nets, x.clamp(0, 1), 4) for x in noisy]
+        return reference_free(records + [sharp_record(nets, x, 4, seed) for seed, x in enumerate(sharp)])
+
+    identity, right = scores(lambda x: x[:, :3]), scores(lambda x: x[:, :3] + 0.05 * x[:, 3:])
+    assert identity["spectrum_lr"] == identity["spectrum_syn"] == right["spectrum_syn"]
+    assert right["spectrum_lr"] < 0.6 * identity["spectrum_lr"]
+    assert set(right) == {"spectrum_lr", "spectrum_hr", "spectrum_syn"}
+
+
+def test_the_noise_of_a_photograph_is_always_the_same() -> None:
+    nets = Nets(up4, None, lambda x: x[:, :3] + 0.1 * x[:, 3:], 1)
+    a, b = (sharp_record(nets, noise(64, 1), 4, seed=3)["fake_real"] for _ in range(2))
+    assert np.array_equal(a, b)
+
+
+def test_spearman_knows_order_and_ties() -> None:
+    rows = [{"psnr": p, "agreement": a} for p, a in ((20.0, 0.4), (21.0, 0.3), (25.0, 0.1))]
+    assert _spearman(rows, "agreement") == pytest.approx(1)
+    assert _spearman([row | {"agreement": -row["agreement"]} for row in rows], "agreement") == pytest.approx(-1)
+    assert _spearman([row | {"agreement": 1.0} for row in rows], "agreement") == 0
+
+
+def test_warnings_come_once_and_say_what_is_wrong() -> None:
+    diagnosis = Diagnosis(num_steps=100)
+    assert diagnosis.logged(10, {"d_r": 0.2}, {"mean": 0.01, "std": 0.02, "colour": 0.01}) == []
+    (brightness,) = diagnosis.logged(20, {}, {"mean": -0.05})
+    assert "step 20: brightness drift" in brightness
+    assert "darker" in brightness
+    assert diagnosis.logged(30, {}, {"mean": -0.06}) == []
+    (colour,) = diagnosis.logged(40, {}, {"mean": 0.0, "colour": 0.05})
+    assert "colour drift" in colour
+    assert diagnosis.warnings == [brightness, colour]
+
+
+def test_a_discriminator_that_won_is_told_after_five_logs_in_a_row() -> None:
+    diagnosis = Diagnosis(num_steps=100)
+    low, high = {"d_r": 0.001}, {"d_r": 0.2}
+    found = [diagnosis.logged(step, losses, {}) for step, losses in enumerate([low] * 4 + [high] + [low] * 6)]
+    assert [bool(lines) for lines in found] == [False] * 9 + [True, False]
+
+
+def test_an_identity_translator_is_told_in_the_second_half() -> None:
+    diagnosis = Diagnosis(num_steps=100)
+    nothing = {"spectrum_lr": 0.29, "spectrum_syn": 0.3}
+    assert diagnosis.validated(40, nothing) == []
+    assert diagnosis.validated(60, {"spectrum_lr": 0.1, "spectrum_syn": 0.3}) == []
+    (line,) = diagnosis.validated(80, nothing)
+    assert "near the identity" in line
