@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cyclesr_dist.cli.guard import add_common_arguments
+from cyclesr_dist.table import ablation
 from cyclesr_dist.table.config import load_table
+from cyclesr_dist.table.document import check_marks, insert, origin
 from cyclesr_dist.table.render import markdown
 from cyclesr_dist.table.run import run_ablation, run_table
 
@@ -42,13 +44,20 @@ def add_parser(subparsers: Any) -> None:
         parser.add_argument(
             "--ray", metavar="ADDRESS", help="spread the runs over Ray: local, auto, or the address of a cluster"
         )
+        parser.add_argument(
+            "--into", type=Path, metavar="FILE", help="Markdown file whose generated part is replaced by the result"
+        )
         parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="overrides, e.g. run.train.epochs=2")
         add_common_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     table = load_table(args.config, args.overrides)
+    if args.into:
+        check_marks(args.into, "table")
     content = run_table(table, args.run_dir, args.ray, partial(_announce, "table"), args.quiet)
+    if args.into:
+        insert(args.into, "table", f"{origin(_command('table', args), content)}\n\n{markdown(content)}")
     print("\n" + markdown(content))
     print(f"with pictures: {args.run_dir / 'table.html'}")
     return 0
@@ -56,10 +65,24 @@ def run(args: argparse.Namespace) -> int:
 
 def run_ablate(args: argparse.Namespace) -> int:
     table = load_table(args.config, args.overrides)
-    run_ablation(table, args.run_dir, args.ray, partial(_announce, "ablate"), args.quiet)
-    print("\n" + (args.run_dir / "ablation.md").read_text(encoding="utf-8"))
+    if args.into:
+        check_marks(args.into, "ablation")
+    content = run_ablation(table, args.run_dir, args.ray, partial(_announce, "ablate"), args.quiet)
+    text = ablation.markdown(content)
+    if args.into:
+        insert(args.into, "ablation", f"{origin(_command('ablate', args), content)}\n\n{text}")
+    print("\n" + text)
     print(f"with pictures: {args.run_dir / 'ablation.html'}")
     return 0
+
+
+def _command(name: str, args: argparse.Namespace) -> list[str]:
+    """The command as anyone would give it: folders by their last part."""
+    overrides = [
+        f"{key}={Path(value).name}" if key in ("photos", "valid_hr", "test_hr") else f"{key}={value}"
+        for key, _, value in (text.partition("=") for text in args.overrides)
+    ]
+    return [name, "--config", str(args.config), *overrides]
 
 
 def _announce(command: str, line: str) -> None:

@@ -22,6 +22,7 @@ from cyclesr_dist.images import list_images, read_rgb8, write_png
 from cyclesr_dist.table.config import Table
 from cyclesr_dist.table.data import TableData
 from cyclesr_dist.table.jobs import Job
+from cyclesr_dist.table.results import versions
 from cyclesr_dist.table.translator import translator_of
 from cyclesr_dist.train.run_folder import read_summary
 
@@ -44,7 +45,15 @@ def collect(table: Table, jobs: Sweep) -> dict[str, Any]:
         row |= {key: validated[key] for key in ("spectrum_lr", "spectrum_syn") if key in validated}
         row["train_seconds"] = read_summary(job.folder)["train_seconds"]
         tracks.setdefault(track, []).append(row)
-    return {"protocol": table.protocol, "seed": table.seeds[0], "tracks": tracks}
+    return {
+        "protocol": table.protocol,
+        "seed": table.seeds[0],
+        "runs": {"done": sum(job.done for job in jobs.values()), "of": len(jobs)},
+        "train_seconds": sum(row["train_seconds"] for rows in tracks.values() for row in rows),
+        "threads": table.cpus_per_run,
+        "tracks": tracks,
+        "versions": versions(),
+    }
 
 
 def draw(table: Table, data: TableData, jobs: Sweep, root: Path) -> dict[str, list[Path]]:

@@ -48,9 +48,15 @@ def collect(table: Table, data: TableData, jobs: Sequence[Job], root: Path) -> d
         "protocol": table.protocol,
         "seeds": list(table.seeds),
         "runs": {"done": sum(job.done for job in jobs), "of": len(jobs)},
+        "train_seconds": sum(read_summary(job.folder).get("train_seconds", 0.0) for job in jobs),
+        "threads": table.cpus_per_run,
         "tracks": tracks,
-        "versions": {"cyclesr_dist": __version__, "torch": torch.__version__, "python": sys.version.split()[0]},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    return {"cyclesr_dist": __version__, "torch": torch.__version__, "python": sys.version.split()[0]}
 
 
 def stat(values: Sequence[float]) -> Stat:

@@ -46,7 +46,8 @@ class Schedule:
     def lr_factor(self, step: int) -> float:
         """1 for `constant_epochs`, then linear in epochs to exactly 0 at `epochs`, as CycleGAN does it.
 
-        Each round begins anew. Changed once a step rather than once an epoch, so that short runs on small data decay smoothly too.
+        Each round begins anew. Changed once a step rather than once an epoch, so that short runs on small data decay
+        smoothly too.
         """
         constant = self.train.constant_epochs * self.epoch_steps
         in_round = step % self.round_steps if step < 2 * self.round_steps else self.round_steps

@@ -82,8 +82,16 @@ def test_a_table_of_three_rows_resumed_to_four(table_file: Path, capfd: pytest.C
         assert image.width > 5 * 64
     assert "://" not in (out / "table.html").read_text()
 
+    document = table_file.parent / "results.md"
+    document.write_text("# Results\n\n<!-- table -->\nold\n<!-- /table -->\n\nby hand\n")
     before = (out / "runs/mild/cyclesr/seed0/model.safetensors").stat().st_mtime_ns
-    assert run_table(table_file, "systems=[bicubic, sr_syn, cyclesr, cycle_sr_separate]") == 0
+    more = "systems=[bicubic, sr_syn, cyclesr, cycle_sr_separate]"
+    assert run_table(table_file, "--into", str(document), more) == 0
+    text = document.read_text()
+    assert "old" not in text
+    assert "| cycle_sr_separate |" in text
+    assert "Made by `cyclesr table" in text
+    assert text.endswith("<!-- /table -->\n\nby hand\n")
     content = json.loads((out / "table.json").read_text())
     assert list(content["tracks"]["mild"]) == ["bicubic", "sr_syn", "cyclesr", "cycle_sr_separate"]
     assert (out / "runs/mild/cyclesr/seed0/model.safetensors").stat().st_mtime_ns == before
