@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cyclesr_dist.configfile import check_range, read
 from cyclesr_dist.errors import ConfigError
@@ -74,11 +74,22 @@ class PatchGANNet:
 class SRNet:
     """g_l2h."""
 
-    kind: Literal["vdsr", "srresnet", "compact", "enlarged_resnet", "enlarged_residual"] = "vdsr"
+    kind: Literal["vdsr", "srresnet", "edsr", "rrdb", "compact", "module", "enlarged_resnet", "enlarged_residual"] = (
+        "vdsr"
+    )
+    """`vdsr` (NTIRE 2017) and `srresnet` (NTIRE 2018) are the paper's, `edsr` and `rrdb` those of EDSR and ESRGAN,
+    `compact` fits a laptop, `module` is any network of yours, `enlarged_*` a translator behind bicubic enlargement."""
     channels: int = 64
     blocks: int = 20
     bicubic_skip: bool = False
     """Add the bicubic enlargement of the input to the output (`compact` only): small nets then start at bicubic."""
+    res_scale: float = 1.0
+    """Factor of every residual block (`edsr` only); 0.1 for its 32 blocks of 256."""
+    module: str = ""
+    """`package.module:Class`, a torch.nn.Module that maps (N, 3, h, w) to (N, 3, h * scale, w * scale), both in
+    [0, 1] (`kind: module` only). Where spandrel is installed its architectures are such classes."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of that class."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +226,7 @@ class Validate:
 
 @dataclass(frozen=True)
 class Shards:
-    """How `cyclesr shards build` cuts and packs."""
+    """How `cyclesr shards build` chooses, cuts and packs."""
 
     patch: int = 120
     """LR patch size in px; HR patches are `scale` times that."""
@@ -234,6 +245,11 @@ class Shards:
     photographs serves as both domains without a shared pixel."""
     lr_region: Region = "all"
     """The same for the `--lr` folder."""
+    hr_scenes: str = ""
+    """Scenes of the `--hr` folder, as in DIV2K: "0001-0400" takes the images whose number is in this range; empty: all.
+    """
+    lr_scenes: str = ""
+    """The same for the `--lr` folder, and for pairs."""
 
 
 @dataclass(frozen=True)
@@ -330,6 +346,12 @@ def check(c: Config) -> None:
     check_range("telemetry.port", c.telemetry.port, minimum=0, maximum=65535)
     for name in ("pretrain_epochs", "constant_epochs"):
         check_range(f"train.{name}", getattr(c.train, name), maximum=c.train.epochs)
+    check_range("nets.sr.res_scale", c.nets.sr.res_scale, above=0, maximum=1)
+    if (c.nets.sr.kind == "module") != bool(c.nets.sr.module):
+        raise ConfigError(
+            f"nets.sr.module = {c.nets.sr.module!r} with nets.sr.kind = {c.nets.sr.kind}; "
+            "a class, package.module:Class, belongs to kind: module and to no other"
+        )
     if c.nets.sr.bicubic_skip and c.nets.sr.kind != "compact":
         raise ConfigError(f"nets.sr.bicubic_skip = true with nets.sr.kind = {c.nets.sr.kind}; allowed with: compact")
     if c.system == "cyclesrgan" and not (c.weights.percep or c.weights.advsr or c.weights.texture):

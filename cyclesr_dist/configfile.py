@@ -1,6 +1,7 @@
 """YAML and `key.sub=value` overrides -> frozen dataclasses, and back. Knows nothing of any particular configuration.
 
-Fields may be str, int, float, bool, Literal, Optional, tuples and nested dataclasses of those. The YAML is composed to
+Fields may be str, int, float, bool, Literal, Optional, tuples and nested dataclasses of those, and dict[str, Any] for
+plain values that somebody else reads. The YAML is composed to
 nodes, never constructed: no tag can build an object, and every error can name its line.
 """
 
@@ -235,6 +236,10 @@ def _convert(kind: Any, node: yaml.Node, key: str, source: _Source) -> Any:
             source.fail(f"{key} has {len(node.value)} items; allowed: {len(items)}", node.start_mark)
         pairs = enumerate(zip(items, node.value, strict=True))
         return tuple(_convert(item, child, f"{key}[{i}]", source) for i, (item, child) in pairs)
+    if get_origin(inner) is dict:
+        if not isinstance(node, yaml.MappingNode):
+            source.fail(f"{key} = {_show(node)} is not a mapping", node.start_mark)
+        return _plain(node, key, source)
     or_null = " or null" if optional else ""
     if get_origin(inner) is Literal:
         for option in get_args(inner):
@@ -249,6 +254,28 @@ def _convert(kind: Any, node: yaml.Node, key: str, source: _Source) -> Any:
         return _scalar(inner, node)
     except _MismatchError:
         source.fail(f"{key} = {_show(node)} is not {_KIND_NAMES[inner]}{or_null}", node.start_mark)
+
+
+def _plain(node: yaml.Node, key: str, source: _Source) -> Any:
+    """A node to dicts, lists and scalars. Scalars that are not null, a bool or a number are strings."""
+    _refuse_tag(node, key, source)
+    if isinstance(node, yaml.MappingNode):
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                source.fail(f"a key of {key} must be a name, not {_show(key_node)}", key_node.start_mark)
+            if key_node.value in values:
+                source.fail(f"duplicate key {_quote(key_node.value)} in {key}", key_node.start_mark)
+            values[key_node.value] = _plain(value_node, f"{key}.{key_node.value}", source)
+        return values
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(child, f"{key}[{i}]", source) for i, child in enumerate(node.value)]
+    for kind in (NoneType, bool, int, float):
+        try:
+            return _scalar(kind, node)
+        except _MismatchError:
+            continue
+    return str(node.value)
 
 
 def _scalar(kind: type, node: yaml.Node) -> Any:
@@ -327,7 +354,7 @@ def _override_node(text: str, kind: Any, source: _Source) -> yaml.Node:
     Unquoted text is one plain scalar whatever it holds, so that `data.hr=a #1: {b}` needs no YAML quoting.
     """
     text = text.strip()
-    if text.startswith(("'", '"')) or get_origin(kind) is tuple:
+    if text.startswith(("'", '"')) or get_origin(kind) in (tuple, dict):
         node = _compose(text, source)
         if node is not None:
             return node

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from cyclesr_dist.config import SRNet
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.files import replacing
 from cyclesr_dist.nets.build import build_sr
 from cyclesr_dist.resize import bicubic_up
@@ -73,10 +73,11 @@ class NetUpscaler:
         return y.float().to(x.device)
 
 
-def resolve_model(name: str, scale: int = 4) -> Upscaler:
+def resolve_model(name: str, scale: int = 4, allow_module: bool = False) -> Upscaler:
     """`bicubic` (which enlarges by `scale`), a `.safetensors` file, or a run folder; on the GPU where there is one.
 
-    Raises InputError when `name` is none of them or the file cannot be used.
+    A file may name a Python class to import for its network; only `allow_module` lets it. Raises InputError when `name`
+    is none of them or the file cannot be used.
     """
     if name == "bicubic":
         return BicubicUpscaler(scale)
@@ -87,7 +88,7 @@ def resolve_model(name: str, scale: int = 4) -> Upscaler:
             raise InputError(f"{name}: no {MODEL_FILE} in this folder; a run folder has one after its first validation")
     elif not path.is_file():
         raise InputError(f"model {name!r}: neither 'bicubic' nor an existing run folder or .safetensors file")
-    net, own_scale = _load(path)
+    net, own_scale = _load(path, allow_module)
     return NetUpscaler(name, net.to("cuda" if torch.cuda.is_available() else "cpu"), own_scale)
 
 
@@ -111,22 +112,27 @@ def save_model(path: Path, state: dict[str, Tensor], sr: SRNet, scale: int, extr
         temporary.write_bytes(data)
 
 
-def load_model(path: Path) -> nn.Module:
+def load_model(path: Path, allow_module: bool = False) -> nn.Module:
     """The network of a file by `save_model`, on the CPU, in eval mode, without gradients.
 
     Raises InputError when the file is missing, is not safetensors, does not say what network it holds, or holds
     another one.
     """
-    return _load(path)[0]
+    return _load(path, allow_module)[0]
 
 
-def _load(path: Path) -> tuple[nn.Module, int]:
+def _load(path: Path, allow_module: bool) -> tuple[nn.Module, int]:
     """The network and its scale."""
     sr, scale = _read_description(path)
+    if sr.kind == "module" and not allow_module:
+        raise InputError(
+            f"{path}: its network is the Python class {sr.module}, which would have to be imported; if you trust the "
+            "file, allow it (--allow-module)"
+        )
     try:
         with torch.device("meta"):
             expected = build_sr(sr, scale).state_dict()
-    except ValueError as error:
+    except (ValueError, ConfigError) as error:
         raise InputError(f"{path}: {error}") from error
     with safe_open(path, framework="pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
@@ -166,6 +172,10 @@ def _sr_net(values: dict[str, Any]) -> SRNet:
     _whole(sr.blocks, "blocks", _MAX_BLOCKS)
     if not isinstance(sr.bicubic_skip, bool):
         raise TypeError(f"bicubic_skip is {sr.bicubic_skip!r}, not true or false")
+    if not isinstance(sr.res_scale, int | float) or isinstance(sr.res_scale, bool) or not 0 < sr.res_scale <= 1:
+        raise ValueError(f"res_scale is {sr.res_scale!r}, not a number above 0 and at most 1")
+    if not isinstance(sr.module, str) or not isinstance(sr.arguments, dict):
+        raise TypeError(f"module is {sr.module!r:.80} with arguments {sr.arguments!r:.80}, not a string and a mapping")
     return sr
 
 

@@ -21,6 +21,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--json scores.json",
     )
     parser.add_argument("--model", required=True, help="run folder, .safetensors file, or bicubic")
+    parser.add_argument(
+        "--allow-module", action="store_true", help="the model file may name a Python class, which is imported"
+    )
     parser.add_argument("--lr", required=True, type=Path, metavar="DIR", help="folder of LR images")
     parser.add_argument("--hr", required=True, type=Path, metavar="DIR", help="folder of HR images")
     parser.add_argument("--protocol", choices=get_args(Protocol), default="plain", help="default: plain")
@@ -35,11 +38,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Score, print the means and write the JSON file. Raises InputError."""
     from cyclesr_dist.evaluate.score import evaluate_folder, write_scores
+    from cyclesr_dist.images import images_folder
     from cyclesr_dist.model_file import resolve_model
 
     if args.json and not args.json.parent.is_dir():
         raise InputError(f"--json {args.json}: no such folder {args.json.parent}")
-    scores = evaluate_folder(resolve_model(args.model, args.scale), args.lr, args.hr, args.protocol, not args.quiet)
+    model = resolve_model(args.model, args.scale, args.allow_module)
+    scores = evaluate_folder(
+        model,
+        images_folder(args.lr, model.scale),
+        args.hr,
+        args.protocol,
+        not args.quiet,
+    )
     if args.json:
         write_scores(args.json, scores)
     print(f"{scores['model']}, {scores['protocol']}, mean of {len(scores['images'])} images")

@@ -16,13 +16,15 @@ from cyclesr_dist.data.shards import Kind, ShardSet
 from cyclesr_dist.data.source import is_remote, local_folder
 from cyclesr_dist.data.upload import holds, staging_folder, upload
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.images import images_folder
 
 _BUILD_EPILOG = """\
 Writes the shard sets URL/hr and URL/lr, and URL/pairs with --pairs-hr. The config's scale and shards section say how.
 Killed and called again, it goes on where it was. The domains must not show the same photographs.
 
 example:
-  cyclesr shards build --hr DIV2K/hr_0001-0400 --lr DIV2K/mild_0401-0800 --out shards/mild
+  cyclesr shards build --hr DIV2K/DIV2K_train_HR --lr DIV2K/DIV2K_train_LR_mild --out shards/mild \\
+      --config configs/ntire18_t2.yaml
 """
 _CHECK_EPILOG = """\
 Verifies all checksums and decodes every sample. Exit code 0: sound; 2: a line for each problem.
@@ -89,9 +91,10 @@ def _build(args: argparse.Namespace) -> int:
         raise InputError(f"--workers {args.workers} is not allowed; at least 1 is needed")
     remote = is_remote(args.out)
     out = args.out.rstrip("/") if remote else str(local_folder(args.out))
-    jobs = [Job("hr", args.hr, None), Job("lr", None, args.lr)]
+    hr, lr = (images_folder(folder, config.scale) for folder in (args.hr, args.lr))
+    jobs = [Job("hr", hr, None), Job("lr", None, lr)]
     if args.pairs_hr is not None:
-        jobs.append(Job("pairs", args.pairs_hr, args.lr))
+        jobs.append(Job("pairs", images_folder(args.pairs_hr, config.scale), lr))
     requests = [
         describe_set(job.kind, config.shards, scale=config.scale, hr_dir=job.hr, lr_dir=job.lr, workers=args.workers)
         for job in jobs

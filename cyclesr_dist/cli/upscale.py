@@ -23,6 +23,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image file or folder of images")
     parser.add_argument("--model", required=True, help="run folder, .safetensors file, or bicubic")
+    parser.add_argument(
+        "--allow-module", action="store_true", help="the model file may name a Python class, which is imported"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for <stem>.png, made if needed")
     parser.add_argument(
         "--tile", type=int, metavar="PX", help="side of the tiles in px of the input; 0: one piece; default: by size"
@@ -42,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if args.tile is not None and args.tile < 0:
         raise InputError(f"--tile {args.tile}: must be 0 or more")
     targets = _targets(args.inputs, args.out)
-    upscaler = resolve_model(args.model, args.scale)
+    upscaler = resolve_model(args.model, args.scale, args.allow_module)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -30,9 +30,9 @@ from cyclesr_dist.data.encoding import EXTENSIONS
 from cyclesr_dist.data.shards import DOMAINS, FORMAT, MANIFEST, VERSION, Kind, ShardSet, shard_name
 from cyclesr_dist.data.source import Files
 from cyclesr_dist.degrade import RECORD
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.files import new_folder, replacing, sha256, write_json, write_text
-from cyclesr_dist.images import list_images, match_pairs
+from cyclesr_dist.images import hr_stem, list_images, match_pairs
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -80,7 +80,7 @@ def build_set(
         request = describe_set(kind, shards, scale=scale, hr_dir=hr_dir, lr_dir=lr_dir, align=align, workers=workers)
     if _holds(out, kind, request):
         return 0
-    sources = _sources(kind, hr_dir, lr_dir)
+    sources = _sources(kind, hr_dir, lr_dir, shards)
     workers = workers or _num_cores()
     folders = tuple(folder for folder in (hr_dir, lr_dir) if folder is not None)
     with new_folder(out, overwrite=overwrite, inputs=folders, request=request) as folder:
@@ -129,7 +129,9 @@ def describe_set(
     """
     _check_settings(shards, scale)
     origins = _origins(lr_dir) if kind == "lr" else {}
-    sources = list(_in_order(partial(_describe, origins), _sources(kind, hr_dir, lr_dir), workers or _num_cores()))
+    sources = list(
+        _in_order(partial(_describe, origins), _sources(kind, hr_dir, lr_dir, shards), workers or _num_cores())
+    )
     request: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -158,18 +160,35 @@ def _check_settings(shards: Shards, scale: int) -> None:
     check_range("shards.min_std", shards.min_std, minimum=0, maximum=1)
 
 
-def _sources(kind: Kind, hr_dir: Path | None, lr_dir: Path | None) -> list[Source]:
+def _sources(kind: Kind, hr_dir: Path | None, lr_dir: Path | None, shards: Shards) -> list[Source]:
     if kind == "pairs":
         if hr_dir is None or lr_dir is None:
             raise ValueError("pairs need hr_dir and lr_dir")
-        pairs = match_pairs(hr_dir, lr_dir)
+        matched = match_pairs(hr_dir, lr_dir)
+        chosen = set(_of_scenes([pair.lr for pair in matched], "lr_scenes", shards.lr_scenes))
+        pairs = [pair for pair in matched if pair.lr in chosen]
         stems = _safe_stems([pair.lr for pair in pairs])
         return [Source(stem, {"hr": pair.hr, "lr": pair.lr}) for stem, pair in zip(stems, pairs, strict=True)]
     folder = hr_dir if kind == "hr" else lr_dir
     if folder is None:
         raise ValueError(f"{kind} needs {kind}_dir")
-    paths = list_images(folder)
+    key, scenes = ("hr_scenes", shards.hr_scenes) if kind == "hr" else ("lr_scenes", shards.lr_scenes)
+    paths = _of_scenes(list_images(folder), key, scenes)
     return [Source(stem, {kind: path}) for stem, path in zip(_safe_stems(paths), paths, strict=True)]
+
+
+def _of_scenes(paths: list[Path], key: str, scenes: str) -> list[Path]:
+    """The images whose scene number is in the range of `shards.<key>`; all where it is empty."""
+    if not scenes:
+        return paths
+    match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", scenes)
+    if match is None or int(match[1]) > int(match[2]):
+        raise ConfigError(f"shards.{key} = {scenes!r}; allowed: a range of scene numbers, as 0001-0400, or empty")
+    first, last = int(match[1]), int(match[2])
+    found = [p for p in paths if hr_stem(p.stem).isdecimal() and first <= int(hr_stem(p.stem)) <= last]
+    if not found:
+        raise InputError(f"{paths[0].parent}: no image has a scene number in shards.{key} = {scenes}")
+    return found
 
 
 def _safe_stems(paths: Sequence[Path]) -> list[str]:

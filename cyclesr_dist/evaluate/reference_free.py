@@ -33,6 +33,7 @@ _SPECTRA = {
     "spectrum_hr": ("sr", "sharp"),
     "spectrum_syn": ("syn", "real"),
 }
+_NUM_FREQUENCIES = 32
 _FLOOR = 1e-10  # of power: black photographs have a logarithm too
 
 
@@ -85,9 +86,10 @@ def reference_free(records: Sequence[Record]) -> dict[str, float]:
 
 
 def log_spectrum(image: Tensor) -> NDArray[np.float64]:
-    """(1, 3, h, w) in [0, 1] -> log10 of the power at 1..n/2 cycles, averaged over rings and channels; n = min(h, w).
+    """(1, 3, h, w) in [0, 1] -> log10 of the power at 1/64, 2/64, ... 32/64 cycles a pixel, whatever the size.
 
-    The mean is taken off and a Hann window laid over, so that borders make no frequencies.
+    Of the square of n = min(h, w) px; averaged over rings and channels, between rings interpolated. The mean is taken
+    off and a Hann window laid over, so that borders make no frequencies.
     """
     n = min(image.shape[-2:])
     plane = image[0, :, :n, :n].detach().cpu().double()
@@ -99,4 +101,6 @@ def log_spectrum(image: Tensor) -> NDArray[np.float64]:
     inside = (ring >= 1) & (ring <= n // 2)
     total = np.bincount(ring[inside], power[inside], n // 2 + 1)
     count = np.bincount(ring[inside], minlength=n // 2 + 1)
-    return np.log10(total[1:] / count[1:] + _FLOOR)
+    rings = np.log10(total[1:] / count[1:] + _FLOOR)
+    wanted = np.arange(1, _NUM_FREQUENCIES + 1) / (2 * _NUM_FREQUENCIES)
+    return np.interp(wanted, np.arange(1, n // 2 + 1) / n, rings)

@@ -6,8 +6,11 @@ from torch import nn
 
 from cyclesr_dist.config import Config, PatchGANNet, SRNet, TranslatorNet
 from cyclesr_dist.nets.compact import Compact
+from cyclesr_dist.nets.edsr import EDSR
 from cyclesr_dist.nets.enlarge_first import EnlargeFirst
+from cyclesr_dist.nets.foreign import build_foreign
 from cyclesr_dist.nets.patchgan import PatchGAN
+from cyclesr_dist.nets.rrdb import RRDBNet
 from cyclesr_dist.nets.srresnet import SRResNet
 from cyclesr_dist.nets.translator import ResidualTranslator, ResnetTranslator
 from cyclesr_dist.nets.vdsr import VDSRMod
@@ -28,12 +31,21 @@ def build_discriminator(net: PatchGANNet) -> nn.Module:
 
 
 def build_sr(net: SRNet, scale: int) -> nn.Module:
-    """g_l2h: (N, 3, h, w) in [0, 1] -> (N, 3, h * scale, w * scale), about [0, 1]."""
+    """g_l2h: (N, 3, h, w) in [0, 1] -> (N, 3, h * scale, w * scale), about [0, 1].
+
+    Raises ConfigError for a network of `kind: module` that cannot be used.
+    """
     match net.kind:
         case "vdsr":
             return VDSRMod(net.channels, net.blocks, scale)
         case "srresnet":
             return SRResNet(net.channels, net.blocks, scale)
+        case "edsr":
+            return EDSR(net.channels, net.blocks, scale, net.res_scale)
+        case "rrdb":
+            return RRDBNet(net.channels, net.blocks, scale)
+        case "module":
+            return build_foreign(net.module, net.arguments, scale)
         case "compact":
             return Compact(net.channels, net.blocks, scale, net.bicubic_skip)
         case "enlarged_resnet":

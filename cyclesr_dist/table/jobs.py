@@ -155,7 +155,9 @@ def do(job: Job) -> str:
     try:
         for track, (lr, hr) in job.tests.items():
             if not job.scores(track).is_file():
-                scores = evaluate_folder(resolve_model(str(job.folder)), Path(lr), Path(hr), job.protocol)
+                scores = evaluate_folder(
+                    resolve_model(str(job.folder), allow_module=True), Path(lr), Path(hr), job.protocol
+                )
                 write_scores(job.scores(track), scores)
     except CycleSRError as error:
         return str(error)

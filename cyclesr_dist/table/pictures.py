@@ -39,7 +39,7 @@ def _of_track(table: Table, data: TableData, jobs: Sequence[Job], root: Path, tr
             scores[system] = {image["name"]: image["psnr"] for image in images if image["psnr"] is not None}
     shown: list[str] = [system for system in table.systems if system in scores]
     models = {
-        system: resolve_model("bicubic" if system == "bicubic" else str(folders[system]), table.run.scale)
+        system: resolve_model("bicubic" if system == "bicubic" else str(folders[system]), table.run.scale, True)
         for system in shown
     }
     pairs = match_pairs(data.test_hr, data.tracks[track].test_lr)

@@ -44,7 +44,7 @@ def compare_stages(table: Table, data: TableData, jobs: Sequence[Job]) -> dict[s
 def measure(cyclesr: Job, sr_syn: Job, lr: Path, hr: Path, protocol: Protocol, two_stages: bool) -> dict[str, float]:
     """Enlarge and score a folder of photographs on one thread."""
     torch.set_num_threads(1)
-    net = resolve_model(str((sr_syn if two_stages else cyclesr).folder))
+    net = resolve_model(str((sr_syn if two_stages else cyclesr).folder), allow_module=True)
     model: Upscaler = net
     if two_stages:
         assert isinstance(net, NetUpscaler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_one_metadata_key_with_the_architecture(saved: Path) -> None:
     assert list(metadata) == ["cyclesr"]
     description = json.loads(metadata["cyclesr"])
     assert description == {
-        "sr": {"kind": "compact", "channels": 4, "blocks": 2, "bicubic_skip": False},
+        "sr": asdict(SRNet(kind="compact", channels=4, blocks=2)),
         "scale": 4,
         "extra": {"system": "cyclesr"},
     }
@@ -130,7 +131,7 @@ class TestRefused:
         [
             ([], "unusable"),
             ({"scale": 4}, "'sr'"),
-            ({"sr": {"kind": "swin"}, "scale": 4}, "unknown kind 'swin'; known: vdsr, srresnet, compact"),
+            ({"sr": {"kind": "swin"}, "scale": 4}, "unknown kind 'swin'; known: vdsr, srresnet, edsr"),
             ({"sr": {"heads": 3}, "scale": 4}, "unknown key 'heads'"),
             ({"sr": {"channels": "64"}, "scale": 4}, "channels is '64'"),
             ({"sr": {"blocks": 10**9}, "scale": 4}, "blocks is 1000000000"),

@@ -35,6 +35,12 @@ def test_the_spectrum_of_white_noise_is_flat_and_has_its_power() -> None:
     assert np.abs(spectra - np.log10(window_power / 12)).max() < 0.15  # 1/12: variance of the uniform distribution
 
 
+def test_spectra_of_photographs_of_different_sizes_go_together() -> None:
+    large, small = log_spectrum(noise(96, 0)), log_spectrum(noise(40, 1))
+    assert large.shape == small.shape == (32,)
+    assert np.abs(large.mean() - small.mean()) < 0.3
+
+
 def test_networks_that_agree_have_no_disagreement() -> None:
     def blur(x: Tensor) -> Tensor:
         return F.avg_pool2d(x, 3, 1, 1)

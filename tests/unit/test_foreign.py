@@ -1,0 +1,178 @@
+"""SR networks: all kinds at all scales, and those that a config names by module and class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cyclesr_dist.config import SRNet, load
+from cyclesr_dist.configfile import dump, write_resolved
+from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.model_file import load_model, resolve_model, save_model
+from cyclesr_dist.nets.build import build_sr
+from cyclesr_dist.nets.foreign import build_foreign
+
+NETWORKS = """
+import torch
+from torch import nn
+
+
+class Small(nn.Module):
+    def __init__(self, scale, width=4, double=False, bias=0.0):
+        super().__init__()
+        self.head = nn.Conv2d(3, 3 * scale**2, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(scale)
+        self.double, self.bias = double, bias
+
+    def forward(self, x):
+        y = self.shuffle(self.head(x)) + self.bias
+        return y.double() if self.double else y
+
+
+class Listing(Small):
+    def forward(self, x):
+        return [super().forward(x)]
+
+
+class FixedSize(Small):
+    def forward(self, x):
+        return super().forward(x.reshape(-1, 3, 24, 24))
+
+
+class Empty(nn.Module):
+    def forward(self, x):
+        return x
+
+
+def function(scale):
+    raise AssertionError("must not be called")
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"networks_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(NETWORKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+@pytest.mark.parametrize(
+    "kind", ["vdsr", "srresnet", "edsr", "rrdb", "compact", "enlarged_resnet", "enlarged_residual"]
+)
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_every_kind_enlarges_by_every_scale(kind: str, scale: int) -> None:
+    net = build_sr(SRNet(kind=kind, channels=4, blocks=1), scale).eval()
+    with torch.no_grad():
+        assert net(torch.rand(2, 3, 9, 14)).shape == (2, 3, 9 * scale, 14 * scale)
+
+
+@pytest.mark.parametrize(("kind", "blocks", "parameters"), [("edsr", 16, 1_517_571), ("rrdb", 23, 16_697_987)])
+def test_parameters_of_the_published_networks(kind: str, blocks: int, parameters: int) -> None:
+    with torch.device("meta"):
+        net = build_sr(SRNet(kind=kind, channels=64, blocks=blocks), 4)
+    assert sum(p.numel() for p in net.parameters()) == parameters
+
+
+def test_residual_scale_of_edsr() -> None:
+    torch.manual_seed(0)
+    full = build_sr(SRNet(kind="edsr", channels=4, blocks=2), 2)
+    small = build_sr(SRNet(kind="edsr", channels=4, blocks=2, res_scale=0.1), 2)
+    small.load_state_dict(full.state_dict())
+    x = torch.rand(1, 3, 8, 8)
+    assert not torch.allclose(full(x), small(x))
+
+
+def test_a_foreign_network_by_config(package: str) -> None:
+    overrides = ["nets.sr.kind=module", f"nets.sr.module={package}:Small", "nets.sr.arguments={scale: 4, width: 8}"]
+    config = load(None, overrides)
+    assert config.nets.sr.arguments == {"scale": 4, "width": 8}
+    before = torch.get_rng_state()
+    net = build_sr(config.nets.sr, 4)
+    assert net.training
+    torch.manual_seed(0)
+    a = build_sr(config.nets.sr, 4)
+    torch.manual_seed(0)
+    b = type(a)(scale=4)
+    assert torch.equal(a.head.weight, b.head.weight), "trying it out draws nothing"
+    assert before.shape == torch.get_rng_state().shape
+
+
+def test_arguments_survive_a_round_trip(tmp_path: Path) -> None:
+    text = (
+        "nets: {sr: {kind: module, module: 'a.b:C', arguments: {n: 3, f: 1.5e-3, s: abc, on: true, none: null, "
+        "l: [1, [x]], d: {k: '1'}}}}"
+    )
+    (tmp_path / "a.yaml").write_text(text)
+    config = load(tmp_path / "a.yaml")
+    assert config.nets.sr.arguments == {
+        "n": 3,
+        "f": 0.0015,
+        "s": "abc",
+        "on": True,
+        "none": None,
+        "l": [1, ["x"]],
+        "d": {"k": "1"},
+    }
+    write_resolved(config, tmp_path / "b.yaml")
+    assert load(tmp_path / "b.yaml") == config
+    assert dump(load(tmp_path / "b.yaml")) == dump(config)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("[1, 2]", "not a mapping"),
+        ("{a: 1, a: 2}", "duplicate key"),
+        ("{a: !!python/object:x 1}", "tags are not allowed"),
+    ],
+)
+def test_bad_arguments_are_refused(value: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(None, ["nets.sr.kind=module", "nets.sr.module=a:B", f"nets.sr.arguments={value}"])
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        ("{p}:Small", {"scale": 2}, r"gives shape \(1, 3, 48, 48\); the scale needs \(1, 3, 96, 96\)"),
+        ("{p}:Small", {"scale": 4, "double": True}, "float64; float32 is needed"),
+        ("{p}:Small", {"scale": 4, "bias": float("inf")}, "not finite"),
+        ("{p}:Small", {"size": 4}, "nets.sr.arguments"),
+        ("{p}:Listing", {"scale": 4}, "gives a list"),
+        ("{p}:FixedSize", {"scale": 4}, "fails on an input of shape"),
+        ("{p}:Empty", {}, "no parameter"),
+        ("{p}:function", {"scale": 4}, "allowed: a class of torch.nn.Module"),
+        ("{p}:Missing", {}, "cannot be imported"),
+        ("no_such_package_here:A", {}, "cannot be imported"),
+        ("{p}.Small", {}, "allowed: package.module:Class"),
+        ("os:system", {"command": "true"}, "allowed: a class of torch.nn.Module"),
+    ],
+)
+def test_what_is_no_sr_network_is_refused(package: str, module: str, arguments: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_foreign(module.format(p=package), arguments, 4)
+
+
+def test_module_belongs_to_its_kind() -> None:
+    with pytest.raises(ConfigError, match=r"nets\.sr\.module"):
+        load(None, ["nets.sr.kind=module"])
+    with pytest.raises(ConfigError, match=r"nets\.sr\.module"):
+        load(None, ["nets.sr.module=a:B"])
+
+
+def test_a_model_file_imports_nothing_unless_allowed(package: str, tmp_path: Path) -> None:
+    sr = SRNet(kind="module", module=f"{package}:Small", arguments={"scale": 4})
+    net = build_sr(sr, 4)
+    path = tmp_path / "model.safetensors"
+    save_model(path, net.state_dict(), sr, 4, {})
+    with pytest.raises(InputError, match="--allow-module"):
+        resolve_model(str(path))
+    loaded = load_model(path, allow_module=True)
+    x = torch.rand(1, 3, 8, 8)
+    assert torch.equal(loaded(x), net(x))
+    save_model(path, net.state_dict(), SRNet(kind="module", module="os:system", arguments={}), 4, {})
+    with pytest.raises(InputError, match=r"class of torch\.nn\.Module"):
+        load_model(path, allow_module=True)
