@@ -332,8 +332,10 @@ def _apply(config: T, override: str, source: _Source) -> T:
         name, key = names[depth], ".".join(names)
         if name not in types:
             source.fail_unknown(key, type(section))
-        inner, _ = _without_none(types[name])
+        inner, optional = _without_none(types[name])
         if depth + 1 == len(names):
+            if optional and is_dataclass(inner) and text.strip() in ("", "null"):
+                return replace(section, **{name: None})
             if is_dataclass(inner):
                 source.fail(f"{key} is a section; set one of: {', '.join(_field_types(inner))}")  # type: ignore[arg-type]
             return replace(section, **{name: _convert(types[name], _override_node(text, inner, source), key, source)})

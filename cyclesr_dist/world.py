@@ -49,12 +49,19 @@ class World:
         return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
     def join(self) -> None:
-        """Meet the other ranks: create the process group. All ranks call it, once, also when alone."""
+        """Meet the other ranks: create the process group. All ranks call it, once, also when alone.
+
+        On CPU a rank takes its share of the cores, or as many threads as CYCLESR_NUM_THREADS says.
+        """
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         else:
             cores = len(os.sched_getaffinity(0))
-            torch.set_num_threads(max(1, cores // self.local_num_ranks))
+            # Not OMP_NUM_THREADS: torchrun sets it to 1 unasked.
+            threads = os.environ.get("CYCLESR_NUM_THREADS", "")
+            torch.set_num_threads(
+                max(1, int(threads)) if threads.isdecimal() else max(1, cores // self.local_num_ranks)
+            )
         backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
         alone = self.num_ranks == 1
         dist.init_process_group(

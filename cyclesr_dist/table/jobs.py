@@ -178,7 +178,7 @@ def _train(job: Job) -> int:
         "--resume",
         "--quiet",
     ]
-    environment = os.environ | {"OMP_NUM_THREADS": str(job.threads)}
+    environment = os.environ | {"CYCLESR_NUM_THREADS": str(job.threads), "OMP_NUM_THREADS": str(job.threads)}
     with (job.folder / "train.log").open("a", encoding="utf-8") as log:
         return subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
 

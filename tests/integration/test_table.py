@@ -154,3 +154,10 @@ def test_all_systems_on_two_tracks_spread_over_ray(table_file: Path) -> None:
 def test_bad_tables_are_refused(table_file: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_table(table_file, [override])
+
+
+def test_a_track_is_added_and_left_out_by_override(table_file: Path) -> None:
+    assert list(load_table(table_file, ["tracks.wild.mse=3"]).tracks.chosen()) == ["mild", "wild"]
+    assert list(load_table(table_file, ["tracks.wild.mse=3", "tracks.mild=null"]).tracks.chosen()) == ["wild"]
+    with pytest.raises(ConfigError, match="tracks is empty"):
+        load_table(table_file, ["tracks.mild="])
