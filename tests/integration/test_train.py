@@ -15,6 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cyclesr_dist.model_file import resolve_model
+from cyclesr_dist.testing import write_photos
 from cyclesr_dist.train.main import main as train
 
 REPOSITORY = Path(__file__).parents[2]
@@ -55,23 +57,43 @@ def without_time(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k != "patches_per_second"} for line in metrics]
 
 
-@pytest.mark.parametrize("system", ["sr_syn", "sr_paired", "cyclesr", "cyclesrgan"])
+# One epoch, 4 steps, a round, so that cycle_sr_separate reaches its second one.
+ONE_EPOCH = ["train.epochs=1", "train.pretrain_epochs=0", "train.constant_epochs=0"]
+PHASES = {
+    "sr_syn": ["sr"] * 7,
+    "sr_paired": ["sr"] * 7,
+    "cyclegan": ["cyclegan"] * 7,
+    "cycle_sr_separate": ["translate"] * 4 + ["separate"] * 3,
+    "cyclesr": ["pretrain"] * 4 + ["joint"] * 3,
+    "cyclesrgan": ["pretrain"] * 4 + ["joint"] * 3,
+}
+
+
+@pytest.mark.parametrize("system", PHASES)
 def test_a_run_leaves_what_the_interface_promises(system, config_file, tiny_data, tmp_path) -> None:
     arguments = [*tiny_data.overrides, f"system={system}", "train.max_steps=7", "data.log_keys=true"]
+    arguments += ONE_EPOCH if system == "cycle_sr_separate" else []
     assert run(config_file, tmp_path / "run", *arguments) == 0
     folder = tmp_path / "run"
     metrics = lines(folder / "metrics.jsonl")
     assert [m["step"] for m in metrics] == list(range(1, 8))
-    assert {"step", "epoch", "phase", "loss.mse", "grad_norm.g", "patches_per_second"} <= metrics[0].keys()
-    assert [m["phase"] for m in metrics] == ["pretrain"] * 4 + ["joint"] * 3 or metrics[0]["phase"] == "pretrain"
-    assert [v["step"] for v in lines(folder / "validation.jsonl")] == [4, 7]
+    assert {"step", "epoch", "phase", "loss.g", "grad_norm.g", "patches_per_second"} <= metrics[-1].keys()
+    assert ("loss.mse" in metrics[-1]) == (system != "cyclegan")
+    assert [m["phase"] for m in metrics] == PHASES[system]
+    validated = lines(folder / "validation.jsonl")
+    assert [v["step"] for v in validated] == ([7] if system == "cycle_sr_separate" else [4, 7])
+    translating = system in ("cycle_sr_separate", "cyclesr", "cyclesrgan")
+    assert all(("agreement" in v and "spectrum_lr" in v) == translating for v in validated)
+    assert all({"psnr", "ssim", "spectrum_hr"} <= v.keys() for v in validated)
     keys = lines(folder / "keys.rank0.jsonl")
     assert [k["step"] for k in keys] == list(range(1, 8))
     assert all(len(k["hr"]) == 4 for k in keys)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["completed"] is True
     assert summary["best"]["psnr"] == max(v["psnr"] for v in lines(folder / "validation.jsonl"))
+    assert summary["peak_memory_mb"] > 100
     assert (folder / "report.html").stat().st_size > 1000
+    assert resolve_model(str(folder))(torch.rand(1, 3, 9, 10)).shape == (1, 3, 36, 40)
     if system == "cyclesrgan":
         assert {"loss.advsr", "loss.percep", "loss.d_h"} <= metrics[-1].keys()
         assert "random features" in (folder / "report.html").read_text()
@@ -112,11 +134,13 @@ def test_a_gradient_that_is_not_finite_stops_the_run(backend, config_file, tiny_
     assert newest(tmp_path / "run").name == "step-00000002"
 
 
-def test_resume_is_exact(config_file, tiny_data, tmp_path) -> None:
-    arguments = [*tiny_data.overrides, "data.log_keys=true"]
-    assert run(config_file, tmp_path / "whole", *arguments, "train.max_steps=12") == 0
+@pytest.mark.parametrize("system", ["cyclesr", "cyclegan", "cycle_sr_separate"])
+def test_resume_is_exact(system, config_file, tiny_data, tmp_path) -> None:
+    arguments = [*tiny_data.overrides, "data.log_keys=true", f"system={system}"]
+    arguments += ONE_EPOCH if system == "cycle_sr_separate" else []
+    assert run(config_file, tmp_path / "whole", *arguments, "train.max_steps=8") == 0
     assert run(config_file, tmp_path / "parts", *arguments, "train.max_steps=4") == 0
-    assert run(config_file, tmp_path / "parts", *arguments, "train.max_steps=12", "--resume") == 0
+    assert run(config_file, tmp_path / "parts", *arguments, "train.max_steps=8", "--resume") == 0
     whole, parts = newest(tmp_path / "whole"), newest(tmp_path / "parts")
     expected, actual = load_file(whole / "tensors.safetensors"), load_file(parts / "tensors.safetensors")
     assert expected.keys() == actual.keys()
@@ -224,3 +248,43 @@ def test_metrics_are_served(config_file, tiny_data, tmp_path) -> None:
         finally:
             process.kill()
     assert "cyclesr_patches_per_second" in text
+
+
+def test_validation_without_pairs_chooses_by_a_score_that_needs_none(config_file, tiny_data, tmp_path) -> None:
+    write_photos(tmp_path / "sharp", 2, 64, 96, seed=7)
+    for path in (tmp_path / "sharp").iterdir():
+        path.rename(path.with_name(f"unrelated_{path.name}"))
+    arguments = [*tiny_data.overrides, f"data.valid_hr={tmp_path / 'sharp'}", "train.max_steps=8"]
+    assert run(config_file, tmp_path / "run", *arguments) == 0
+    validated = lines(tmp_path / "run/validation.jsonl")
+    assert all("psnr" not in row for row in validated)
+    best = json.loads((tmp_path / "run/summary.json").read_text())["best"]
+    assert best["spectrum_hr"] == min(row["spectrum_hr"] for row in validated)
+    for metric in ("agreement", "spectrum_lr"):
+        assert run(config_file, tmp_path / metric, *arguments, f"validate.metric={metric}") == 0
+        rows = lines(tmp_path / metric / "validation.jsonl")
+        chosen = json.loads((tmp_path / metric / "summary.json").read_text())["best"]
+        assert chosen[metric] == min(row[metric] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["validate.metric=psnr", "data.valid_hr="], "validate.metric = psnr needs HR of the same scenes"),
+        (["validate.metric=agreement", "system=sr_syn"], "needs a system that translates LR"),
+        (["data.valid_hr=", "system=sr_syn"], "cannot choose for system = sr_syn"),
+    ],
+)
+def test_a_metric_that_cannot_be_had_is_refused(overrides, message, config_file, tiny_data, tmp_path, capsys) -> None:
+    assert run(config_file, tmp_path / "run", *tiny_data.overrides, *overrides) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", ["bilinear", "nearest"])
+def test_synthetic_lr_by_other_ways_of_downsampling(method, config_file, tiny_data, tmp_path) -> None:
+    arguments = [*tiny_data.overrides, "train.max_steps=2", "system=sr_syn"]
+    for name in ("bicubic", method):
+        assert run(config_file, tmp_path / name, *arguments, f"data.downsampling={name}") == 0
+    first, other = (lines(tmp_path / name / "metrics.jsonl")[0]["loss.mse"] for name in ("bicubic", method))
+    assert first != other
