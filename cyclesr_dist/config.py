@@ -146,6 +146,9 @@ class Train:
     """CycleGAN on unpaired LR, SR on bicubic pairs; 0 skips it."""
     constant_epochs: int = 100
     """lr is constant for these, then falls linearly to exactly zero at `epochs`."""
+    steps: int = 0
+    """Length of the schedule in steps, whatever the size of the data; `pretrain_epochs` and `constant_epochs` then are
+    shares of `epochs`. 0: all epochs."""
     max_steps: int = 0
     """Stop early after this many steps; 0: run all epochs. Does not change the lr schedule."""
     log_every_steps: int = 10
@@ -244,7 +247,7 @@ class Shards:
     """Part of each photograph of the `--hr` folder to cut from: with `left` here and `right` below, one folder of
     photographs serves as both domains without a shared pixel."""
     lr_region: Region = "all"
-    """The same for the `--lr` folder."""
+    """The same for the `--lr` folder, and for pairs."""
     hr_scenes: str = ""
     """Scenes of the `--hr` folder, as in DIV2K: "0001-0400" takes the images whose number is in this range; empty: all.
     """
@@ -321,7 +324,7 @@ def check(c: Config) -> None:
         raise ConfigError("perceptual.texture_layers = []; allowed: one convolution or more, or weights.texture=0")
     check_range("validate.crop_px", c.validate.crop_px, minimum=16)
     _check_at_least(c, 0, "nets.d_lr.layers", "nets.d_h.layers", "train.pretrain_epochs", "train.constant_epochs")
-    _check_at_least(c, 0, "train.max_steps", "train.validate_every_steps", "degrade.shift_px")
+    _check_at_least(c, 0, "train.steps", "train.max_steps", "train.validate_every_steps", "degrade.shift_px")
     _check_at_least(c, 1, "global_batch", "nets.translator.channels", "nets.translator.blocks", "nets.d_lr.channels")
     _check_at_least(c, 1, "nets.d_h.channels", "nets.sr.channels", "nets.sr.blocks", "train.epochs")
     _check_at_least(c, 1, "train.log_every_steps", "train.checkpoint_every_steps", "train.keep_checkpoints")

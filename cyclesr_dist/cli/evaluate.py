@@ -27,6 +27,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--lr", required=True, type=Path, metavar="DIR", help="folder of LR images")
     parser.add_argument("--hr", required=True, type=Path, metavar="DIR", help="folder of HR images")
     parser.add_argument("--protocol", choices=get_args(Protocol), default="plain", help="default: plain")
+    parser.add_argument(
+        "--vgg",
+        metavar="SOURCE",
+        help="also score the distance of VGG features: torchvision (fetched), or a .safetensors file with its weights",
+    )
+    parser.add_argument("--vgg-layer", type=int, default=34, metavar="N", help="default: 34, conv5_4 of VGG19")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores of every image and their mean")
     parser.add_argument(
         "--scale", type=int, default=4, choices=range(1, 17), metavar="N", help="of bicubic; default: 4"
@@ -40,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from cyclesr_dist.evaluate.score import evaluate_folder, write_scores
     from cyclesr_dist.images import images_folder
     from cyclesr_dist.model_file import resolve_model
+    from cyclesr_dist.nets.vgg import build_vgg
 
     if args.json and not args.json.parent.is_dir():
         raise InputError(f"--json {args.json}: no such folder {args.json.parent}")
@@ -50,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         args.hr,
         args.protocol,
         not args.quiet,
+        features=build_vgg(args.vgg, (args.vgg_layer,)) if args.vgg else None,
     )
     if args.json:
         write_scores(args.json, scores)

@@ -77,7 +77,7 @@ def estimate_shift(hr: NDArray[np.uint8], lr: NDArray[np.uint8], scale: int) -> 
 
 
 def cut_source(source: Source, *, kind: Kind, shards: Shards, scale: int, align: bool) -> Cut:
-    """Read, align, cut and encode one source; of single images only the region that `shards` says.
+    """Read, align, cut and encode one source; only the region that `shards` says, of pairs once they are aligned.
 
     Positions in keys are px of the image, of the LR image for pairs.
     """
@@ -91,6 +91,10 @@ def cut_source(source: Source, *, kind: Kind, shards: Shards, scale: int, align:
         if align:
             shift = estimate_shift(images["hr"], images["lr"], scale)
         (top, left), images = _overlap(images, scale, shift)
+        y, x, images["lr"] = crop_region(images["lr"], region_of(kind, shards))
+        height, width = images["lr"].shape[:2]
+        images["hr"] = images["hr"][y * scale : (y + height) * scale, x * scale : (x + width) * scale]
+        top, left = top + y, left + x
         factor["hr"] = scale
     size, stride = (n * (scale if kind == "hr" else 1) for n in (shards.patch, shards.stride))
     height, width = images[DOMAINS[kind][-1]].shape[:2]
@@ -116,7 +120,7 @@ def cut_source(source: Source, *, kind: Kind, shards: Shards, scale: int, align:
 
 def region_of(kind: Kind, shards: Shards) -> Region:
     """The part of each photograph that patches of a set of this kind are cut from."""
-    return {"hr": shards.hr_region, "lr": shards.lr_region}.get(kind, "all")
+    return shards.hr_region if kind == "hr" else shards.lr_region
 
 
 def crop_region(image: NDArray[np.uint8], region: Region) -> tuple[int, int, NDArray[np.uint8]]:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 from tqdm import tqdm
 
 from cyclesr_dist.config import Protocol
@@ -17,6 +19,7 @@ from cyclesr_dist.evaluate import ntire, psnr
 from cyclesr_dist.evaluate.infer import upscale_image
 from cyclesr_dist.files import replacing
 from cyclesr_dist.images import Pair, match_pairs, read_picture, read_rgb8
+from cyclesr_dist.losses.perceptual import perceptual
 from cyclesr_dist.model_file import Upscaler
 
 
@@ -39,8 +42,10 @@ def to_uint8(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
-def score_file(upscaler: Upscaler, pair: Pair, protocol: Protocol, tile: int | None = None) -> dict[str, float]:
-    """Scores of the enlarged LR file of `pair`.
+def score_file(
+    upscaler: Upscaler, pair: Pair, protocol: Protocol, tile: int | None = None, features: nn.Module | None = None
+) -> dict[str, float]:
+    """Scores of the enlarged LR file of `pair`; with `features`, VGG's, also `perceptual`, their L1 distance.
 
     HR may be up to `scale` - 1 px larger than the enlargement; it is then cropped at the right and bottom, as bicubic
     down-sampling crops it. Raises InputError naming the file when sizes do not fit or a file cannot be read.
@@ -48,20 +53,27 @@ def score_file(upscaler: Upscaler, pair: Pair, protocol: Protocol, tile: int | N
     lr = read_picture(pair.lr).rgb
     hr8 = _cropped(read_rgb8(pair.hr), pair, lr.shape[:2], upscaler.scale)
     try:
-        return score_pair(to_uint8(upscale_image(upscaler, lr, tile)), hr8, protocol)
+        sr8 = to_uint8(upscale_image(upscaler, lr, tile))
+        distance = {} if features is None else {"perceptual": _perceptual(features, sr8, hr8)}
+        return score_pair(sr8, hr8, protocol) | distance
     except InputError as error:
         raise InputError(f"{pair.hr}: {error}") from error
 
 
 def evaluate_folder(
-    upscaler: Upscaler, lr_dir: Path, hr_dir: Path, protocol: Protocol, progress: bool = False
+    upscaler: Upscaler,
+    lr_dir: Path,
+    hr_dir: Path,
+    protocol: Protocol,
+    progress: bool = False,
+    features: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Score all pairs of two folders (see `match_pairs`): `{"protocol", "model", "images": [{"name", ...}], "mean"}`.
 
     `progress` shows a bar on stderr. Raises InputError as `match_pairs` and `score_file` do.
     """
     images = [
-        {"name": pair.name, **score_file(upscaler, pair, protocol)}
+        {"name": pair.name, **score_file(upscaler, pair, protocol, features=features)}
         for pair in tqdm(match_pairs(hr_dir, lr_dir), desc=f"{upscaler.name} {protocol}", disable=not progress)
     ]
     names = [name for name in images[0] if name != "name"]
@@ -78,6 +90,12 @@ def write_scores(path: Path, scores: dict[str, Any]) -> None:
 
 def _finite(record: dict[str, Any]) -> dict[str, Any]:
     return {key: None if isinstance(value, float) and math.isinf(value) else value for key, value in record.items()}
+
+
+@torch.no_grad()
+def _perceptual(features: nn.Module, sr8: NDArray[np.uint8], hr8: NDArray[np.uint8]) -> float:
+    x, y = (torch.from_numpy(a.astype(np.float32) / 255).permute(2, 0, 1)[None] for a in (sr8, hr8))
+    return float(perceptual(features, x, y))
 
 
 def _cropped(hr8: NDArray[np.uint8], pair: Pair, lr_size: tuple[int, ...], scale: int) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from cyclesr_dist.types import Phase
 class Schedule:
     """`train` in steps. Steps and epochs count from 0.
 
-    A round is `epochs` epochs. cycle_sr_separate has two: one for the translators, one for g_l2h; the others have one.
+    A round is `epochs` epochs, or `steps` steps. cycle_sr_separate has two: one for the translators, one for g_l2h; the others have one.
     """
 
     train: Train
@@ -21,7 +21,7 @@ class Schedule:
 
     @property
     def round_steps(self) -> int:
-        return self.train.epochs * self.epoch_steps
+        return self.train.steps or self.train.epochs * self.epoch_steps
 
     @property
     def num_steps(self) -> int:
@@ -41,7 +41,7 @@ class Schedule:
             case "cycle_sr_separate":
                 return Phase.TRANSLATE if step < self.round_steps else Phase.SEPARATE
             case "cyclesr" | "cyclesrgan":
-                return Phase.PRETRAIN if self.epoch(step) < self.train.pretrain_epochs else Phase.JOINT
+                return Phase.PRETRAIN if step < self._share(self.train.pretrain_epochs) else Phase.JOINT
 
     def lr_factor(self, step: int) -> float:
         """1 for `constant_epochs`, then linear in epochs to exactly 0 at `epochs`, as CycleGAN does it.
@@ -49,10 +49,14 @@ class Schedule:
         Each round begins anew. Changed once a step rather than once an epoch, so that short runs on small data decay
         smoothly too.
         """
-        constant = self.train.constant_epochs * self.epoch_steps
+        constant = self._share(self.train.constant_epochs)
         in_round = step % self.round_steps if step < 2 * self.round_steps else self.round_steps
         if self.system != "cycle_sr_separate":
             in_round = step
         if in_round < constant:
             return 1.0
         return max(0.0, (self.round_steps - in_round) / (self.round_steps - constant))
+
+    def _share(self, epochs: int) -> int:
+        """So many of `epochs`, in steps."""
+        return self.round_steps * epochs // self.train.epochs

@@ -106,3 +106,13 @@ def test_other_systems_have_one_phase() -> None:
     for system, phase in (("sr_syn", Phase.SR), ("sr_paired", Phase.SR), ("cyclegan", Phase.CYCLEGAN)):
         schedule = Schedule(Train(epochs=4, pretrain_epochs=1, constant_epochs=2), 10, system)
         assert {schedule.phase(step) for step in range(schedule.num_steps)} == {phase}
+
+
+def test_a_schedule_in_steps_keeps_the_shares_of_its_epochs() -> None:
+    train = Train(epochs=200, pretrain_epochs=5, constant_epochs=100, steps=1000)
+    for epoch_steps in (3, 505):
+        schedule = Schedule(train, epoch_steps, "cyclesr")
+        assert schedule.num_steps == 1000
+        assert [schedule.phase(step) for step in (24, 25)] == [Phase.PRETRAIN, Phase.JOINT]
+        assert [schedule.lr_factor(step) for step in (500, 750, 1000)] == [1.0, 0.5, 0.0]
+    assert Schedule(train, 505, "cycle_sr_separate").num_steps == 2000

@@ -206,9 +206,9 @@ def pairs(tmp_path: Path) -> dict[str, tuple[int, int]]:
     return {Path(name).stem: tuple(entry["parameters"]["shift_px"]) for name, entry in record["files"].items()}
 
 
-def build_pairs(tmp_path: Path, name: str = "pairs", **changes: Any) -> ShardSet:
+def build_pairs(tmp_path: Path, name: str = "pairs", shards: Shards = CUT, **changes: Any) -> ShardSet:
     settings: dict[str, Any] = {"scale": SCALE, "progress": False} | changes
-    build_set("pairs", tmp_path / name, CUT, hr_dir=tmp_path / "hr", lr_dir=tmp_path / "lr", **settings)
+    build_set("pairs", tmp_path / name, shards, hr_dir=tmp_path / "hr", lr_dir=tmp_path / "lr", **settings)
     return ShardSet.open(str(tmp_path / name), "pairs")
 
 
@@ -765,3 +765,26 @@ def test_bad_usage_exits_2_with_one_line(
     assert message in error
     assert len(error.splitlines()) == 1
     assert os.listdir(tmp_path) == ["photos"]
+
+
+def test_pairs_are_of_the_region_of_lr(tmp_path: Path, pairs: dict[str, tuple[int, int]]) -> None:
+    whole = build_pairs(tmp_path)
+    parts = {
+        region: build_pairs(tmp_path, region, shards=replace(CUT, lr_region=region, stride=1))
+        for region in ("left", "right")
+    }
+    for stem, (_, dx) in pairs.items():
+        width = Image.open(tmp_path / f"lr/{stem}.png").width
+        for region, found in parts.items():
+            assert found.manifest["region"] == region
+            columns = {int(key.rsplit("_", 2)[2]) for key in map(found.key, range(len(found))) if key.startswith(stem)}
+            assert (
+                max(columns) + 8 <= width // 2 + abs(dx) if region == "left" else min(columns) >= width // 2 - abs(dx)
+            )
+    sample = parts["right"].read(0)
+    stem, y, x = parts["right"].key(0).rsplit("_", 2)
+    dy, dx = pairs[stem]
+    hr = np.array(Image.open(tmp_path / f"hr/{stem[:2]}.png"))
+    top, left = SCALE * int(y) - dy, SCALE * int(x) - dx
+    np.testing.assert_array_equal(sample["hr"], hr[top : top + 16, left : left + 16])
+    assert len(whole) > 0
