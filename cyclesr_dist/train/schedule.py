@@ -12,7 +12,8 @@ from cyclesr_dist.types import Phase
 class Schedule:
     """`train` in steps. Steps and epochs count from 0.
 
-    A round is `epochs` epochs, or `steps` steps. cycle_sr_separate has two: one for the translators, one for g_l2h; the others have one.
+    A round is `epochs` epochs, or `steps` steps. cycle_sr_separate has two: one for the translators, one for g_l2h; the
+    others have one.
     """
 
     train: Train
