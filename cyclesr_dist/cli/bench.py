@@ -8,6 +8,7 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
+from cyclesr_dist.bench import score
 from cyclesr_dist.bench.data import Settings, bench_data, describe
 from cyclesr_dist.cli.guard import add_common_arguments
 from cyclesr_dist.configfile import check_range
@@ -28,7 +29,7 @@ example:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command and its actions."""
     bench = subparsers.add_parser("bench", help="measure on this machine")
-    actions = bench.add_subparsers(dest="action", required=True, metavar="data")
+    actions = bench.add_subparsers(dest="action", required=True, metavar="data|score")
     data = actions.add_parser(
         "data",
         help="the stream",
@@ -50,6 +51,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     data.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     add_common_arguments(data)
     data.set_defaults(run=run)
+    _add_score(actions)
+
+
+def _add_score(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = actions.add_parser(
+        "score",
+        help="the NTIRE 2018 scorer",
+        description="Measure how fast NTIRE 2018 scores come, against a loop over all shifts, and how far they differ.",
+    )
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="default: the bundled photographs")
+    parser.add_argument("--images", type=int, default=3, metavar="N", help="how many; default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="default: %(default)s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    add_common_arguments(parser)
+    parser.set_defaults(run=run_score)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,10 +74,25 @@ def run(args: argparse.Namespace) -> int:
     for name in ("patch", "scale", "pairs", "batch", "workers", "rounds", "epochs"):
         check_range(f"--{name}", getattr(settings, name), minimum=1)
     check_range("--seconds", settings.seconds, above=0)
-    photos = list_images(args.photos or Path(str(resources.files("cyclesr_dist") / "demo_photos")))
+    photos = _photos(args)
     with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
         result = bench_data(photos, Path(folder), settings, progress=not args.quiet)
     print(describe(result))
     if args.json:
         write_text(args.json, json.dumps(result, indent=1) + "\n")
     return 0
+
+
+def run_score(args: argparse.Namespace) -> int:
+    """Returns 0; raises CycleSRError."""
+    check_range("--images", args.images, minimum=1)
+    check_range("--rounds", args.rounds, minimum=1)
+    result = score.bench_score(_photos(args)[: args.images], args.rounds, progress=not args.quiet)
+    print(score.describe(result))
+    if args.json:
+        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+def _photos(args: argparse.Namespace) -> list[Path]:
+    return list_images(args.photos or Path(str(resources.files("cyclesr_dist") / "demo_photos")))

@@ -9,33 +9,17 @@ Images are (H, W, 3) uint8, 0..255. Scores are in dB (PSNR) or at most 1 (SSIM).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.evaluate.psnr import (
-    SSIM_C1,
-    SSIM_C2,
-    SSIM_RADIUS,
-    Image8,
-    gaussian_filter,
-    gaussian_window,
-    one_thread,
-    ssim,
-)
+from cyclesr_dist.evaluate.psnr import SSIM_RADIUS, Image8, ssim
+from cyclesr_dist.evaluate.ssim_search import best_ssim
 
 BORDER = 10
 """Pixels that both challenges cut from every side."""
 WINDOW = 60
 """Side of the central window of NTIRE 2018."""
-
-# Scores in float32 are off by about 1e-5 on photographs and 2e-4 on black-and-white noise; shifts this close to the
-# best are computed again in float64.
-_SSIM_DOUBT = 1e-3
 
 
 def ntire2018(sr: Image8, hr: Image8, max_shift: int = 40) -> dict[str, float]:
@@ -58,7 +42,7 @@ def ntire2018(sr: Image8, hr: Image8, max_shift: int = 40) -> dict[str, float]:
     return {
         "psnr": _psnr(matched.min() / window.size),
         "psnr_raw": _psnr(raw.min() / window.size),
-        "ssim": _best_ssim(window, area),
+        "ssim": best_ssim(window, area),
     }
 
 
@@ -155,61 +139,3 @@ def _fast_length(n: int) -> int:
         if rest == 1:
             return n
         n += 1
-
-
-def _best_ssim(window: Image8, area: Image8) -> float:
-    """Largest SSIM of `window` (60, 60, 3) and a window of `area` whose shift from the centre is even."""
-    first = (area.shape[0] - window.shape[0]) // 2 % 2
-    with one_thread():
-        scores = _ssim_of_shifts(window, area, first)
-    corners = first + 2 * np.argwhere(scores >= scores.max() - _SSIM_DOUBT)
-    return max(ssim(area[y : y + window.shape[0], x : x + window.shape[1]], window) for y, x in corners)
-
-
-def _ssim_of_shifts(window: Image8, area: Image8, first: int) -> NDArray[np.float32]:
-    """SSIM in float32 of `window` and every second window of `area` in both directions, beginning at `first`.
-
-    Means and variances of `area` are filtered once; only the cross term E[xy] differs from shift to shift. It is made
-    as two products with the (banded) matrix of the Gaussian filter, for a column of shifts at a time.
-    """
-    x, y = (torch.from_numpy(image.transpose(2, 0, 1).astype(np.float64)) for image in (window, area))
-    centre = x.mean()  # covariances do not change by it, and float32 keeps more of their digits
-    x, y = x - centre, y - centre
-    mean_x, mean_y = gaussian_filter(x), gaussian_filter(y)
-    var_x, var_y = gaussian_filter(x**2) - mean_x**2, gaussian_filter(y**2) - mean_y**2
-    light_x, light_y = mean_x + centre, mean_y + centre
-
-    size, inner = x.shape[-1], mean_x.shape[-1]
-    gauss = torch.zeros(inner, size)
-    for offset, weight in enumerate(gaussian_window().tolist()):
-        gauss.diagonal(offset).fill_(weight)
-    c1, c2 = torch.tensor(SSIM_C1, dtype=torch.float32), torch.tensor(SSIM_C2, dtype=torch.float32)
-
-    def still(plane: Tensor) -> Tensor:
-        return plane.float()[:, None]
-
-    def moved(plane: Tensor, side: int) -> Callable[[int], Tensor]:
-        """Left edge -> the windows (3, n, side, side) of `plane` there, by shift of the top edge."""
-        rows = plane.float()[:, first:]
-
-        def at(left: int) -> Tensor:
-            # The copy makes each window one contiguous run, which the loop below is twice as fast on.
-            strip = rows[:, :, left : left + side].contiguous()
-            return strip.unfold(1, side, 2).transpose(2, 3)
-
-        return at
-
-    x2, mean_x2, light_x2 = still(2 * x), still(2 * mean_x), still(2 * light_x)
-    light_xx, var_x = still(light_x**2 + SSIM_C1), still(var_x + SSIM_C2)
-    y_at, mean_y_at, light_y_at = moved(y, size), moved(mean_y, inner), moved(light_y, inner)
-    light_yy_at, var_y_at = moved(light_y**2, inner), moved(var_y, inner)
-
-    columns = []
-    for left in range(first, area.shape[1] - size + 1, 2):
-        product = torch.addcmul(c2, x2, y_at(left))  # the filter keeps the constant, as its weights sum to 1
-        similarity = gauss @ (product.view(-1, size) @ gauss.T).view(*product.shape[:3], inner)
-        similarity.addcmul_(mean_x2, mean_y_at(left), value=-1)  # now 2 cov + C2
-        similarity.mul_(torch.addcmul(c1, light_x2, light_y_at(left)))
-        similarity.div_((light_xx + light_yy_at(left)).mul_(var_x + var_y_at(left)))
-        columns.append(similarity.mean(dim=(0, 2, 3)))
-    return torch.stack(columns, dim=1).numpy()

@@ -30,3 +30,15 @@ def test_bench_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_bench_data_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert cyclesr(["bench", "data", "--batch", "0", "--quiet"]) == 2
     assert "--batch" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_bench_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["bench", "score", "--images", "1", "--rounds", "3", "--json", str(tmp_path / "score.json"), "--quiet"]
+    assert cyclesr(argv) == 0
+    (case,) = json.loads((tmp_path / "score.json").read_text())["cases"]
+    assert case["max_difference_db"] < 1e-6
+    assert case["ssim_difference"] < 1e-9
+    assert case["ratio"] == pytest.approx(case["loop_s"] / case["seconds"])
+    assert case["ratio"] > 100  # 200 and more on a machine that does nothing else
+    assert case["name"] in capsys.readouterr().out

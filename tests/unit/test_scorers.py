@@ -19,6 +19,7 @@ from cyclesr_dist.errors import InputError
 from cyclesr_dist.evaluate.ntire import ntire2017, ntire2018
 from cyclesr_dist.evaluate.psnr import psnr, psnr_y, ssim, ssim_y
 from cyclesr_dist.evaluate.score import evaluate_folder, score_file, score_pair, to_uint8, write_scores
+from cyclesr_dist.evaluate.ssim_search import best_ssim
 from cyclesr_dist.images import Pair, match_pairs, write_png
 from cyclesr_dist.model_file import BicubicUpscaler
 from cyclesr_dist.resize import bicubic_down
@@ -141,6 +142,24 @@ class TestNTIRE2018:
         sr = degraded(hr, 2, -2)
         fast, slow = ntire2018(sr, hr, max_shift), direct_2018(sr, hr, max_shift)
         assert fast == pytest.approx(slow, abs=1e-6)
+
+    @pytest.mark.parametrize("pattern", ["black", "white", "noise", "rows of period 3", "dots of period 3", "checks"])
+    def test_ssim_search_misses_no_shift(self, pattern: str) -> None:
+        """Patterns that are the worst for estimates from every third row and column."""
+        y, x = np.mgrid[0:92, 0:84]
+        area = {
+            "black": np.zeros((92, 84, 3), np.uint8),
+            "white": np.full((92, 84, 3), 255, np.uint8),
+            "noise": noise(92, 84),
+            "rows of period 3": np.repeat(np.uint8(255) * (y % 3 == 0)[..., None], 3, 2),
+            "dots of period 3": np.repeat(np.uint8(200) * ((y % 3 == 0) & (x % 3 == 1))[..., None], 3, 2),
+            "checks": np.repeat(np.uint8(255) * ((x + y) % 2)[..., None], 3, 2).astype(np.uint8),
+        }[pattern]
+        window = np.clip(area[17:77, 11:71] + np.random.default_rng(2).normal(0, 9, (60, 60, 3)), 0, 255).astype(
+            np.uint8
+        )
+        every = [ssim(area[a : a + 60, b : b + 60], window) for a in range(0, 33, 2) for b in range(0, 25, 2)]
+        assert best_ssim(window, area) == pytest.approx(max(every), abs=1e-12)
 
     def test_equals_the_loop_over_all_shifts(self) -> None:
         hr = waves(163, 190)
