@@ -155,6 +155,20 @@ class Train:
     checkpoint_every_steps: int = 500
     validate_every_steps: int = 500
     keep_checkpoints: int = 3
+    """The newest ones that stay; the one of the best validation stays besides, where one was written then."""
+    checkpoints: str = ""
+    """Where they are kept: a folder, or a URL that fsspec can write (s3://bucket/run); empty: in the run folder."""
+    grace_seconds: float = 25.0
+    """After SIGTERM or SIGINT: time to agree, save and leave, on all ranks."""
+    lost_rank_seconds: float = 45.0
+    """A rank not heard of for so long is lost, and all stop."""
+    max_bad_steps: int = 3
+    """Steps with gradients that are not finite which are left out, since the last checkpoint. With one more the run
+    goes back to that checkpoint."""
+    max_rollbacks: int = 1
+    """How often it does; then it stops."""
+    rollback_steps: int = 20
+    """Batches before the first bad one that are left out, too, after going back: one of them may have done the harm."""
 
 
 @dataclass(frozen=True)
@@ -328,6 +342,9 @@ def check(c: Config) -> None:
     _check_at_least(c, 1, "global_batch", "nets.translator.channels", "nets.translator.blocks", "nets.d_lr.channels")
     _check_at_least(c, 1, "nets.d_h.channels", "nets.sr.channels", "nets.sr.blocks", "train.epochs")
     _check_at_least(c, 1, "train.log_every_steps", "train.checkpoint_every_steps", "train.keep_checkpoints")
+    _check_at_least(c, 0, "train.max_bad_steps", "train.max_rollbacks", "train.rollback_steps")
+    check_range("train.grace_seconds", c.train.grace_seconds, above=0)
+    check_range("train.lost_rank_seconds", c.train.lost_rank_seconds, minimum=10)
     _check_at_least(c, 0, "data.max_bad_samples", "data.remote.cache_gb", "data.remote.retries")
     _check_at_least(c, 1, "data.prefetch")
     check_range("data.max_sample_mb", c.data.max_sample_mb, above=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,14 +36,15 @@ def joint_step(g: Player, d: Player, batch: Batch, phase: Phase, show_history: S
     with frozen(d.module):
         losses, fakes, drift = g(batch.syn, batch.real, batch.hr, batch.noise, phase, d.module.critics)
         norm_g = g.update(losses["total"])
+    if not math.isfinite(norm_g):
+        # Nothing was updated, on any rank: such fakes must reach neither the pools nor the discriminators.
+        return StepResult(_terms(losses), {"g": norm_g}, drift)
     judged = show_history(fakes, batch.index)
     losses_d = d(batch.syn, batch.real, batch.hr, judged)
     norm_d = d.update(losses_d["total"])
 
-    terms = {name: value.detach() for name, value in losses.items() if name != "total"}
-    terms |= {name: value.detach() for name, value in losses_d.items() if name != "total"}
-    terms["g"] = losses["total"].detach()
-    return StepResult(terms, {"g": norm_g, "d": norm_d}, drift)
+    terms = {name: value.detach() for name, value in losses_d.items() if name != "total"}
+    return StepResult(_terms(losses) | terms, {"g": norm_g, "d": norm_d}, drift)
 
 
 def sr_step(
@@ -51,8 +53,12 @@ def sr_step(
     """Update g_l2h on pairs, of which a frozen `g_s2r`, if given, translates LR first."""
     losses: Losses = g(lr, hr, noise, g_s2r)
     norm_g = g.update(losses["total"])
-    terms = {name: value.detach() for name, value in losses.items() if name != "total"}
-    return StepResult(terms | {"g": losses["total"].detach()}, {"g": norm_g}, {})
+    return StepResult(_terms(losses), {"g": norm_g}, {})
+
+
+def _terms(losses: Losses) -> Losses:
+    """The generators' terms, detached, their sum by the player's name."""
+    return {"g" if name == "total" else name: value.detach() for name, value in losses.items()}
 
 
 @contextmanager

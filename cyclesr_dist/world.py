@@ -13,7 +13,9 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed import HashStore  # type: ignore[attr-defined]  # exported, but not in its __all__
+from torch import Tensor
+from torch.distributed import HashStore, Store  # type: ignore[attr-defined]  # exported, but not in its __all__
+from torch.distributed.rendezvous import rendezvous
 
 from cyclesr_dist.errors import ConfigError, CycleSRError, FailedElsewhere, InputError
 
@@ -48,9 +50,10 @@ class World:
     def device(self) -> torch.device:
         return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
-    def join(self) -> None:
+    def join(self) -> Store:
         """Meet the other ranks: create the process group. All ranks call it, once, also when alone.
 
+        Returns the store that they met at. Raises CycleSRError when some do not come.
         On CPU a rank takes its share of the cores, or as many threads as CYCLESR_NUM_THREADS says.
         """
         if self.device.type == "cuda":
@@ -63,14 +66,24 @@ class World:
                 max(1, int(threads)) if threads.isdecimal() else max(1, cores // self.local_num_ranks)
             )
         backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
-        alone = self.num_ranks == 1
+        store = self._meet()
         dist.init_process_group(
-            backend,
-            store=HashStore() if alone else None,  # without a launcher there is no address to meet at
-            rank=self.rank,
-            world_size=self.num_ranks,
-            timeout=_COLLECTIVE_TIMEOUT,
+            backend, store=store, rank=self.rank, world_size=self.num_ranks, timeout=_COLLECTIVE_TIMEOUT
         )
+        return store
+
+    def _meet(self) -> Store:
+        if self.num_ranks == 1:
+            return HashStore()  # without a launcher there is no address to meet at
+        try:
+            store, _, _ = next(rendezvous("env://", self.rank, self.num_ranks, timeout=_COLLECTIVE_TIMEOUT))
+        except (dist.DistError, ValueError) as error:
+            place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            raise CycleSRError(
+                f"rank {self.rank} of {self.num_ranks} cannot meet the others at {place}: {error}"
+            ) from error
+        found: Store = store
+        return found
 
     def leave(self) -> None:
         if dist.is_initialized():
@@ -117,13 +130,32 @@ class World:
         dist.all_reduce(tensor)
         return [float(v) for v in tensor / self.num_ranks]
 
-    def total(self, count: int) -> int:
-        """Sum over ranks. All ranks call it."""
+    def totals(self, *counts: int) -> list[int]:
+        """Sums over ranks. All ranks call it."""
         if self.num_ranks == 1:
-            return count
-        tensor = torch.tensor([count], dtype=torch.int64)
+            return list(counts)
+        tensor = torch.tensor(counts, dtype=torch.int64)
         dist.all_reduce(tensor)
-        return int(tensor)
+        return [int(count) for count in tensor]
+
+    def share(self, value: T) -> T:
+        """The main rank's value. All ranks call it."""
+        if self.num_ranks == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def share_tensors(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The main rank's CPU tensors, whatever the others give. All ranks call it."""
+        if self.num_ranks == 1:
+            return tensors
+        layout = self.share({name: (tuple(t.shape), t.dtype) for name, t in tensors.items()})
+        shared = {}
+        for name, (shape, dtype) in layout.items():
+            shared[name] = tensors[name].contiguous() if self.is_main else torch.empty(shape, dtype=dtype)
+            dist.broadcast(shared[name], src=0)
+        return shared
 
     def barrier(self) -> None:
         if self.num_ranks > 1:

@@ -45,7 +45,8 @@ class Player(Protocol):
     def update(self, loss: Tensor) -> float:
         """Backward, average over ranks, unscale, clip, Adam step. Returns the gradient norm before clipping.
 
-        All ranks call it. With fp16 a step whose gradients overflow is left out on all ranks and the norm is inf.
+        All ranks call it. The norm is of averaged gradients, so it is the same on all. When it is not finite,
+        parameters and moments stay as they are (with fp16 the loss scale is lowered).
         """
 
     def set_lr(self, factor: float) -> None:
@@ -56,6 +57,9 @@ class Player(Protocol):
 
         They may be the live tensors: read them, do not keep them.
         """
+
+    def load(self, saved: PlayerState) -> None:
+        """Take over a state that `state` gave, of any backend and world size. All ranks call it."""
 
     def state(self) -> PlayerState:
         """The full state on the CPU. All ranks call it; all get the same."""
@@ -99,10 +103,12 @@ def load_moments(adam: Adam, module: nn.Module, saved: PlayerState) -> None:
                 "exp_avg": saved.exp_avg[name].to(p.device, copy=True),
                 "exp_avg_sq": saved.exp_avg_sq[name].to(p.device, copy=True),
             }
+        else:
+            adam.state.pop(p, None)
 
 
 def load_into(module: nn.Module, saved: PlayerState) -> None:
-    """Copy saved parameters and buffers into a module that no backend has wrapped yet."""
+    """Copy saved parameters and buffers into a module whose parameters are whole on every rank."""
     module.load_state_dict(saved.params | saved.buffers, strict=True)
 
 
@@ -120,9 +126,5 @@ def to_cpu(tensors: Iterable[tuple[str, Tensor]]) -> TensorDict:
 
 
 class MakePlayer(Protocol):
-    def __call__(self, module: nn.Module, groups: tuple[ParamGroup, ...], saved: PlayerState | None) -> Player:
-        """Wrap an objective module and give it Adam over its groups.
-
-        All ranks call it with equally initialised modules; `saved`, if any, is taken over, whatever backend and world
-        size it comes from.
-        """
+    def __call__(self, module: nn.Module, groups: tuple[ParamGroup, ...]) -> Player:
+        """Wrap an objective module and give it Adam over its groups. All ranks call it with equal modules."""

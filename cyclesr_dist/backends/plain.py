@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
 from itertools import chain
@@ -37,14 +38,11 @@ class PlainPlayer:
         self,
         module: nn.Module,
         groups: tuple[ParamGroup, ...],
-        saved: PlayerState | None,
         optim: Optim,
         precision: str,
         world: World,
         ddp: bool,
     ) -> None:
-        if saved is not None:
-            load_into(module, saved)
         self.module = module.to(world.device)
         self.adam = build_adam(module, groups, optim)
         self.params = [p for p in module.parameters() if p.requires_grad]
@@ -53,9 +51,6 @@ class PlainPlayer:
         self.dtype = _AUTOCAST_DTYPE.get(precision)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=precision == "fp16")
         self.wrapped = _data_parallel(module) if ddp else module
-        if saved is not None:
-            load_moments(self.adam, module, saved)
-            self._load_loss_scale(saved.loss_scale)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext()
@@ -68,14 +63,20 @@ class PlainPlayer:
         self.adam.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's own annotation
         self.scaler.unscale_(self.adam)
-        norm = nn.utils.clip_grad_norm_(self.params, self.clip_norm)
-        self.scaler.step(self.adam)
+        norm = float(nn.utils.clip_grad_norm_(self.params, self.clip_norm))
+        if math.isfinite(norm) or self.scaler.is_enabled():  # the scaler leaves out such a step by itself
+            self.scaler.step(self.adam)
         self.scaler.update()
-        return float(norm)
+        return norm
 
     def set_lr(self, factor: float) -> None:
         for group in self.adam.param_groups:
             group["lr"] = group["initial_lr"] * factor
+
+    def load(self, saved: PlayerState) -> None:
+        load_into(self.module, saved)
+        load_moments(self.adam, self.module, saved)
+        self._load_loss_scale(saved.loss_scale)
 
     def state(self) -> PlayerState:
         exp_avg, exp_avg_sq, num_updates = read_moments(self.adam, self.module)
@@ -111,7 +112,7 @@ def _data_parallel(module: nn.Module) -> nn.Module:
 def make_plain_player(optim: Optim, precision: str, world: World, ddp: bool) -> MakePlayer:
     """For `backend: single` (ddp=False) and `backend: ddp`."""
 
-    def make(module: nn.Module, groups: tuple[ParamGroup, ...], saved: PlayerState | None) -> Player:
-        return PlainPlayer(module, groups, saved, optim, precision, world, ddp)
+    def make(module: nn.Module, groups: tuple[ParamGroup, ...]) -> Player:
+        return PlainPlayer(module, groups, optim, precision, world, ddp)
 
     return make

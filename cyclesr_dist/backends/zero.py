@@ -61,7 +61,6 @@ class ZeroPlayer:
         self,
         module: nn.Module,
         groups: tuple[ParamGroup, ...],
-        saved: PlayerState | None,
         optim: Optim,
         precision: str,
         stage: int,
@@ -74,8 +73,6 @@ class ZeroPlayer:
         if world.device.type == "cpu":
             # DeepSpeed would compile a shared-memory all-reduce when it first runs, for a minute; gloo is there.
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        if saved is not None:
-            load_into(module, saved)
         self.module = module.to(world.device)
         self.stage = stage
         self.rank = world.rank
@@ -87,11 +84,6 @@ class ZeroPlayer:
             config=deepspeed_config(optim, precision, stage, rank_batch),
             dist_init_required=False,
         )[0]
-        if saved is not None and saved.num_updates:
-            if stage == 0:
-                load_moments(self.adam, self.module, saved)
-            else:
-                self._load_partitioned_moments(saved)
 
     def __call__(self, *inputs: Any) -> Any:
         return self.engine(*inputs)
@@ -99,10 +91,16 @@ class ZeroPlayer:
     def update(self, loss: Tensor) -> float:
         self.engine.backward(loss)
         # Stage 0 keeps no norm: it clips plain gradients, already averaged by now, in step().
-        norm = _gradient_norm(self.module) if self.stage == 0 else None
-        self.engine.step()
-        value = float(norm if norm is not None else self.engine.get_global_grad_norm())
-        return value if value >= 0 else math.nan  # stages 1 to 3 say -1 for a norm that is not finite
+        if self.stage == 0:
+            norm = float(_gradient_norm(self.module))
+            if not math.isfinite(norm):
+                self.engine.optimizer.zero_grad()
+                return norm
+            self.engine.step()
+            return norm
+        self.engine.step()  # leaves everything as it is when the norm is not finite
+        norm = float(self.engine.get_global_grad_norm())
+        return norm if norm >= 0 else math.nan
 
     def set_lr(self, factor: float) -> None:
         for group, lr in zip(self.engine.optimizer.param_groups, self.initial_lrs, strict=True):
@@ -115,6 +113,17 @@ class ZeroPlayer:
         if self.stage == 3:
             named = ((name, safe_get_full_fp32_param(p)) for name, p in named)
         return strip(prefix, chain(named, self.module.named_buffers()))
+
+    def load(self, saved: PlayerState) -> None:
+        if self.stage == 0:
+            load_into(self.module, saved)
+            load_moments(self.adam, self.module, saved)
+            return
+        for name, buffer in self.module.named_buffers():
+            buffer.copy_(saved.buffers[name])
+        for name, p in self.module.named_parameters():
+            self._load_param(p, saved.params[name].to(self.engine.device))
+        self._load_partitioned_moments(saved)
 
     def state(self) -> PlayerState:
         buffers = to_cpu(self.module.named_buffers())
@@ -145,9 +154,25 @@ class ZeroPlayer:
         exp_avg_sq = to_cpu((name, safe_get_full_optimizer_state(p, "exp_avg_sq")) for name, p in named)
         return exp_avg, exp_avg_sq, int(state["step"])
 
+    def _load_param(self, p: nn.Parameter, value: Tensor) -> None:
+        """Both copies: the one that the network computes with, and the partitioned one that Adam updates."""
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_local_fp32_param
+
+        if self.stage == 3:
+            own = self._own_part(value, p.ds_tensor.numel())  # type: ignore[attr-defined]  # DeepSpeed's
+            p.ds_tensor.data.copy_(own)  # type: ignore[attr-defined]
+            safe_set_local_fp32_param(p, own)
+        else:
+            p.data.copy_(value)
+            safe_set_full_fp32_param(p, value)
+
     def _load_partitioned_moments(self, saved: PlayerState) -> None:
         from deepspeed.utils import safe_set_full_optimizer_state
 
+        if not saved.num_updates:
+            for flat in self._partitions():
+                self.adam.state.pop(flat, None)
+            return
         for flat in self._partitions():
             self.adam.state[flat] = {
                 "step": torch.tensor(float(saved.num_updates)),
@@ -178,12 +203,16 @@ class ZeroPlayer:
         from deepspeed.utils import safe_get_local_optimizer_state, safe_set_local_optimizer_state
 
         size = safe_get_local_optimizer_state(p, key).numel()
+        safe_set_local_optimizer_state(p, self._own_part(value, size), key)
+
+    def _own_part(self, value: Tensor, size: int) -> Tensor:
+        """This rank's `size` elements of a parameter, padded with zeros."""
         flat = value.flatten()
         own = torch.zeros(size, dtype=flat.dtype, device=flat.device)
         start = min(size * self.rank, flat.numel())
         stop = min(start + size, flat.numel())
         own[: stop - start] = flat[start:stop]
-        safe_set_local_optimizer_state(p, own, key)
+        return own
 
 
 def _gradient_norm(module: nn.Module) -> Tensor:
@@ -198,7 +227,7 @@ def make_zero_player(optim: Optim, precision: str, stage: int, rank_batch: int, 
     if world.device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise each rank warns that it found no GPU
 
-    def make(module: nn.Module, groups: tuple[ParamGroup, ...], saved: PlayerState | None) -> Player:
-        return ZeroPlayer(module, groups, saved, optim, precision, stage, rank_batch, world)
+    def make(module: nn.Module, groups: tuple[ParamGroup, ...]) -> Player:
+        return ZeroPlayer(module, groups, optim, precision, stage, rank_batch, world)
 
     return make

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import atexit
-import os
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from cyclesr_dist.errors import CycleSRError, FailedElsewhere
+from cyclesr_dist.errors import CycleSRError, FailedElsewhere, Preempted
+from cyclesr_dist.survive.leaving import leave
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,8 @@ def guarded(run: Callable[[], int | None], debug: bool) -> int:
     except CycleSRError as error:
         if debug:
             traceback.print_exc()
-        print(f"cyclesr: error: {error}", file=sys.stderr, flush=True)
+        kind = "stopped" if isinstance(error, Preempted) else "error"
+        print(f"cyclesr: {kind}: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     except KeyboardInterrupt:
         print("cyclesr: interrupted", file=sys.stderr, flush=True)
@@ -55,6 +56,4 @@ def end_process(main: Callable[[], int]) -> NoReturn:
         traceback.print_exc()
         code = 1
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    leave(code)

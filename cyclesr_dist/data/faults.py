@@ -32,13 +32,12 @@ class FaultLog:
         return len(self._known)
 
     def agree(self, found: Sequence[Fault]) -> int:
-        """Share what this rank found in its part of a global batch. Returns how many are new. All ranks call it.
+        """Share what this rank found in its part of a global batch. Returns how many are new. All ranks call it, when
+        any of them found some.
 
         The main rank prints each new one. Raises InputError there, and FailedElsewhere on the other ranks, when there
         are more than the limit: the batch must then not be used.
         """
-        if not self.world.total(len(found)):
-            return 0
         shared = sorted(
             {(f.domain, f.index): f for part in self.world.gather_objects(list(found)) for f in part}.values(),
             key=lambda f: (f.domain, f.index),

@@ -32,3 +32,6 @@ class System(Protocol):
 
     def state(self) -> SystemState:
         """All ranks call it."""
+
+    def load(self, saved: SystemState) -> None:
+        """Take over such a state. All ranks call it."""

@@ -13,13 +13,23 @@ from cyclesr_dist.world import World
 
 
 def build_system(config: Config, make_player: MakePlayer, world: World, saved: SystemState | None = None) -> System:
-    """All ranks call it. Raises ConfigError or InputError when the perceptual network cannot be had."""
+    """With `saved`, in that state. All ranks call it.
+
+    Raises ConfigError or InputError when the perceptual network cannot be had.
+    """
+    system = _build(config, make_player, world)
+    if saved is not None:
+        system.load(saved)
+    return system
+
+
+def _build(config: Config, make_player: MakePlayer, world: World) -> System:
     match config.system:
         case "sr_syn" | "sr_paired":
-            return SROnlySystem(config, make_player, saved)
+            return SROnlySystem(config, make_player)
         case "cyclegan":
-            return CycleGANSystem(config, make_player, world, saved)
+            return CycleGANSystem(config, make_player, world)
         case "cycle_sr_separate":
-            return SeparateSystem(config, make_player, world, saved)
+            return SeparateSystem(config, make_player, world)
         case "cyclesr" | "cyclesrgan":
-            return JointSystem(config, make_player, world, saved)
+            return JointSystem(config, make_player, world)

@@ -15,7 +15,7 @@ from cyclesr_dist.objectives import EnlargedCycleGenerators
 from cyclesr_dist.resize import bicubic_up
 from cyclesr_dist.step import StepResult, joint_step
 from cyclesr_dist.systems.base import SystemState
-from cyclesr_dist.systems.parts import Pools, discriminator_player
+from cyclesr_dist.systems.parts import Pools, discriminator_player, load_players
 from cyclesr_dist.types import Batch, Phase
 from cyclesr_dist.world import World
 
@@ -23,19 +23,18 @@ from cyclesr_dist.world import World
 class CycleGANSystem:
     """Translators of `nets.translator` and discriminators of `nets.d_h`, since all images are of HR size."""
 
-    def __init__(self, config: Config, make_player: MakePlayer, world: World, saved: SystemState | None) -> None:
+    def __init__(self, config: Config, make_player: MakePlayer, world: World) -> None:
         torch.manual_seed(config.seed)
         net = config.nets.translator
         self.scale = config.scale
         g_h2l = build_translator(net, net.noise_channels)
         generators = EnlargedCycleGenerators(g_h2l, EnlargeFirst(build_translator(net), config.scale), config.weights)
-        states = saved.players if saved else {}
         groups = (ParamGroup(("g_h2l.", "g_l2h."), config.optim.lr_cyclegan),)
         self.players = {
-            "g": make_player(generators, groups, states.get("g")),
-            "d": discriminator_player(config, make_player, states.get("d"), config.nets.d_h),
+            "g": make_player(generators, groups),
+            "d": discriminator_player(config, make_player, config.nets.d_h),
         }
-        self.pools = Pools(config, world, saved)
+        self.pools = Pools(config, world)
 
     @property
     def sr_player(self) -> Player:
@@ -48,6 +47,10 @@ class CycleGANSystem:
 
     def state(self) -> SystemState:
         return SystemState({name: player.state() for name, player in self.players.items()}, self.pools.state())
+
+    def load(self, saved: SystemState) -> None:
+        load_players(self.players, saved)
+        self.pools.load(saved.pools)
 
 
 def _enlarged_noise(noise: Tensor, scale: int) -> Tensor:

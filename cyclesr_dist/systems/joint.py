@@ -12,7 +12,7 @@ from cyclesr_dist.nets.vgg import build_vgg
 from cyclesr_dist.objectives import JointGenerators, SRTerms
 from cyclesr_dist.step import StepResult, joint_step
 from cyclesr_dist.systems.base import SystemState
-from cyclesr_dist.systems.parts import Pools, build_g_l2h, discriminator_player
+from cyclesr_dist.systems.parts import Pools, build_g_l2h, discriminator_player, load_players
 from cyclesr_dist.types import Batch, Phase
 from cyclesr_dist.world import World
 
@@ -20,7 +20,7 @@ from cyclesr_dist.world import World
 class JointSystem:
     """Builds the networks from `config.nets`, equally on all ranks, and steps them."""
 
-    def __init__(self, config: Config, make_player: MakePlayer, world: World, saved: SystemState | None) -> None:
+    def __init__(self, config: Config, make_player: MakePlayer, world: World) -> None:
         torch.manual_seed(config.seed)
         nets = config.nets
         terms = _sr_terms(config, world)
@@ -36,10 +36,9 @@ class JointSystem:
             ParamGroup(("g_s2r.", "g_r2s."), config.optim.lr_cyclegan),
             ParamGroup(("g_l2h.",), config.optim.lr_sr),
         )
-        states = saved.players if saved else {}
-        d = discriminator_player(config, make_player, states.get("d"), nets.d_lr, gan=terms.gan)
-        self.players = {"g": make_player(generators, g_groups, states.get("g")), "d": d}
-        self.pools = Pools(config, world, saved)
+        d = discriminator_player(config, make_player, nets.d_lr, gan=terms.gan)
+        self.players = {"g": make_player(generators, g_groups), "d": d}
+        self.pools = Pools(config, world)
 
     @property
     def sr_player(self) -> Player:
@@ -50,6 +49,10 @@ class JointSystem:
 
     def state(self) -> SystemState:
         return SystemState({name: player.state() for name, player in self.players.items()}, self.pools.state())
+
+    def load(self, saved: SystemState) -> None:
+        load_players(self.players, saved)
+        self.pools.load(saved.pools)
 
 
 def _sr_terms(config: Config, world: World) -> SRTerms:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cyclesr_dist.backends.base import MakePlayer, ParamGroup, Player, PlayerState
+from cyclesr_dist.backends.base import MakePlayer, ParamGroup, Player
 from cyclesr_dist.backends.collectives import gather_batch, mean_over_ranks
 from cyclesr_dist.config import Config, PatchGANNet
 from cyclesr_dist.nets.build import build_discriminator, build_sr
@@ -23,33 +23,29 @@ def build_g_l2h(config: Config) -> nn.Module:
     return net
 
 
-def sr_player(config: Config, make_player: MakePlayer, saved: PlayerState | None) -> Player:
+def sr_player(config: Config, make_player: MakePlayer) -> Player:
     """g_l2h as a player of its own."""
     generator = SRGenerator(build_g_l2h(config), config.weights)
-    return make_player(generator, (ParamGroup(("g_l2h.",), config.optim.lr_sr),), saved)
+    return make_player(generator, (ParamGroup(("g_l2h.",), config.optim.lr_sr),))
 
 
-def discriminator_player(
-    config: Config, make_player: MakePlayer, saved: PlayerState | None, net: PatchGANNet, gan: bool = False
-) -> Player:
+def discriminator_player(config: Config, make_player: MakePlayer, net: PatchGANNet, gan: bool = False) -> Player:
     """d_r and d_s, both of `net`, and with `gan` d_h."""
     critics = nn.ModuleDict({"d_r": build_discriminator(net), "d_s": build_discriminator(net)})
     groups = [ParamGroup(("critics.d_r.", "critics.d_s."), config.optim.lr_cyclegan)]
     if gan:
         critics["d_h"] = build_discriminator(config.nets.d_h)
         groups.append(ParamGroup(("critics.d_h.",), config.optim.lr_sr))
-    return make_player(Discriminators(critics, mean_over_ranks), tuple(groups), saved)
+    return make_player(Discriminators(critics, mean_over_ranks), tuple(groups))
 
 
 class Pools:
     """The history of fakes of d_r and of d_s, one each for the whole job. Fakes of other discriminators have none."""
 
-    def __init__(self, config: Config, world: World, saved: SystemState | None) -> None:
+    def __init__(self, config: Config, world: World) -> None:
         self.rank = world.rank
+        self.device = world.device
         self.pools = {name: ImagePool(name, config.pool.size, config.seed) for name in ("d_r", "d_s")}
-        for name, pool in self.pools.items():
-            images = saved.pools.get(name) if saved else None
-            pool.load_state(None if images is None else images.to(world.device))
 
     def exchange(self, fakes: Fakes, first_index: int) -> Fakes:
         """What the discriminators are shown. Every rank does the whole batch and keeps its part. All ranks call it."""
@@ -60,6 +56,17 @@ class Pools:
             shown[name] = judged[self.rank * num : (self.rank + 1) * num]
         return shown
 
+    def load(self, saved: dict[str, Tensor]) -> None:
+        for name, pool in self.pools.items():
+            images = saved.get(name)
+            pool.load_state(None if images is None else images.to(self.device))
+
     def state(self) -> dict[str, Tensor]:
         states = {name: pool.state() for name, pool in self.pools.items()}
         return {name: images.cpu() for name, images in states.items() if images is not None}
+
+
+def load_players(players: dict[str, Player], saved: SystemState) -> None:
+    """Every player takes over its state. All ranks call it."""
+    for name, player in players.items():
+        player.load(saved.players[name])

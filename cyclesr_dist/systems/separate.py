@@ -10,7 +10,7 @@ from cyclesr_dist.nets.build import build_translator
 from cyclesr_dist.objectives import CycleGenerators
 from cyclesr_dist.step import StepResult, joint_step, sr_step
 from cyclesr_dist.systems.base import SystemState
-from cyclesr_dist.systems.parts import Pools, discriminator_player, sr_player
+from cyclesr_dist.systems.parts import Pools, discriminator_player, load_players, sr_player
 from cyclesr_dist.types import Batch, Phase
 from cyclesr_dist.world import World
 
@@ -18,19 +18,18 @@ from cyclesr_dist.world import World
 class SeparateSystem:
     """Each half is as long as a joint run, so that both parts get as many updates as they would there."""
 
-    def __init__(self, config: Config, make_player: MakePlayer, world: World, saved: SystemState | None) -> None:
+    def __init__(self, config: Config, make_player: MakePlayer, world: World) -> None:
         torch.manual_seed(config.seed)
         net = config.nets.translator
         translators = CycleGenerators(build_translator(net, net.noise_channels), build_translator(net), config.weights)
-        states = saved.players if saved else {}
         groups = (ParamGroup(("g_s2r.", "g_r2s."), config.optim.lr_cyclegan),)
         self.players = {
-            "g": make_player(translators, groups, states.get("g")),
-            "d": discriminator_player(config, make_player, states.get("d"), config.nets.d_lr),
-            "sr": sr_player(config, make_player, states.get("sr")),
+            "g": make_player(translators, groups),
+            "d": discriminator_player(config, make_player, config.nets.d_lr),
+            "sr": sr_player(config, make_player),
         }
         self.g_s2r = translators.g_s2r
-        self.pools = Pools(config, world, saved)
+        self.pools = Pools(config, world)
 
     @property
     def sr_player(self) -> Player:
@@ -43,3 +42,7 @@ class SeparateSystem:
 
     def state(self) -> SystemState:
         return SystemState({name: player.state() for name, player in self.players.items()}, self.pools.state())
+
+    def load(self, saved: SystemState) -> None:
+        load_players(self.players, saved)
+        self.pools.load(saved.pools)

@@ -8,17 +8,17 @@ from cyclesr_dist.backends.base import MakePlayer, Player
 from cyclesr_dist.config import Config
 from cyclesr_dist.step import StepResult, sr_step
 from cyclesr_dist.systems.base import SystemState
-from cyclesr_dist.systems.parts import sr_player
+from cyclesr_dist.systems.parts import load_players, sr_player
 from cyclesr_dist.types import Batch, Phase
 
 
 class SROnlySystem:
     """sr_syn learns from (bicubic LR, HR), sr_paired from (real LR, HR) of the LR domain's scenes."""
 
-    def __init__(self, config: Config, make_player: MakePlayer, saved: SystemState | None) -> None:
+    def __init__(self, config: Config, make_player: MakePlayer) -> None:
         torch.manual_seed(config.seed)
         self.paired = config.system == "sr_paired"
-        self.players = {"g": sr_player(config, make_player, saved.players["g"] if saved else None)}
+        self.players = {"g": sr_player(config, make_player)}
 
     @property
     def sr_player(self) -> Player:
@@ -29,3 +29,6 @@ class SROnlySystem:
 
     def state(self) -> SystemState:
         return SystemState({"g": self.players["g"].state()})
+
+    def load(self, saved: SystemState) -> None:
+        load_players(self.players, saved)

@@ -8,7 +8,7 @@ from torch import nn
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.nets.build import build_translator
 from cyclesr_dist.table.jobs import Job
-from cyclesr_dist.train.checkpoint import find_all
+from cyclesr_dist.train.shelf import LocalShelf
 
 
 def translator_of(job: Job, name: str, noise_channels: int) -> nn.Module:
@@ -16,11 +16,12 @@ def translator_of(job: Job, name: str, noise_channels: int) -> nn.Module:
 
     Raises InputError when the run has no checkpoint.
     """
-    found = find_all(job.folder / "checkpoints")
+    shelf = LocalShelf(job.folder / "checkpoints")
+    found = shelf.names()
     if not found:
         raise InputError(f"{job.folder}: has no checkpoint, which {name} is read from")
     prefix = f"g.params.{name}."
-    with safe_open(found[-1] / "tensors.safetensors", framework="pt") as file:
+    with safe_open(shelf.path / found[-1] / "tensors.safetensors", framework="pt") as file:
         names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118  # no mapping
         state = {key.removeprefix(prefix): file.get_tensor(key) for key in names}
     net = build_translator(job.config.nets.translator, noise_channels)

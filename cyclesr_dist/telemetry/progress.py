@@ -42,5 +42,9 @@ class Progress:
         for line in lines:
             self.say(f"warning: {line}")
 
+    def back_to(self, step: int) -> None:
+        self.bar.n = step
+        self.bar.refresh()
+
     def close(self) -> None:
         self.bar.close()

@@ -1,14 +1,13 @@
-"""One checkpoint is one folder: `state.json` and `tensors.safetensors`, the same for every backend and world size.
+"""What a checkpoint holds, and its files: one folder, the same for every backend and world size. Nothing is pickled.
 
-It is written under a temporary name and renamed, so a checkpoint that exists is whole. Nothing in it is pickled.
+`state.json`, `tensors.safetensors`, and `manifest.json` with the sizes and SHA-256 checksums of both, written last.
+Where such folders are kept, and how they become visible all at once, is in shelf.py.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,12 @@ from torch import Tensor
 from cyclesr_dist.backends.base import PlayerState
 from cyclesr_dist.config import Config
 from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.files import sha256
 from cyclesr_dist.systems.base import SystemState
 
-_FORMAT = 1
-_NAME = re.compile(r"step-(\d{8})")
+FILES = ("tensors.safetensors", "state.json")
+MANIFEST = "manifest.json"
+_FORMAT = 2
 _PLAYER_PARTS = ("params", "buffers", "exp_avg", "exp_avg_sq")
 
 
@@ -38,6 +39,11 @@ class Checkpoint:
     """`step`, `psnr` and `ssim` of the best validation so far; empty if none."""
     seconds: float = 0.0
     """Training time so far."""
+    validation_due: bool = False
+    """The validation after `step` was interrupted: a resumed run begins with it."""
+    left_out: list[int] = field(default_factory=list)
+    """Steps (from 0) whose batches are not to be used, since numbers went bad near them."""
+    rollbacks: int = 0
 
 
 def identity(config: Config, num_samples: dict[str, int]) -> dict[str, Any]:
@@ -54,52 +60,60 @@ def identity(config: Config, num_samples: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def save(folder: Path, checkpoint: Checkpoint, who: dict[str, Any], keep: int) -> Path:
-    """Write `folder/step-NNNNNNNN` and remove all but the newest `keep`. One rank calls it.
-
-    Raises InputError when the folder cannot be written; earlier checkpoints stay as they are.
-    """
-    target = folder / f"step-{checkpoint.step:08d}"
-    temporary = folder / f".{target.name}.tmp"
+def write(folder: Path, checkpoint: Checkpoint, who: dict[str, Any]) -> None:
+    """Write the files into an empty folder and wait until they are on the disk. Raises OSError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        save_file(_flatten(checkpoint), temporary / "tensors.safetensors")
-        (temporary / "state.json").write_text(json.dumps(_scalars(checkpoint, who), indent=1, sort_keys=True))
-        for file in temporary.iterdir():
-            _fsync(file)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(temporary, target)
-        _fsync(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise InputError(f"cannot write checkpoint {target}: {error}") from error
-    for old in find_all(folder)[:-keep]:
-        shutil.rmtree(old)
-    return target
+        save_file(_flatten(checkpoint), folder / "tensors.safetensors")
+    except SafetensorError as error:  # how safetensors reports a full disk
+        raise OSError(str(error)) from error
+    (folder / "state.json").write_text(json.dumps(_scalars(checkpoint, who), indent=1, sort_keys=True))
+    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in FILES}
+    (folder / MANIFEST).write_text(json.dumps({"format": _FORMAT, "files": files}, indent=1, sort_keys=True))
+    for name in (*FILES, MANIFEST):
+        fsync(folder / name)
 
 
-def find_all(folder: Path) -> list[Path]:
-    """Whole checkpoints, oldest first."""
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if _NAME.fullmatch(p.name))
+def read(folder: Path, who: dict[str, Any]) -> Checkpoint:
+    """Verify and read a checkpoint; `who` is the resuming run's `identity`.
 
-
-def load(path: Path, who: dict[str, Any]) -> Checkpoint:
-    """Read a checkpoint; `who` is the resuming run's `identity`.
-
-    Raises ConfigError naming the first key that differs, InputError when the files are damaged or of another format.
+    Raises ConfigError naming the first key that differs, InputError when a file is missing, damaged or of another
+    format.
     """
+    verify(folder)
     try:
-        scalars = json.loads((path / "state.json").read_text())
-        tensors = load_file(path / "tensors.safetensors")
+        scalars = json.loads((folder / "state.json").read_text())
+        tensors = load_file(folder / "tensors.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"checkpoint {path} cannot be read: {error}") from error
-    if not isinstance(scalars, dict) or scalars.get("format") != _FORMAT:
-        raise InputError(f"checkpoint {path} is not of format {_FORMAT}")
-    _check_identity(path, scalars["identity"], who)
+        raise InputError(f"checkpoint {folder} cannot be read: {error}") from error
+    _check_identity(folder, scalars["identity"], who)
+    return unpack(scalars, tensors)
+
+
+def verify(folder: Path) -> None:
+    """Raise InputError unless all files are there with the manifest's sizes and checksums."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        if manifest["format"] != _FORMAT:
+            raise InputError(f"checkpoint {folder} is of format {manifest['format']}, this version reads {_FORMAT}")
+        for name in FILES:
+            expected, path = manifest["files"][name], folder / name
+            if path.stat().st_size != expected["bytes"]:
+                raise InputError(
+                    f"checkpoint {folder} is damaged: {name} has {path.stat().st_size} of {expected['bytes']} bytes"
+                )
+            if sha256(path) != expected["sha256"]:
+                raise InputError(f"checkpoint {folder} is damaged: {name} does not have the manifest's checksum")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"checkpoint {folder} is damaged: {type(error).__name__}: {error}") from error
+
+
+def pack(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """As plain values and tensors, for sending to the other ranks."""
+    return _scalars(checkpoint, {}), _flatten(checkpoint)
+
+
+def unpack(scalars: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
+    """The reverse of `pack`."""
     players = {
         name: PlayerState(
             **{part: _select(tensors, f"{name}.{part}.") for part in _PLAYER_PARTS},
@@ -114,6 +128,9 @@ def load(path: Path, who: dict[str, Any]) -> Checkpoint:
         ema=_select(tensors, "ema."),
         best=scalars["best"],
         seconds=scalars["seconds"],
+        validation_due=scalars["validation_due"],
+        left_out=scalars["left_out"],
+        rollbacks=scalars["rollbacks"],
     )
 
 
@@ -135,6 +152,9 @@ def _scalars(checkpoint: Checkpoint, who: dict[str, Any]) -> dict[str, Any]:
         "step": checkpoint.step,
         "best": checkpoint.best,
         "seconds": checkpoint.seconds,
+        "validation_due": checkpoint.validation_due,
+        "left_out": checkpoint.left_out,
+        "rollbacks": checkpoint.rollbacks,
         "players": {name: {"num_updates": p.num_updates, "loss_scale": p.loss_scale} for name, p in players},
     }
 
@@ -153,7 +173,8 @@ def _check_identity(path: Path, saved: Any, current: Any, key: str = "") -> None
         )
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Wait until a file, or a folder's entries, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

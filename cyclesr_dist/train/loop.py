@@ -1,9 +1,10 @@
-"""The training loop, top to bottom. Comments say which ranks take part."""
+"""The training loop. Comments say which ranks take part."""
 
 from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,21 +12,25 @@ import torch
 
 from cyclesr_dist.backends.base import TensorDict
 from cyclesr_dist.config import Config
-from cyclesr_dist.data.faults import FaultLog
+from cyclesr_dist.data.faults import Fault, FaultLog
 from cyclesr_dist.data.loader import Sources, batches
-from cyclesr_dist.errors import FailedElsewhere, TrainingError
+from cyclesr_dist.errors import FailedElsewhere, Preempted, TrainingError
 from cyclesr_dist.model_file import save_model
 from cyclesr_dist.nets.build import inference_net
 from cyclesr_dist.step import StepResult
-from cyclesr_dist.systems.base import System
+from cyclesr_dist.survive.stopping import StopRequest
+from cyclesr_dist.systems.base import System, SystemState
 from cyclesr_dist.telemetry.progress import Progress
 from cyclesr_dist.telemetry.prometheus import Metrics
-from cyclesr_dist.train import checkpoint as ckpt
+from cyclesr_dist.train.bad_numbers import BadNumbers, RollBack, keep_buffers, restore_buffers
 from cyclesr_dist.train.checkpoint import Checkpoint
 from cyclesr_dist.train.diagnosis import Diagnosis
 from cyclesr_dist.train.ema import EMA
+from cyclesr_dist.train.resume import load_newest
 from cyclesr_dist.train.run_folder import RunFolder, append_line
+from cyclesr_dist.train.saver import Saver
 from cyclesr_dist.train.schedule import Schedule
+from cyclesr_dist.train.shelf import Shelf
 from cyclesr_dist.train.validation import Validator
 from cyclesr_dist.types import Batch, Phase
 from cyclesr_dist.world import World
@@ -44,86 +49,183 @@ class Run:
     metrics: Metrics
     saved: Checkpoint | None
     identity: dict[str, Any]
+    shelf: Shelf
+    stop: StopRequest
 
 
 def train(run: Run, progress: Progress, schedule: Schedule) -> dict[str, Any]:
     """Train to the schedule's end. Returns the summary, the same on all ranks. All ranks call it.
 
-    Raises TrainingError when a gradient is not finite: parameters are then lost, the last checkpoint is not.
+    Raises TrainingError when gradients stay bad or something cannot be written, Preempted (the other ranks:
+    FailedElsewhere) when `run.stop` asks for it and all is saved.
     """
-    config, world = run.config, run.world
-    players = run.system.players
-    ema = _start_ema(run)
-    best = dict(run.saved.best) if run.saved else {}
+    saver = Saver(run.shelf, run.identity, run.config.train.keep_checkpoints)
     diagnosis = Diagnosis(schedule.num_steps)
-    step = run.saved.step if run.saved else 0
-    seconds_before = run.saved.seconds if run.saved else 0.0
-    started = logged_at = time.monotonic()
-    logged_step = step
+    try:
+        while True:
+            try:
+                return Attempt(run, progress, schedule, saver, diagnosis).to_the_end()
+            except RollBack as request:
+                _go_back(run, saver, progress, request)
+    finally:
+        saver.wait()
 
-    def snapshot() -> Checkpoint:
-        seconds = seconds_before + time.monotonic() - started
-        return Checkpoint(step, run.system.state(), ema.state() if ema else {}, best, round(seconds, 3))
 
-    faults = FaultLog(config.data.max_bad_samples, world)
-    for batch, found in batches(run.sources, config, world, step, schedule.num_steps):
-        run.metrics.corrupt_samples.inc(faults.agree(found))  # all ranks
-        phase = schedule.phase(step)
+class Attempt:
+    """Training from `run.saved`, or from the beginning, to the end, unless it has to go back."""
+
+    def __init__(self, run: Run, progress: Progress, schedule: Schedule, saver: Saver, diagnosis: Diagnosis) -> None:
+        self.run, self.progress, self.schedule, self.saver, self.diagnosis = run, progress, schedule, saver, diagnosis
+        saved = run.saved or Checkpoint(0, SystemState({}))
+        self.step = self.saved_step = self.logged_step = saved.step
+        self.ema = _start_ema(run)
+        self.best = dict(saved.best)
+        self.left_out = list(saved.left_out)
+        self.bad = BadNumbers(run.config, run.world, run.folder, saved.rollbacks)
+        self.validation_due = saved.validation_due
+        self.seconds_before = saved.seconds
+        self.started = self.logged_at = time.monotonic()
+
+    def to_the_end(self) -> dict[str, Any]:
+        run, train = self.run, self.run.config.train
+        faults = FaultLog(run.config.data.max_bad_samples, run.world)
+        if self.validation_due:
+            self._validate()
+        for batch, found in batches(run.sources, run.config, run.world, self.step, self.schedule.num_steps):
+            self._agree(faults, found)  # all ranks
+            result = None if self.step in self.left_out else self._update(batch)  # all ranks: gradients are averaged
+            self.step += 1
+            run.metrics.steps.inc()
+            if result and self._is_due(train.log_every_steps):
+                self._log(result)
+            if self._is_due(train.validate_every_steps):
+                self._validate()
+            if self._is_due(train.checkpoint_every_steps):
+                self._save()
+            self.progress.advance()
+        self._agree(faults, ())  # a stop during the last validation
+        return self._finish()
+
+    def _is_due(self, every: int) -> bool:
+        return bool(every) and (self.step % every == 0 or self.step == self.schedule.num_steps)
+
+    def _agree(self, faults: FaultLog, found: Sequence[Fault]) -> None:
+        """The one exchange that a step needs besides gradients: bad samples, a stop, a failed checkpoint. All ranks."""
+        world = self.run.world
+        counts = world.totals(len(found), self.run.stop.requested, self.saver.failed)
+        if counts[2]:
+            world.together(self.saver.finish)
+        if counts[1]:
+            self._stop()
+        if counts[0]:
+            self.run.metrics.corrupt_samples.inc(faults.agree(found))
+
+    def _stop(self) -> None:
+        world = self.run.world
+        reason = next(filter(None, world.gather_objects(self.run.stop.reason)))
+        if self.step > self.saved_step:
+            self._save()
+        world.together(self.saver.finish)
+        message = f"{reason}: saved at step {self.step} of {self.schedule.num_steps}; --resume continues"
+        raise Preempted(message) if world.is_main else FailedElsewhere(message, Preempted.exit_code)
+
+    def _update(self, batch: Batch) -> StepResult | None:
+        """None when the numbers were bad: parameters, moments, statistics and pools are then as before."""
+        run, step = self.run, self.step
+        players = run.system.players
         for player in players.values():
-            player.set_lr(schedule.lr_factor(step))
-        _seed_step(config.seed, step, world.rank)
-        result = run.system.step(batch, phase)  # all ranks: gradients are averaged inside
-        if ema:
-            ema.update(run.system.sr_player.full_params("g_l2h."), _trainable(run.system.sr_player.module))
-        if config.data.log_keys:
+            player.set_lr(self.schedule.lr_factor(step))
+        _seed_step(run.config.seed, step, run.world.rank)
+        if run.config.data.log_keys:
             _log_keys(run, step, batch)
-        step += 1
-        run.metrics.steps.inc()
-        _check_finite(run, step, result)
+        buffers = keep_buffers(players)
+        result = run.system.step(batch, self.schedule.phase(step))
+        if self.bad.found(result):
+            restore_buffers(buffers)
+            self.bad.leave_out(step, result, batch, self.progress, can_go_back=self.saved_step > 0)
+            return None
+        if self.ema:
+            self.ema.update(run.system.sr_player.full_params("g_l2h."), _trainable(run.system.sr_player.module))
+        return result
 
-        if step % config.train.log_every_steps == 0 or step == schedule.num_steps:
-            now = time.monotonic()
-            rate = (step - logged_step) * config.global_batch / (now - logged_at)
-            logged_at, logged_step = now, step
-            losses, drift = _means(run, result)  # all ranks
-            _log(run, progress, schedule, step, phase, losses, drift, result.grad_norm, rate)
-            progress.warn(diagnosis.logged(step, losses, drift))
+    def _log(self, result: StepResult) -> None:
+        now = time.monotonic()
+        rate = (self.step - self.logged_step) * self.run.config.global_batch / (now - self.logged_at)
+        self.logged_at, self.logged_step = now, self.step
+        losses, drift = _means(self.run, result)  # all ranks
+        _log(self.run, self.progress, self.schedule, self.step, losses, drift, result.grad_norm, rate)
+        self.progress.warn(self.diagnosis.logged(self.step, losses, drift))
 
-        every = config.train.validate_every_steps
-        due = run.validator.enabled and (step % every == 0 or step == schedule.num_steps)
-        if due and phase is not Phase.TRANSLATE:  # g_l2h has not begun then
-            weights = _model_weights(run, ema)  # all ranks
-            scores = run.validator.score(weights, _translators(run))  # all ranks, each its pictures
-            run.metrics.validated(scores)
-            progress.say(f"step {step}: validation " + ", ".join(f"{name} {x:.4f}" for name, x in scores.items()))
-            progress.warn(diagnosis.validated(step, scores))
-            improved = run.validator.better(scores, best)
+    def _validate(self) -> None:
+        """All ranks, each its pictures. A stop breaks it off; it is then due when the run resumes."""
+        run, step = self.run, self.step
+        if not run.validator.enabled or self.schedule.phase(step - 1) is Phase.TRANSLATE:  # g_l2h has not begun then
+            return
+        weights = _model_weights(run, self.ema)  # all ranks
+        scores = run.validator.score(weights, _translators(run), run.stop)  # all ranks
+        self.validation_due = scores is None
+        if scores is None:
+            return
+        run.metrics.validated(scores)
+        self.progress.say(f"step {step}: validation " + ", ".join(f"{name} {x:.4f}" for name, x in scores.items()))
+        self.progress.warn(self.diagnosis.validated(step, scores))
+        if improved := run.validator.better(scores, self.best):
+            self.best = {"step": step, **scores}
+        if run.world.is_main:
+            append_line(run.folder.validation, {"step": step, **scores})
             if improved:
-                best = {"step": step, **scores}
-            if world.is_main:
-                append_line(run.folder.validation, {"step": step, **scores})
-                if improved:
-                    _export(run, weights)
-            logged_at = time.monotonic()  # throughput is of training alone
+                _export(run, weights)
+        self.logged_at = time.monotonic()  # throughput is of training alone
 
-        if step % config.train.checkpoint_every_steps == 0 or step == schedule.num_steps:
-            state = snapshot()  # all ranks
-            world.together(lambda state=state: _save(run, state))  # type: ignore[misc]  # mypy and lambda defaults
-            logged_at = time.monotonic()
-        progress.advance()
+    def _save(self) -> None:
+        """Copy the state and let it be written. All ranks call it."""
+        seconds = self.seconds_before + time.monotonic() - self.started
+        state = Checkpoint(
+            step=self.step,
+            system=self.run.system.state(),  # all ranks
+            ema=self.ema.state() if self.ema else {},
+            best=self.best,
+            seconds=round(seconds, 3),
+            validation_due=self.validation_due,
+            left_out=self.left_out,
+            rollbacks=self.bad.rollbacks,
+        )
+        self.run.world.together(lambda: self.saver.begin(state) if self.run.world.is_main else None)
+        self.saved_step = self.step
+        self.bad.saved()
+        self.logged_at = time.monotonic()
 
-    if not best:
-        weights = _model_weights(run, ema)
-        if world.is_main:
-            _export(run, weights)
-    seconds = seconds_before + time.monotonic() - started
-    return {
-        "steps": step,
-        "best": best,
-        "train_seconds": round(seconds, 1),
-        "peak_memory_mb": round(_peak_memory_mb(world)),
-        "warnings": diagnosis.warnings,
-    }
+    def _finish(self) -> dict[str, Any]:
+        run = self.run
+        run.world.together(self.saver.finish)
+        if not self.best:
+            weights = _model_weights(run, self.ema)
+            if run.world.is_main:
+                _export(run, weights)
+        return {
+            "steps": self.step,
+            "best": self.best,
+            "train_seconds": round(self.seconds_before + time.monotonic() - self.started, 1),
+            "peak_memory_mb": round(_peak_memory_mb(run.world)),
+            "warnings": self.diagnosis.warnings,
+            "bad_steps": self.bad.num_left_out,
+            "rollbacks": self.bad.rollbacks,
+        }
+
+
+def _go_back(run: Run, saver: Saver, progress: Progress, request: RollBack) -> None:
+    """Load the newest checkpoint in place, and leave out the batches that may have done the harm. All ranks."""
+    run.world.together(saver.finish)
+    saved = load_newest(run.shelf, run.identity, run.world)
+    assert saved is not None, "a run goes back only where it has saved"
+    first = max(saved.step, request.first - run.config.train.rollback_steps)
+    saved.left_out = sorted({*saved.left_out, *range(first, request.last + 1)})
+    saved.rollbacks += 1
+    run.system.load(saved.system)
+    run.saved = saved
+    if run.world.is_main:
+        run.folder.cut_back(saved.step)
+    progress.back_to(saved.step)
 
 
 def _start_ema(run: Run) -> EMA | None:
@@ -144,18 +246,6 @@ def _seed_step(seed: int, step: int, rank: int) -> None:
     torch.manual_seed((seed * 1_000_003 + step) * 4099 + rank)
 
 
-def _check_finite(run: Run, step: int, result: StepResult) -> None:
-    """Gradient norms are of averaged gradients, so all ranks decide the same."""
-    bad = [name for name, norm in result.grad_norm.items() if not torch.isfinite(torch.tensor(norm))]
-    if bad and run.config.precision != "fp16":  # fp16 leaves such steps out and lowers its loss scale
-        terms = ", ".join(f"{name} {float(value):.4g}" for name, value in result.losses.items())
-        message = (
-            f"step {step}: the gradient of player {bad[0]} is not finite ({terms}); the last checkpoint is intact, "
-            "--resume continues from it"
-        )
-        raise TrainingError(message) if run.world.is_main else FailedElsewhere(message, TrainingError.exit_code)
-
-
 def _means(run: Run, result: StepResult) -> tuple[dict[str, float], dict[str, float]]:
     """Loss terms and drift, averaged over ranks."""
     names = list(result.losses)
@@ -168,12 +258,12 @@ def _log(
     progress: Progress,
     schedule: Schedule,
     step: int,
-    phase: Phase,
     losses: dict[str, float],
     drift: dict[str, float],
     grad_norm: dict[str, float],
     rate: float,
 ) -> None:
+    phase = schedule.phase(step - 1)
     run.metrics.logged(step, losses, grad_norm, rate)
     progress.show(phase.value, losses, rate)
     if run.world.is_main:
@@ -210,9 +300,7 @@ def _peak_memory_mb(world: World) -> float:
 
 def _export(run: Run, weights: TensorDict) -> None:
     state = {name: tensor.detach().cpu() for name, tensor in weights.items()}
-    save_model(run.folder.model, state, inference_net(run.config), run.config.scale, {"system": run.config.system})
-
-
-def _save(run: Run, state: Checkpoint) -> None:
-    if run.world.is_main:
-        ckpt.save(run.folder.checkpoints, state, run.identity, run.config.train.keep_checkpoints)
+    try:
+        save_model(run.folder.model, state, inference_net(run.config), run.config.scale, {"system": run.config.system})
+    except OSError as error:
+        raise TrainingError(f"{run.folder.model} cannot be written: {error}; checkpoints are intact") from error

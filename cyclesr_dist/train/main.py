@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,22 @@ from cyclesr_dist.cli.guard import add_common_arguments, guarded
 from cyclesr_dist.config import Config, load
 from cyclesr_dist.configfile import dump, write_resolved
 from cyclesr_dist.data.loader import Sources, num_epoch_steps, open_sources
-from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.errors import ConfigError, CycleSRError
 from cyclesr_dist.evaluate.report import write_report
 from cyclesr_dist.files import write_text
+from cyclesr_dist.survive.leaving import arrived
+from cyclesr_dist.survive.stopping import StopRequest
+from cyclesr_dist.survive.watch import Watch
 from cyclesr_dist.systems.build import build_system
 from cyclesr_dist.telemetry.progress import Progress
 from cyclesr_dist.telemetry.prometheus import Metrics
-from cyclesr_dist.train import checkpoint as ckpt
+from cyclesr_dist.train.checkpoint import Checkpoint
+from cyclesr_dist.train.checkpoint import identity as run_identity
 from cyclesr_dist.train.loop import Run, train
+from cyclesr_dist.train.resume import load_newest
 from cyclesr_dist.train.run_folder import RunFolder
 from cyclesr_dist.train.schedule import Schedule
+from cyclesr_dist.train.shelf import Shelf, open_shelf
 from cyclesr_dist.train.validation import Validator
 from cyclesr_dist.world import World
 
@@ -60,19 +67,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    world = World.from_env()
-    world.join()
-    try:
-        _train(args, world)
-    finally:
-        world.leave()
+    stop = StopRequest()
+    with stop.listening():
+        world = World.from_env()
+        arrived(world.rank)
+        store = world.join()
+        watch = Watch(store, world, stop)
+        try:
+            _train(args, world, stop, watch)
+        except BaseException as error:
+            first = watch.failed(error)
+            if first is error:
+                raise
+            if not isinstance(error, CycleSRError):
+                traceback.print_exc()
+            raise first from None
+        finally:
+            watch.close()
+            world.leave()
     return 0
 
 
-def _train(args: argparse.Namespace, world: World) -> None:
+def _train(args: argparse.Namespace, world: World, stop: StopRequest, watch: Watch) -> None:
     run_dir = args.run_dir or Path("runs") / Path(args.config).stem
     folder = RunFolder(run_dir)
     config = world.together(lambda: _load_config(args, world))
+    stop.grace_seconds = config.train.grace_seconds
+    watch.silence_seconds = config.train.lost_rank_seconds
     sources = world.together(lambda: open_sources(config))
     validator = world.together(lambda: Validator(config, world))
     schedule = Schedule(config.train, num_epoch_steps(sources, config), config.system)
@@ -80,14 +101,15 @@ def _train(args: argparse.Namespace, world: World) -> None:
         _dry_run(config, world, sources, schedule)
         return
     world.together(lambda: folder.prepare(args.resume) if world.is_main else None)
-    identity = ckpt.identity(config, _num_samples(sources))
-    saved = world.together(lambda: _load_checkpoint(args, folder, identity, world))
+    identity = run_identity(config, _num_samples(sources))
+    shelf = world.together(lambda: open_shelf(config.train.checkpoints or str(folder.checkpoints), config.data.remote))
+    saved = _load_checkpoint(args, shelf, identity, world)
     metrics = world.together(lambda: Metrics(config.telemetry, world.rank))
     make_player = build_backend(config, world)
     system = world.together(lambda: build_system(config, make_player, world, saved.system if saved else None))
     world.together(lambda: _start_files(config, folder, saved, world))
 
-    run = Run(config, world, folder, sources, system, validator, metrics, saved, identity)
+    run = Run(config, world, folder, sources, system, validator, metrics, saved, identity, shelf, stop)
     start = saved.step if saved else 0
     progress = Progress(config.system, start, schedule.num_steps, enabled=world.is_main and not args.quiet)
     try:
@@ -114,22 +136,15 @@ def _num_samples(sources: Sources) -> dict[str, int]:
 
 
 def _load_checkpoint(
-    args: argparse.Namespace, folder: RunFolder, identity: dict[str, Any], world: World
-) -> ckpt.Checkpoint | None:
-    if not args.resume:
-        return None
-    found = ckpt.find_all(folder.checkpoints)
-    if not found:
-        if world.is_main:
-            print(f"cyclesr: no checkpoint in {folder.checkpoints}: starting from the beginning", file=sys.stderr)
-        return None
-    saved = ckpt.load(found[-1], identity)
-    if world.is_main:
-        print(f"cyclesr: resuming at step {saved.step} from {found[-1]}", file=sys.stderr)
+    args: argparse.Namespace, shelf: Shelf, identity: dict[str, Any], world: World
+) -> Checkpoint | None:
+    saved = load_newest(shelf, identity, world) if args.resume else None
+    if args.resume and saved is None and world.is_main:
+        print("cyclesr: no checkpoint yet: starting from the beginning", file=sys.stderr)
     return saved
 
 
-def _start_files(config: Config, folder: RunFolder, saved: ckpt.Checkpoint | None, world: World) -> None:
+def _start_files(config: Config, folder: RunFolder, saved: Checkpoint | None, world: World) -> None:
     step = saved.step if saved else 0
     if world.is_main:
         write_resolved(config, folder.config)

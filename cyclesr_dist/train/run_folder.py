@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import InputError, TrainingError
 from cyclesr_dist.files import write_text
 
 
@@ -22,6 +22,7 @@ class RunFolder:
         self.model = path / "model.safetensors"
         self.config = path / "config.yaml"
         self.summary = path / "summary.json"
+        self.bad_steps = path / "bad_steps.jsonl"
 
     def keys(self, rank: int) -> Path:
         return self.path / f"keys.rank{rank}.jsonl"
@@ -68,5 +69,9 @@ def _step_of(line: str) -> float:
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    """Raises TrainingError when it cannot be written, for instance to a full disk."""
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be written: {error}; checkpoints are intact") from error

@@ -25,6 +25,7 @@ from cyclesr_dist.evaluate.score import score_file
 from cyclesr_dist.images import Pair, hr_stem, images_folder, list_images, match_pairs, read_rgb8
 from cyclesr_dist.model_file import NetUpscaler
 from cyclesr_dist.nets.build import build_sr, build_translator, inference_net
+from cyclesr_dist.survive.stopping import StopRequest
 from cyclesr_dist.world import World
 
 _TRANSLATING = ("cycle_sr_separate", "cyclesr", "cyclesrgan")
@@ -58,8 +59,12 @@ class Validator:
                 "g_r2s": build_translator(t).to(world.device).eval(),
             }
 
-    def score(self, g_l2h: TensorDict, translators: dict[str, TensorDict]) -> dict[str, float]:
+    def score(
+        self, g_l2h: TensorDict, translators: dict[str, TensorDict], stop: StopRequest
+    ) -> dict[str, float] | None:
         """Means over all photographs: `psnr`, `ssim` where there are pairs, and what evaluate/reference_free.py has.
+
+        None when `stop` was requested on any rank meanwhile: the photographs left are then not looked at.
 
         `translators` are the weights of g_s2r and g_r2s where the system has them. All ranks call it with equal
         weights; all get the result.
@@ -67,14 +72,18 @@ class Validator:
         self.g_l2h.load_state_dict(g_l2h)
         for name, weights in translators.items():
             self.translators[name].load_state_dict(weights)
-        part = slice(self.world.rank, None, self.world.num_ranks)
+        mine = slice(self.world.rank, None, self.world.num_ranks)
         with torch.no_grad():
-            own = [score_file(self.upscaler, pair, self.config.validate.protocol) for pair in self.pairs[part]]
-            records = self._records(part)
-        gathered = self.world.gather_objects((own, records))
-        paired = [score for scores, _ in gathered for score in scores]
+            pairs = stop.until(self.pairs[mine])
+            own = [score_file(self.upscaler, pair, self.config.validate.protocol) for pair in pairs]
+            records = self._records(mine, stop)
+        gathered = self.world.gather_objects(None if stop.requested else (own, records))
+        parts = [part for part in gathered if part is not None]
+        if len(parts) < len(gathered):
+            return None
+        paired = [score for scores, _ in parts for score in scores]
         means = {key: float(np.mean([s[key] for s in paired])) for key in ("psnr", "ssim")} if paired else {}
-        return means | reference_free([record for _, records in gathered for record in records])
+        return means | reference_free([record for _, records in parts for record in records])
 
     def better(self, scores: dict[str, float], best: dict[str, float]) -> bool:
         """Whether `scores` beat `best` (empty: always) by the chosen metric."""
@@ -83,7 +92,7 @@ class Validator:
         own, other = scores[self.metric], best[self.metric]
         return own < other if self.metric in SMALLER_IS_BETTER else own > other
 
-    def _records(self, part: slice) -> list[Record]:
+    def _records(self, part: slice, stop: StopRequest) -> list[Record]:
         c = self.config
         side = c.validate.crop_px
         nets = Nets(
@@ -92,10 +101,12 @@ class Validator:
             self.translators.get("g_s2r"),
             c.nets.translator.noise_channels,
         )
-        real = [real_record(nets, _crop(path, side, 4, self.world.device), c.scale) for path in self.real[part]]
+        real = [
+            real_record(nets, _crop(path, side, 4, self.world.device), c.scale) for path in stop.until(self.real[part])
+        ]
         sharp = [
             sharp_record(nets, _crop(path, side * c.scale, 4 * c.scale, self.world.device), c.scale, seed=index)
-            for index, path in list(enumerate(self.sharp))[part]
+            for index, path in stop.until(list(enumerate(self.sharp))[part])
         ]
         return real + sharp
 

@@ -128,10 +128,20 @@ def test_loader_processes_change_nothing(config_file, tiny_data, tmp_path) -> No
 def test_a_gradient_that_is_not_finite_stops_the_run(backend, config_file, tiny_data, tmp_path) -> None:
     arguments = [*tiny_data.overrides, *backend, "train.checkpoint_every_steps=2"]
     run_alone(config_file, tmp_path / "run", *arguments, "train.max_steps=2")
-    done = launch("python", config_file, tmp_path / "run", *arguments, "--resume", "weights.mse=1e38")
+    arguments += ["train.max_bad_steps=1", "train.rollback_steps=0", "weights.mse=1e38"]
+    done = launch("python", config_file, tmp_path / "run", *arguments, "--resume")
     assert done.returncode == 1
-    assert "step 3: the gradient of player g is not finite" in done.stderr
-    assert newest(tmp_path / "run").name == "step-00000002"
+    last = done.stderr.strip().splitlines()[-1]
+    # Steps 3 and 4 are bad; back at step 2 they are left out, and 5 and 6 are bad, too.
+    assert "error: step 6: the gradient of player g is not finite" in last
+    assert "after going back 1 times" in last
+    bad = lines(tmp_path / "run/bad_steps.jsonl")
+    assert [record["step"] for record in bad] == [3, 4, 5, 6]
+    assert bad[0]["ranks"][0]["losses"]["mse"]
+    assert len(bad[0]["ranks"][0]["hr"]) == 4
+    assert newest(tmp_path / "run").name == "step-00000004"
+    saved = load_file(newest(tmp_path / "run") / "tensors.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in saved.values())
 
 
 @pytest.mark.parametrize("system", ["cyclesr", "cyclegan", "cycle_sr_separate"])

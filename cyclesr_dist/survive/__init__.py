@@ -1,0 +1,1 @@
+"""Leaving in order, and leaving when order is gone."""

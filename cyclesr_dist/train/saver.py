@@ -1,0 +1,59 @@
+"""Checkpoints written beside training, on the main rank: a step waits for the copy alone."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from cyclesr_dist.errors import CycleSRError, TrainingError
+from cyclesr_dist.train.checkpoint import Checkpoint, write
+from cyclesr_dist.train.shelf import Shelf, checkpoint_name, prune
+
+
+class Saver:
+    """One checkpoint at a time. A failure is raised where the ranks next agree: see `failed`."""
+
+    def __init__(self, shelf: Shelf, who: dict[str, Any], keep: int) -> None:
+        self.shelf = shelf
+        self.who = who
+        self.keep = keep
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether `finish` would raise. Any thread may ask."""
+        return self._failure is not None
+
+    def begin(self, checkpoint: Checkpoint) -> None:
+        """Start writing, after the one before is done. `checkpoint` must not change any more.
+
+        Raises that one's TrainingError.
+        """
+        self.finish()
+        # Not a daemon: an interpreter that ends in order lets it finish.
+        self._thread = threading.Thread(target=self._write, args=(checkpoint,), name="checkpoint")
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Wait for what is under way. Raises TrainingError, once, when it could not be written."""
+        if self._thread:
+            self._thread.join()
+            self._thread = None
+        if self._failure:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def wait(self) -> None:
+        """Wait without raising: the run is ending for another reason, or all is well."""
+        if self._thread:
+            self._thread.join()
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        try:
+            self.shelf.put(checkpoint_name(checkpoint.step), lambda folder: write(folder, checkpoint, self.who))
+            prune(self.shelf, self.keep, checkpoint.best.get("step"))  # type: ignore[arg-type]  # a whole number
+        except CycleSRError as error:  # a full disk is not bad input: the run may be started again
+            self._failure = TrainingError(f"{error}; earlier checkpoints are intact")
+        except Exception as error:  # of any kind: it is raised in the training thread
+            self._failure = error
