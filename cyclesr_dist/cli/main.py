@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 
 from cyclesr_dist import __version__
-from cyclesr_dist.cli import bench, degrade, demo, evaluate, report, shards, table, upscale
+from cyclesr_dist.cli import bench, degrade, demo, evaluate, report, shards, supervise, table, upscale
 from cyclesr_dist.cli.guard import guarded
 
-COMMANDS = (degrade, shards, evaluate, upscale, report, demo, table, bench)
+COMMANDS = (degrade, shards, evaluate, upscale, report, demo, table, bench, supervise)
 
 
 def build_parser() -> argparse.ArgumentParser:

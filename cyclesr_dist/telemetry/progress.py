@@ -42,6 +42,10 @@ class Progress:
         for line in lines:
             self.say(f"warning: {line}")
 
+    def alarm(self, line: str) -> None:
+        """Print a line that matters on a quiet run, too."""
+        self.bar.write(f"cyclesr: warning: {line}", file=sys.stderr)
+
     def back_to(self, step: int) -> None:
         self.bar.n = step
         self.bar.refresh()

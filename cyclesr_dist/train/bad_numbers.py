@@ -71,10 +71,10 @@ class BadNumbers:
         what = _describe(step, result, parts)
         train = self.config.train
         if len(self._since_checkpoint) <= train.max_bad_steps:
-            progress.warn([f"{what}; this step is left out"])
+            self._alarm(progress, f"{what}; this step is left out")
             return
         if can_go_back and self.rollbacks < train.max_rollbacks:
-            progress.warn([f"{what}; too many since the last checkpoint, going back to it"])
+            self._alarm(progress, f"{what}; too many since the last checkpoint, going back to it")
             raise RollBack(self._since_checkpoint[0], step)
         tried = (
             f"after going back {self.rollbacks} times" if can_go_back else "and there is no checkpoint to go back to"
@@ -87,6 +87,10 @@ class BadNumbers:
     def saved(self) -> None:
         """A checkpoint was begun: count anew."""
         self._since_checkpoint = []
+
+    def _alarm(self, progress: Progress, line: str) -> None:
+        if self.world.is_main:
+            progress.alarm(line)
 
     def _stop(self, message: str) -> None:
         error: CycleSRError = TrainingError(message)

@@ -1,0 +1,46 @@
+"""`cyclesr supervise`: see `cyclesr_dist.survive.supervise`."""
+
+from __future__ import annotations
+
+import argparse
+
+from cyclesr_dist.configfile import check_range
+from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.survive.supervise import Supervisor
+
+_EPILOG = """\
+exit codes: 0 done, 75 stopped and saved (start it again with --resume), 2 bad config or input, 1 anything else.
+
+example:
+  cyclesr supervise -- deepspeed --num_gpus 8 launch/train.py --config configs/ntire17_t2.yaml --resume"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser(
+        "supervise",
+        help="run a launcher, pass signals to the ranks, return their exit code",
+        description="Run a launcher as a child. SIGTERM and SIGINT go to the ranks, which save and leave; the exit "
+        "code is made of theirs, whatever the launcher says; nothing is left behind. A second signal kills all.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="seconds after which all are killed; above train.grace_seconds; default: %(default)s",
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("launcher", nargs=argparse.REMAINDER, metavar="-- COMMAND...")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns the exit code. Raises ConfigError, and InputError when the command cannot be started."""
+    command = args.launcher[1:] if args.launcher[:1] == ["--"] else args.launcher
+    if not command:
+        raise ConfigError("supervise: no command; expected cyclesr supervise -- COMMAND...")
+    check_range("--grace", args.grace, above=0)
+    return Supervisor(command, args.grace).run()

@@ -1,0 +1,48 @@
+"""launch/train.py with a fault: FAULT=kind:rank:step of the environment. Started by tests, as a script, by launchers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from cyclesr_dist.cli.guard import end_process
+from cyclesr_dist.systems.joint import JointSystem
+from cyclesr_dist.train.main import main
+
+
+def install(kind: str, rank: int, step: int) -> None:
+    """Make the joint system of this rank misbehave in its `step`-th step."""
+    if int(os.environ.get("RANK", "0")) != rank:
+        return
+    true_step = JointSystem.step
+    calls = 0
+
+    def faulty_step(self: JointSystem, batch: Any, phase: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            match kind:
+                case "exception":
+                    raise ValueError("a fault for the test")
+                case "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "frozen":
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                case "slow":
+                    time.sleep(3600)
+                case "nan":
+                    batch = replace(batch, real=torch.full_like(batch.real, torch.nan))
+        return true_step(self, batch, phase)
+
+    JointSystem.step = faulty_step  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    fault, fault_rank, fault_step = os.environ["FAULT"].split(":")
+    install(fault, int(fault_rank), int(fault_step))
+    end_process(main)

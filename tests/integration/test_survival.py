@@ -1,0 +1,271 @@
+"""Stops, failures and bad numbers of real ranks under real launchers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cyclesr_dist.train.main import main as train
+
+REPOSITORY = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+FAULTY = str(Path(__file__).with_name("faulty_train.py"))
+TRAIN = str(REPOSITORY / "launch/train.py")
+ENDLESS = ["train.epochs=1000000", "train.checkpoint_every_steps=1000000", "train.validate_every_steps=1000000"]
+SUPERVISE = [str(BIN / "cyclesr"), "supervise", "--"]
+
+
+def launcher(name: str) -> list[str]:
+    port = str(20000 + (os.getpid() * 7 + time.monotonic_ns() // 1000) % 10000)
+    return {
+        "python": [sys.executable],
+        "torchrun": [str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2"],
+        "deepspeed": [str(BIN / "deepspeed"), "--num_accelerators", "2", "--master_port", port],
+    }[name]
+
+
+@contextmanager
+def started(command: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """In a session of its own, nothing of which outlives the block."""
+    variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        for other in below(process.pid):
+            other.kill()
+        process.kill()
+        process.communicate()
+
+
+def below(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def ranks(process: subprocess.Popen[str], script: str = TRAIN) -> dict[int, psutil.Process]:
+    """The ranks below a launcher."""
+    found = {}
+    for child in below(process.pid):
+        try:
+            variables = child.environ()
+            if script in child.cmdline() and "RANK" in variables and "LOCAL_RANK" in variables:
+                found[int(variables["RANK"])] = child
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_for(condition: Any, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.05)
+
+
+def steps_done(run_dir: Path) -> int:
+    path = run_dir / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def outcome(process: subprocess.Popen[str], seconds: float = 90.0) -> tuple[int, list[str]]:
+    """Exit code and the lines of stderr."""
+    _, stderr = process.communicate(timeout=seconds)
+    return process.returncode, stderr.strip().splitlines()
+
+
+def arguments(config: Path, run_dir: Path, *overrides: str) -> list[str]:
+    return ["--config", str(config), "--run-dir", str(run_dir), "--quiet", *overrides]
+
+
+def tensors(run_dir: Path) -> dict[str, torch.Tensor]:
+    return load_file(max((run_dir / "checkpoints").iterdir()) / "tensors.safetensors")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["torchrun", pytest.param("deepspeed", marks=pytest.mark.slow), pytest.param("python", marks=pytest.mark.slow)],
+)
+def test_a_supervised_stop_saves_and_the_resumed_run_is_the_uninterrupted_one(
+    name, config_file, tiny_data, tmp_path
+) -> None:
+    backend = "backend=deepspeed" if name == "deepspeed" else "backend=ddp"
+    settings = [*tiny_data.overrides, backend, "train.checkpoint_every_steps=1000"]
+    with started(
+        [*SUPERVISE, *launcher(name), TRAIN, *arguments(config_file, tmp_path / "a", *settings, *ENDLESS)]
+    ) as p:
+        wait_for(lambda: steps_done(tmp_path / "a") >= 3)
+        p.send_signal(signal.SIGTERM)
+        code, stderr = outcome(p, 40)
+    assert code == 75, stderr
+    (checkpoint,) = (tmp_path / "a/checkpoints").iterdir()
+    stopped_at = int(checkpoint.name[-8:])
+    assert any(f"stopped: SIGTERM: saved at step {stopped_at} of" in line for line in stderr)
+
+    end = f"train.max_steps={stopped_at + 4}"
+    for run_dir in ("a", "whole"):
+        command = [*launcher(name), TRAIN, *arguments(config_file, tmp_path / run_dir, *settings, *ENDLESS, end)]
+        with started([*command, "--resume"]) as p:
+            code, stderr = outcome(p, 150)
+        assert code == 0, stderr
+    resumed, whole = tensors(tmp_path / "a"), tensors(tmp_path / "whole")
+    assert resumed.keys() == whole.keys()
+    assert all(torch.equal(tensor, resumed[key]) for key, tensor in whole.items())
+
+
+@pytest.mark.parametrize("name", ["torchrun", pytest.param("deepspeed", marks=pytest.mark.slow)])
+def test_a_signal_to_one_rank_stops_all(name, config_file, tiny_data, tmp_path) -> None:
+    """Without a supervisor: the launcher's own exit code means nothing, but everything is saved."""
+    settings = [*tiny_data.overrides, "backend=ddp", *ENDLESS]
+    with started([*launcher(name), TRAIN, *arguments(config_file, tmp_path / "run", *settings)]) as p:
+        wait_for(lambda: steps_done(tmp_path / "run") >= 3)
+        ranks(p)[1].send_signal(signal.SIGINT)
+        code, stderr = outcome(p)
+    assert code != 0
+    assert any("stopped: SIGINT: saved at step" in line for line in stderr)
+    assert len(list((tmp_path / "run/checkpoints").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "said"),
+    [
+        ("torchrun", "exception", "rank 1 failed first: ValueError: a fault for the test"),
+        ("torchrun", "killed", "rank 1 ended without a word"),
+        pytest.param("deepspeed", "exception", "rank 1 failed first: ValueError", marks=pytest.mark.slow),
+        pytest.param("deepspeed", "killed", "rank 1 ended without a word", marks=pytest.mark.slow),
+        pytest.param("torchrun", "frozen", "rank 1 failed first: silent for", marks=pytest.mark.slow),
+    ],
+)
+def test_a_failing_rank_ends_all_with_the_first_cause_last(name, fault, said, config_file, tiny_data, tmp_path) -> None:
+    settings = [*tiny_data.overrides, "backend=ddp", "train.lost_rank_seconds=10", *ENDLESS]
+    command = [*SUPERVISE, *launcher(name), FAULTY, *arguments(config_file, tmp_path / "run", *settings)]
+    with started(command, FAULT=f"{fault}:1:4") as p:
+        wait_for(lambda: steps_done(tmp_path / "run") >= 3)
+        at = time.monotonic()
+        code, stderr = outcome(p)
+        assert time.monotonic() - at < 60
+        assert not below(p.pid)
+    assert code == 1
+    assert said in stderr[-1], stderr
+
+
+@pytest.mark.slow
+def test_ranks_whose_launcher_is_killed_save(config_file, tiny_data, tmp_path) -> None:
+    settings = [*tiny_data.overrides, "backend=ddp", *ENDLESS]
+    command = [*SUPERVISE, *launcher("deepspeed"), TRAIN, *arguments(config_file, tmp_path / "run", *settings)]
+    with started(command) as p:
+        wait_for(lambda: steps_done(tmp_path / "run") >= 3)
+        launchers = [c for c in below(p.pid) if any("launcher.launch" in word for word in c.cmdline())]
+        launchers[0].kill()
+        code, stderr = outcome(p)
+    assert code == 75, stderr
+    assert len(list((tmp_path / "run/checkpoints").iterdir())) == 1
+
+
+def test_numbers_gone_bad_on_one_rank_are_left_out_by_all(config_file, tiny_data, tmp_path) -> None:
+    settings = [*tiny_data.overrides, "backend=ddp", "train.max_steps=6", "data.log_keys=true"]
+    command = [*launcher("torchrun"), FAULTY, *arguments(config_file, tmp_path / "run", *settings)]
+    with started(command, FAULT="nan:1:3") as p:
+        code, stderr = outcome(p, 150)
+    assert code == 0, stderr
+    (record,) = [json.loads(line) for line in (tmp_path / "run/bad_steps.jsonl").read_text().splitlines()]
+    assert record["step"] == 3
+    own, faulty = record["ranks"]
+    assert "nan" in faulty["losses"].values()
+    assert "nan" not in own["losses"].values()
+    keys = [json.loads(line) for line in (tmp_path / "run/keys.rank1.jsonl").read_text().splitlines()]
+    assert faulty["lr"] == keys[2]["lr"]
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert (summary["bad_steps"], summary["rollbacks"]) == (1, 0)
+    assert all(tensor.isfinite().all() for tensor in tensors(tmp_path / "run").values())
+
+
+def test_a_run_goes_back_when_numbers_stay_bad(config_file, tiny_data, tmp_path, monkeypatch, capfd) -> None:
+    """From the checkpoint of step 4: the steps that had come before the bad one are left out as well."""
+    from cyclesr_dist.systems.joint import JointSystem
+
+    true_step = JointSystem.step
+
+    def step(self: JointSystem, batch: Any, phase: Any) -> Any:
+        if batch.index // 4 in (6, 7):
+            batch.hr.fill_(torch.nan)
+        return true_step(self, batch, phase)
+
+    monkeypatch.setattr(JointSystem, "step", step)
+    settings = ["backend=single", "train.max_steps=12", "train.max_bad_steps=1", "train.rollback_steps=1"]
+    assert train(arguments(config_file, tmp_path / "run", *tiny_data.overrides, *settings)) == 0
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["rollbacks"] == 1
+    state = json.loads((max((tmp_path / "run/checkpoints").iterdir()) / "state.json").read_text())
+    assert state["left_out"] == [5, 6, 7]
+    logged = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert logged == [1, 2, 3, 4, 5, 9, 10, 11, 12]
+    assert "going back" in capfd.readouterr().err
+    assert all(tensor.isfinite().all() for tensor in tensors(tmp_path / "run").values())
+
+
+def test_a_stop_during_validation_makes_it_due_again(config_file, tiny_data, tmp_path, monkeypatch) -> None:
+    from cyclesr_dist.train import validation
+
+    settings = [*tiny_data.overrides, "backend=single", "train.max_steps=6"]
+    assert train(arguments(config_file, tmp_path / "whole", *settings)) == 0
+    true_score = validation.score_file
+    scored = []
+
+    def score(*args: Any) -> Any:
+        scored.append(1)
+        if len(scored) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
+        return true_score(*args)
+
+    monkeypatch.setattr(validation, "score_file", score)
+    assert train(arguments(config_file, tmp_path / "run", *settings)) == 75
+    assert len(scored) == 1
+    assert train(arguments(config_file, tmp_path / "run", *settings, "--resume")) == 0
+    for name in ("validation.jsonl", "model.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [("exit 0", 0), ("exit 2", 2), ("exit 3", 1), ("sleep 600 & exit 0", 0)],
+)
+def test_a_supervised_command_that_is_no_training(script: str, code: int) -> None:
+    with started([*SUPERVISE, "sh", "-c", script]) as p:
+        assert outcome(p, 30)[0] == code
+
+
+def test_a_second_signal_ends_a_supervised_command_at_once() -> None:
+    with started([*SUPERVISE, sys.executable, "-c", "import signal, time\nsignal.signal(15, 1)\ntime.sleep(600)"]) as p:
+        time.sleep(2)
+        p.send_signal(signal.SIGTERM)
+        time.sleep(3.5)
+        assert p.poll() is None
+        p.send_signal(signal.SIGTERM)
+        assert outcome(p, 10)[0] == 1
+
+
+def test_supervise_bad_usage() -> None:
+    for command, said in (([], "no command"), (["/nowhere/torchrun"], "/nowhere/torchrun")):
+        with started([*SUPERVISE, *command]) as p:
+            code, stderr = outcome(p, 30)
+        assert code == 2
+        assert said in stderr[-1]
