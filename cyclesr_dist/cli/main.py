@@ -1,31 +1,50 @@
-"""The `cyclesr` command: one module per subcommand, listed here."""
+"""The `cyclesr` command: one module of this package per subcommand, by its name.
+
+Only the module asked for is imported: `cyclesr supervise` is the first process of containers and needs no torch.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from cyclesr_dist import __version__
-from cyclesr_dist.cli import bench, degrade, demo, evaluate, report, shards, supervise, table, upscale
 from cyclesr_dist.cli.guard import guarded
 
-COMMANDS = (degrade, shards, evaluate, upscale, report, demo, table, bench, supervise)
+COMMANDS = {
+    "degrade": "degrade",
+    "shards": "shards",
+    "evaluate": "evaluate",
+    "upscale": "upscale",
+    "report": "report",
+    "demo": "demo",
+    "table": "table",
+    "ablate": "table",
+    "bench": "bench",
+    "supervise": "supervise",
+}
+"""Modules by command."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(command: str = "") -> argparse.ArgumentParser:
+    """With one command, or with all."""
     parser = argparse.ArgumentParser(
         prog="cyclesr", description="Super-resolution for real photographs without pairs (CycleSR, CycleSRGAN)."
     )
     parser.add_argument("--version", action="version", version=f"cyclesr {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.add_parser(subparsers)
+    modules = [COMMANDS[command]] if command in COMMANDS else dict.fromkeys(COMMANDS.values())
+    for name in modules:
+        import_module(f"cyclesr_dist.cli.{name}").add_parser(subparsers)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand. Returns the exit code: 0 done, 2 bad usage or input, 75 preempted, 1 otherwise."""
-    args = build_parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = build_parser(argv[0] if argv else "").parse_args(argv)
     return guarded(lambda: args.run(args), debug=args.debug)
 
 

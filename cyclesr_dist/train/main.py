@@ -107,7 +107,9 @@ def _train(args: argparse.Namespace, world: World, stop: StopRequest, watch: Wat
     metrics = world.together(lambda: Metrics(config.telemetry, world.rank))
     make_player = build_backend(config, world)
     system = world.together(lambda: build_system(config, make_player, world, saved.system if saved else None))
-    world.together(lambda: _start_files(config, folder, saved, world))
+    world.together(lambda: _start_files(config, folder, saved) if world.is_main else None)
+    if config.data.log_keys:
+        world.together(lambda: None if world.is_main else folder.start_keys(world.rank, saved.step if saved else 0))
 
     run = Run(config, world, folder, sources, system, validator, metrics, saved, identity, shelf, stop)
     start = saved.step if saved else 0
@@ -144,11 +146,9 @@ def _load_checkpoint(
     return saved
 
 
-def _start_files(config: Config, folder: RunFolder, saved: Checkpoint | None, world: World) -> None:
-    step = saved.step if saved else 0
-    if world.is_main:
-        write_resolved(config, folder.config)
-        folder.cut_back(step)
+def _start_files(config: Config, folder: RunFolder, saved: Checkpoint | None) -> None:
+    write_resolved(config, folder.config)
+    folder.cut_back(saved.step if saved else 0)
 
 
 def _dry_run(config: Config, world: World, sources: Sources, schedule: Schedule) -> None:

@@ -47,9 +47,21 @@ class RunFolder:
         The keys of all ranks are cut, also of ranks that the resumed run no longer has.
         """
         for path in (self.metrics, self.validation, *self.path.glob("keys.rank*.jsonl")):
-            if path.exists():
-                kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-                write_text(path, "".join(line + "\n" for line in kept))
+            _cut_back(path, step)
+
+    def start_keys(self, rank: int, step: int) -> None:
+        """The same for one rank's keys, on a host that may not share the main rank's disk. Raises InputError."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"run folder {self.path} is not writable: {error.strerror or error}") from error
+        _cut_back(self.keys(rank), step)
+
+
+def _cut_back(path: Path, step: int) -> None:
+    if path.exists():
+        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+        write_text(path, "".join(line + "\n" for line in kept))
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

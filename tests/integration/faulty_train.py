@@ -1,4 +1,4 @@
-"""launch/train.py with a fault: FAULT=kind:rank:step of the environment. Started by tests, as a script, by launchers."""
+"""launch/train.py with a fault, FAULT=kind:rank:step of the environment. Tests start it, through launchers."""
 
 from __future__ import annotations
 

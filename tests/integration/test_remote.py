@@ -330,3 +330,32 @@ def test_any_fsspec_url_will_do(local: Path) -> None:
     ours, theirs = ShardSet.open("memory://anything/hr", "hr"), ShardSet.open(str(local / "sets/hr"), "hr")
     assert json.dumps(ours.manifest) == json.dumps(theirs.manifest)
     assert np.array_equal(ours.read(3)["hr"], theirs.read(3)["hr"])
+
+
+def test_checkpoints_on_s3(bucket: str, config_file, tiny_data, tmp_path, capsys) -> None:
+    """Another host, with nothing but the URL, goes on from the newest that is whole."""
+    import fsspec
+
+    place = f"train.checkpoints={bucket}/run"
+    arguments = [*tiny_data.overrides, "train.checkpoint_every_steps=2", "train.keep_checkpoints=2"]
+
+    def run(name: str, *more: str) -> int:
+        return train(["--config", str(config_file), "--run-dir", str(tmp_path / name), "--quiet", *arguments, *more])
+
+    assert run("whole", "train.max_steps=10") == 0
+    assert run("first", place, "train.max_steps=8") == 0
+    assert not (tmp_path / "first/checkpoints").exists()
+    fs = fsspec.filesystem("s3")
+    fs.invalidate_cache()
+    kept = sorted(path.rsplit("/", 1)[-1] for path in fs.ls("shards/run"))
+    assert kept[-2:] == ["step-00000006", "step-00000008"]
+    tensors = "shards/run/step-00000008/tensors.safetensors"
+    fs.pipe_file(tensors, fs.cat_file(tensors)[:-100])
+    fs.pipe_file("shards/run/step-00000009/tensors.safetensors", b"an upload that was killed")
+    capsys.readouterr()
+    assert run("second", place, "train.max_steps=10", "--resume") == 0
+    err = capsys.readouterr().err
+    assert "step-00000008 is damaged" in err or "tensors.safetensors has" in err
+    assert "resuming at step 6" in err
+    expected = (tmp_path / "whole/model.safetensors").read_bytes()
+    assert (tmp_path / "second/model.safetensors").read_bytes() == expected

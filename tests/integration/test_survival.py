@@ -50,7 +50,8 @@ def started(command: list[str], **environment: str) -> Iterator[subprocess.Popen
         for other in below(process.pid):
             other.kill()
         process.kill()
-        process.communicate()
+        if not process.stderr.closed:  # type: ignore[union-attr]
+            print(*process.communicate(), sep="\n")  # pytest shows it when the test has failed
 
 
 def below(pid: int) -> list[psutil.Process]:
@@ -255,7 +256,8 @@ def test_a_supervised_command_that_is_no_training(script: str, code: int) -> Non
 
 def test_a_second_signal_ends_a_supervised_command_at_once() -> None:
     with started([*SUPERVISE, sys.executable, "-c", "import signal, time\nsignal.signal(15, 1)\ntime.sleep(600)"]) as p:
-        time.sleep(2)
+        wait_for(lambda: below(p.pid))
+        time.sleep(1)
         p.send_signal(signal.SIGTERM)
         time.sleep(3.5)
         assert p.poll() is None
