@@ -28,6 +28,11 @@ def cause(text: str) -> None:
     _write("cause", {"rank": _rank, "cause": text})
 
 
+def will_leave(code: int) -> None:
+    """Note the exit code ahead of leaving: some launchers kill the others as soon as the first rank leaves."""
+    _write("exit", {"rank": _rank, "pid": os.getpid(), "code": code})
+
+
 def leave(code: int) -> NoReturn:
     """End the process without taking the interpreter apart; see `guard.end_process`."""
     sys.stdout.flush()
@@ -37,7 +42,7 @@ def leave(code: int) -> NoReturn:
 
 def leave_now(code: int) -> NoReturn:
     """The same from a thread that finds the training thread stuck: no lock is waited for."""
-    _write("exit", {"rank": _rank, "pid": os.getpid(), "code": code})
+    will_leave(code)
     os._exit(code)
 
 

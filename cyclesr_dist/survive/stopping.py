@@ -31,6 +31,8 @@ class StopRequest:
         self.reason = ""
         self.grace_seconds = 25.0
         """Time from the request to the forced end; the configuration sets it as soon as it is read."""
+        self.training = False
+        """Whether there is something to save. Before that a request ends the process at once."""
         self._since: float | None = None
         self._lock = threading.Lock()
 
@@ -41,6 +43,9 @@ class StopRequest:
     def request(self, reason: str) -> None:
         """Ask to stop; the first reason stays."""
         with self._lock:
+            if not self.training:
+                print(f"cyclesr: stopped: {reason}: training had not begun", file=sys.stderr, flush=True)
+                leave_now(Preempted.exit_code)
             if self._since is None:
                 self.reason, self._since = reason, time.monotonic()
                 threading.Thread(target=self._enforce, name="grace", daemon=True).start()
@@ -86,9 +91,9 @@ class StopRequest:
         while (left := self._since + self.grace_seconds - time.monotonic()) > 0:
             time.sleep(min(left, 0.2))  # the grace may be set while this waits
         print(
-            f"cyclesr: {self.reason}: the {self.grace_seconds:g} s of train.grace_seconds are over; leaving with the "
-            "checkpoint before",
+            f"cyclesr: error: {self.reason}: could not save in the {self.grace_seconds:g} s of train.grace_seconds; "
+            "earlier checkpoints are intact",
             file=sys.stderr,
             flush=True,
         )
-        leave_now(Preempted.exit_code)
+        leave_now(1)

@@ -133,8 +133,10 @@ class Supervisor:
         asked = self.asked_at is not None
         if InputError.exit_code in left:
             code = InputError.exit_code
-        elif Preempted.exit_code in left or (asked and not codes and not self.forced):
-            code = Preempted.exit_code  # all had agreed; or nothing had begun
+        elif left == {Preempted.exit_code} or (asked and Preempted.exit_code in left):
+            code = Preempted.exit_code  # ranks note it when all have agreed and saved: a launcher cannot undo it
+        elif asked and not codes and not self.forced:
+            code = Preempted.exit_code  # nothing had begun
         elif codes:
             code = 0 if left == {0} else 1
         else:  # no rank at all: a launcher's own --help or bad usage, or another program

@@ -18,6 +18,7 @@ from cyclesr_dist.errors import FailedElsewhere, Preempted, TrainingError
 from cyclesr_dist.model_file import save_model
 from cyclesr_dist.nets.build import inference_net
 from cyclesr_dist.step import StepResult
+from cyclesr_dist.survive.leaving import will_leave
 from cyclesr_dist.survive.stopping import StopRequest
 from cyclesr_dist.systems.base import System, SystemState
 from cyclesr_dist.telemetry.progress import Progress
@@ -61,6 +62,7 @@ def train(run: Run, progress: Progress, schedule: Schedule) -> dict[str, Any]:
     """
     saver = Saver(run.shelf, run.identity, run.config.train.keep_checkpoints)
     diagnosis = Diagnosis(schedule.num_steps)
+    run.stop.training = True
     try:
         while True:
             try:
@@ -126,6 +128,7 @@ class Attempt:
         if self.step > self.saved_step:
             self._save()
         world.together(self.saver.finish)
+        will_leave(Preempted.exit_code)
         message = f"{reason}: saved at step {self.step} of {self.schedule.num_steps}; --resume continues"
         raise Preempted(message) if world.is_main else FailedElsewhere(message, Preempted.exit_code)
 

@@ -44,5 +44,6 @@ def install(kind: str, rank: int, step: int) -> None:
 
 if __name__ == "__main__":
     fault, fault_rank, fault_step = os.environ["FAULT"].split(":")
-    install(fault, int(fault_rank), int(fault_step))
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":  # ranks that torchrun starts again have no fault
+        install(fault, int(fault_rank), int(fault_step))
     end_process(main)

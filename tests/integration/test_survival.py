@@ -168,6 +168,19 @@ def test_a_failing_rank_ends_all_with_the_first_cause_last(name, fault, said, co
 
 
 @pytest.mark.slow
+def test_ranks_that_torchrun_restarts_go_on_from_the_checkpoint(config_file, tiny_data, tmp_path) -> None:
+    settings = [*tiny_data.overrides, "backend=ddp", "train.checkpoint_every_steps=2", "train.max_steps=8"]
+    command = [*SUPERVISE, *launcher("torchrun"), "--max-restarts=1", FAULTY]
+    command += arguments(config_file, tmp_path / "run", *settings, "--resume")
+    with started(command, FAULT="killed:1:6") as p:
+        code, stderr = outcome(p, 180)
+    assert code == 0, stderr
+    assert any("starting from the beginning" in line for line in stderr)
+    assert any("resuming at step 4" in line for line in stderr)
+    assert steps_done(tmp_path / "run") == 8
+
+
+@pytest.mark.slow
 def test_ranks_whose_launcher_is_killed_save(config_file, tiny_data, tmp_path) -> None:
     settings = [*tiny_data.overrides, "backend=ddp", *ENDLESS]
     command = [*SUPERVISE, *launcher("deepspeed"), TRAIN, *arguments(config_file, tmp_path / "run", *settings)]

@@ -1,0 +1,203 @@
+"""Rounds of random faults against one run that must survive them all; writes the table of docs/reliability.md.
+
+python tests/reliability.py --rounds 50 --into docs/reliability.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import torch
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).with_name("integration")))
+
+from conftest import TinyData
+from test_survival import SUPERVISE, TRAIN, launcher, ranks
+
+from cyclesr_dist.cli.main import main as cyclesr
+from cyclesr_dist.errors import InputError
+from cyclesr_dist.table.document import insert
+from cyclesr_dist.testing import write_photos
+from cyclesr_dist.train.checkpoint import FILES, verify
+
+_HANG_SECONDS = 60.0
+_EVERY = 3
+
+
+@dataclass
+class Tally:
+    rounds: Counter[str] = field(default_factory=Counter)
+    losses: Counter[str] = field(default_factory=Counter)
+    hangs: Counter[str] = field(default_factory=Counter)
+    orphans: Counter[str] = field(default_factory=Counter)
+    wrong_codes: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+
+FAULTS = ("a rank killed", "the launcher killed", "SIGTERM", "newest checkpoint damaged, then a rank killed")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--into", type=Path, help="Markdown file with the marks of the table")
+    args = parser.parse_args()
+    random.seed(args.seed)
+    with tempfile.TemporaryDirectory(prefix="cyclesr-reliability-") as name:
+        root = Path(name)
+        overrides = make_data(root / "data")
+        tally = Tally()
+        for number in range(args.rounds):
+            fault = FAULTS[number % len(FAULTS)]
+            backend = ("ddp", "deepspeed")[number // len(FAULTS) % 2]
+            one_round(root / "run", overrides, fault, backend, tally)
+            print(f"round {number + 1}: {fault} ({backend}), newest step {newest_whole(root / 'run')}", flush=True)
+        identical, steps = compare(root, overrides)
+    text = table(args, tally, identical, steps)
+    print(text)
+    if args.into:
+        insert(args.into, "reliability", text)
+    return 0 if identical and not (tally.losses + tally.hangs + tally.orphans + tally.wrong_codes) else 1
+
+
+def make_data(root: Path) -> list[str]:
+    """Photographs, shards, and a configuration of milliseconds a step."""
+    write_photos(root / "hr", 3, 64, 96, seed=0)
+    write_photos(root / "clean", 2, 64, 96, seed=1)
+    (root / "config.yaml").write_text("system: cyclesr\nema_decay: 0.9\nshards: {patch: 8, stride: 8}\n")
+    degrade = ["degrade", "--hr", str(root / "clean"), "--track", "mild", "--seed", "0", "--out", str(root / "lr")]
+    build = ["shards", "build", "--hr", str(root / "hr"), "--lr", str(root / "lr"), "--out", str(root / "shards")]
+    build += ["--pairs-hr", str(root / "clean"), "--config", str(root / "config.yaml")]
+    for command in (degrade, build):
+        if cyclesr([*command, "--quiet"]):
+            raise SystemExit("the data could not be made")
+    more = [f"train.checkpoint_every_steps={_EVERY}", "train.validate_every_steps=7", "train.epochs=1000000"]
+    return [*TinyData(root).overrides, *more, "train.lost_rank_seconds=15", "data.workers=1"]
+
+
+def job(run_dir: Path, overrides: list[str], backend: str, *more: str) -> list[str]:
+    name = "deepspeed" if backend == "deepspeed" else "torchrun"
+    config = run_dir.parent / "data/config.yaml"
+    command = [*launcher(name), TRAIN, "--config", str(config), "--run-dir", str(run_dir), "--quiet", "--resume"]
+    # The arithmetic of both backends differs in the last bit; that of one run must not change on the way.
+    return [*SUPERVISE, *command, *overrides, "backend=ddp", *more]
+
+
+def one_round(run_dir: Path, overrides: list[str], fault: str, backend: str, tally: Tally) -> None:
+    before = newest_whole(run_dir)
+    process = subprocess.Popen(
+        job(run_dir, overrides, backend), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    while len(ranks(process)) < 2:
+        time.sleep(0.05)
+    if random.random() < 0.75:  # some checkpoints later; else in the middle of the start
+        at = time.monotonic()
+        while newest_whole(run_dir) <= before and time.monotonic() - at < 2 * _HANG_SECONDS:
+            time.sleep(0.05)
+    time.sleep(random.uniform(0, 4))
+    expected = strike(process, run_dir, fault)
+    at = time.monotonic()
+    tally.rounds[fault] += 1
+    processes = psutil.Process(process.pid).children(recursive=True)
+    try:
+        code = process.wait(_HANG_SECONDS)
+        tally.seconds.setdefault(fault, []).append(time.monotonic() - at)
+        tally.wrong_codes[fault] += code not in expected
+        tally.orphans[fault] += any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+    except subprocess.TimeoutExpired:
+        tally.hangs[fault] += 1
+        os.killpg(process.pid, signal.SIGKILL)
+        for child in processes:
+            child.kill()
+    # A damaged newest one is passed over for the one before, which was whole when the fault came.
+    allowed = before - _EVERY if "damaged" in fault else before
+    tally.losses[fault] += newest_whole(run_dir) < allowed
+
+
+def strike(process: subprocess.Popen[bytes], run_dir: Path, fault: str) -> tuple[int, ...]:
+    """Do it; returns the exit codes that are right."""
+    living = ranks(process)
+    if fault == "SIGTERM":
+        process.terminate()
+        return (75,)
+    if fault == "the launcher killed":
+        agents = [p for p in psutil.Process(process.pid).children(recursive=True) if p not in living.values()]
+        launchers = [p for p in agents if any(word in " ".join(p.cmdline()) for word in ("torchrun", "deepspeed"))]
+        random.choice([p for p in launchers if "multiprocessing" not in " ".join(p.cmdline())]).kill()
+        return (1, 75)  # ranks that had not begun have nothing to save
+    if "damaged" in fault and (kept := sorted((run_dir / "checkpoints").glob("step-*"))):
+        path = kept[-1] / random.choice(FILES)
+        if path.exists():
+            os.truncate(path, path.stat().st_size // 2)
+    random.choice(list(living.values())).kill()
+    return (1,)
+
+
+def newest_whole(run_dir: Path) -> int:
+    for folder in sorted((run_dir / "checkpoints").glob("step-*"), reverse=True):
+        try:
+            verify(folder)
+        except InputError:
+            continue
+        return int(folder.name[-8:])
+    return 0
+
+
+def compare(root: Path, overrides: list[str]) -> tuple[bool, int]:
+    """Bring the run to an end, repeat it without faults, and compare every tensor of both last checkpoints."""
+    steps = newest_whole(root / "run") + 5
+    for name in ("run", "undisturbed"):
+        subprocess.run(
+            job(root / name, overrides, "ddp", f"train.max_steps={steps}"), check=True, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+    survivor, other = (
+        load_file(root / name / f"checkpoints/step-{steps:08d}/tensors.safetensors") for name in ("run", "undisturbed")
+    )
+    same = survivor.keys() == other.keys() and all(torch.equal(t, survivor[key]) for key, t in other.items())
+    logs = [[json.loads(line)["step"] for line in (root / n / "metrics.jsonl").open()] for n in ("run", "undisturbed")]
+    shutil.rmtree(root / "undisturbed")
+    return same and logs[0] == logs[1], steps
+
+
+def table(args: argparse.Namespace, tally: Tally, identical: bool, steps: int) -> str:
+    lines = [
+        f"`python tests/reliability.py --rounds {args.rounds} --seed {args.seed} --into docs/reliability.md`: "
+        f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, 2 ranks, torchrun and deepspeed in "
+        "turn, a loader process a rank.",
+        "",
+        "| fault | rounds | losses | hangs | processes left | wrong exit code | seconds to the end, median (most) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for fault in FAULTS:
+        times = sorted(tally.seconds.get(fault, [0.0]))
+        counts = [c[fault] for c in (tally.rounds, tally.losses, tally.hangs, tally.orphans, tally.wrong_codes)]
+        lines.append(f"| {fault} | {' | '.join(map(str, counts))} | {times[len(times) // 2]:.1f} ({times[-1]:.1f}) |")
+    said = "equal in every bit to" if identical else "**not equal to**"
+    lines += [
+        "",
+        f"After all rounds, at step {steps}, the run is {said} one that nothing disturbed: parameters, moments,",
+    ]
+    lines += ["pools, moving average, and the steps logged."]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
