@@ -8,11 +8,13 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
-from cyclesr_dist.bench import score
+from cyclesr_dist.bench import checkpoint, score
 from cyclesr_dist.bench.data import Settings, bench_data, describe
 from cyclesr_dist.cli.guard import add_common_arguments
+from cyclesr_dist.config import load
 from cyclesr_dist.configfile import check_range
 from cyclesr_dist.data.encoding import EXTENSIONS
+from cyclesr_dist.errors import InputError
 from cyclesr_dist.files import write_text
 from cyclesr_dist.images import list_images
 
@@ -29,7 +31,7 @@ example:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command and its actions."""
     bench = subparsers.add_parser("bench", help="measure on this machine")
-    actions = bench.add_subparsers(dest="action", required=True, metavar="data|score")
+    actions = bench.add_subparsers(dest="action", required=True, metavar="data|score|checkpoint")
     data = actions.add_parser(
         "data",
         help="the stream",
@@ -52,6 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_common_arguments(data)
     data.set_defaults(run=run)
     _add_score(actions)
+    _add_checkpoint(actions)
 
 
 def _add_score(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -66,6 +69,23 @@ def _add_score(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     add_common_arguments(parser)
     parser.set_defaults(run=run_score)
+
+
+def _add_checkpoint(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = actions.add_parser(
+        "checkpoint",
+        help="what a checkpoint costs",
+        description="Measure for how long a checkpoint stops the training step, against torch.save.",
+    )
+    parser.add_argument("--config", type=Path, help="whose networks; default: the paper's on NTIRE17")
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="where to write; default: the temporary folder"
+    )
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides")
+    add_common_arguments(parser)
+    parser.set_defaults(run=run_checkpoint)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -89,6 +109,21 @@ def run_score(args: argparse.Namespace) -> int:
     check_range("--rounds", args.rounds, minimum=1)
     result = score.bench_score(_photos(args)[: args.images], args.rounds, progress=not args.quiet)
     print(score.describe(result))
+    if args.json:
+        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+def run_checkpoint(args: argparse.Namespace) -> int:
+    """Returns 0; raises CycleSRError."""
+    check_range("--rounds", args.rounds, minimum=1)
+    config = load(args.config, ["backend=single", *args.overrides])
+    try:
+        with tempfile.TemporaryDirectory(prefix="cyclesr-bench-", dir=args.folder) as folder:
+            result = checkpoint.bench_checkpoint(config, Path(folder), args.rounds, progress=not args.quiet)
+    except OSError as error:
+        raise InputError(f"--folder {args.folder}: {error}") from error
+    print(checkpoint.describe(result))
     if args.json:
         write_text(args.json, json.dumps(result, indent=1) + "\n")
     return 0

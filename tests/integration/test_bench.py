@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cyclesr_dist.cli.main import main as cyclesr
+from cyclesr_dist.testing import tiny_overrides
 
 
 def test_bench_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,3 +43,13 @@ def test_bench_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert case["ratio"] == pytest.approx(case["loop_s"] / case["seconds"])
     assert case["ratio"] > 100  # 200 and more on a machine that does nothing else
     assert case["name"] in capsys.readouterr().out
+
+
+def test_bench_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["bench", "checkpoint", "--rounds", "2", "--json", str(tmp_path / "c.json"), "--quiet", *tiny_overrides()]
+    assert cyclesr(argv) == 0
+    result = json.loads((tmp_path / "c.json").read_text())
+    seconds = result["seconds"]
+    assert 0 < seconds["stopped"] < seconds["written"]
+    assert result["ratio"] == pytest.approx(seconds["torch_save"] / seconds["stopped"])
+    assert "step stopped" in capsys.readouterr().out
