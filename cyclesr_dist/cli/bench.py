@@ -78,9 +78,7 @@ def _add_checkpoint(actions: argparse._SubParsersAction[argparse.ArgumentParser]
         description="Measure for how long a checkpoint stops the training step, against torch.save.",
     )
     parser.add_argument("--config", type=Path, help="whose networks; default: the paper's on NTIRE17")
-    parser.add_argument(
-        "--folder", type=Path, metavar="DIR", help="where to write; default: the temporary folder"
-    )
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="where to write; default: the temporary folder")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default: %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -217,6 +218,7 @@ def rank_batches(
         prefetch_factor=prefetch if workers else None,
         multiprocessing_context="forkserver" if workers else None,  # fork is unsafe beside gloo's and CUDA's threads
         collate_fn=_as_it_is,
+        worker_init_fn=_ignore_signals,
     )
     for step, item in zip(range(start, stop), loader, strict=True):
         yield item, dataset.ring.finished(step) if dataset.ring else item.arrays
@@ -247,6 +249,12 @@ def _augmented(images: np.ndarray, changes: Sequence[Augmentation], device: torc
     for target, image, change in zip(out, source.permute(0, 3, 1, 2), changes, strict=False):
         target.copy_(change.apply(image))
     return out.div_(255)
+
+
+def _ignore_signals(worker: int) -> None:
+    """A stop is the rank's to decide, which needs its batches until then; workers end with it."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_it_is(item: Any) -> Any:

@@ -20,17 +20,17 @@ def arrived(rank: int) -> None:
     """Tell the supervisor, if there is one, which process this rank is."""
     global _rank
     _rank = rank
-    _write("rank", {"rank": rank, "pid": os.getpid()})
+    _write("rank")
 
 
 def cause(text: str) -> None:
     """Leave the first cause of a failure for the supervisor to print last."""
-    _write("cause", {"rank": _rank, "cause": text})
+    _write("cause", cause=text)
 
 
 def will_leave(code: int) -> None:
     """Note the exit code ahead of leaving: some launchers kill the others as soon as the first rank leaves."""
-    _write("exit", {"rank": _rank, "pid": os.getpid(), "code": code})
+    _write("exit", code=code)
 
 
 def leave(code: int) -> NoReturn:
@@ -46,10 +46,12 @@ def leave_now(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _write(kind: str, record: dict[str, object]) -> None:
+def _write(kind: str, **more: object) -> None:
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder or _rank is None:
         return
+    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))  # torchrun starts ranks again
+    record = {"rank": _rank, "pid": os.getpid(), "attempt": attempt, **more}
     path = Path(folder) / f"{kind}-{os.getpid()}.json"
     temporary = path.with_suffix(".tmp")
     try:

@@ -147,30 +147,22 @@ class Supervisor:
 
     def _exit_codes(self) -> dict[int, int | None]:
         """Of each rank's last process; None where it ended without a word."""
-        last: dict[int, tuple[float, int]] = {}
-        for path in self.folder.glob("rank-*.json"):
-            record, time_ = _read(path), path.stat().st_mtime
-            if record:
-                last[record["rank"]] = max(last.get(record["rank"], (0.0, 0)), (time_, record["pid"]))
+        last: dict[int, tuple[int, int]] = {}
+        for record in self._records("rank"):
+            last[record["rank"]] = max(last.get(record["rank"], (-1, 0)), (record["attempt"], record["pid"]))
         exits = {record["pid"]: record["code"] for record in self._records("exit")}
         return {rank: exits.get(pid) for rank, (_, pid) in sorted(last.items())}
 
     def _print_cause(self, codes: dict[int, int | None]) -> None:
-        causes = sorted(self.folder.glob("cause-*.json"), key=lambda path: path.stat().st_mtime)
+        causes = sorted(self._records("cause"), key=lambda record: int(record["attempt"]))
         killed = [rank for rank, code in codes.items() if code is None]
-        if causes and (record := _read(causes[-1])):
-            _say(f"error: {record['cause']}")
+        if causes:
+            _say(f"error: {causes[-1]['cause']}")
         if killed:
             _say(f"error: rank {', '.join(map(str, killed))} ended without a word, as a killed process does")
 
     def _records(self, kind: str) -> list[dict[str, Any]]:
-        return [record for path in self.folder.glob(f"{kind}-*.json") if (record := _read(path))]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    record = json.loads(path.read_text())
-    assert isinstance(record, dict)
-    return record
+        return [json.loads(path.read_text()) for path in self.folder.glob(f"{kind}-*.json")]
 
 
 def _lives(process: psutil.Process) -> bool:

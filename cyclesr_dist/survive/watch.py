@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 
 from torch.distributed import Store  # type: ignore[attr-defined]  # exported, but not in its __all__
 
-from cyclesr_dist.errors import CycleSRError, FailedElsewhere
+from cyclesr_dist.errors import CycleSRError, FailedElsewhere, Preempted
 from cyclesr_dist.survive.leaving import cause as leave_cause
 from cyclesr_dist.survive.leaving import leave_now
 from cyclesr_dist.survive.stopping import StopRequest
@@ -67,7 +67,7 @@ class Watch:
 
         A broken connection is rarely the cause, so that of another rank is waited for.
         """
-        if self.world.num_ranks == 1 or isinstance(error, FailedElsewhere):
+        if self.world.num_ranks == 1 or isinstance(error, FailedElsewhere | Preempted):
             return error
         if not isinstance(error, CycleSRError) and _is_broken_connection(error):
             deadline = time.monotonic() + _PATIENCE_SECONDS

@@ -18,7 +18,7 @@ from cyclesr_dist.cli.guard import add_common_arguments, guarded
 from cyclesr_dist.config import Config, load
 from cyclesr_dist.configfile import dump, write_resolved
 from cyclesr_dist.data.loader import Sources, num_epoch_steps, open_sources
-from cyclesr_dist.errors import ConfigError, CycleSRError
+from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.evaluate.report import write_report
 from cyclesr_dist.files import write_text
 from cyclesr_dist.survive.leaving import arrived
@@ -103,6 +103,7 @@ def _train(args: argparse.Namespace, world: World, stop: StopRequest, watch: Wat
     world.together(lambda: folder.prepare(args.resume) if world.is_main else None)
     identity = run_identity(config, _num_samples(sources))
     shelf = world.together(lambda: open_shelf(config.train.checkpoints or str(folder.checkpoints), config.data.remote))
+    world.together(lambda: _check_shelf(args, config, shelf) if world.is_main else None)
     saved = _load_checkpoint(args, shelf, identity, world)
     metrics = world.together(lambda: Metrics(config.telemetry, world.rank))
     make_player = build_backend(config, world)
@@ -135,6 +136,13 @@ def _load_config(args: argparse.Namespace, world: World) -> Config:
 def _num_samples(sources: Sources) -> dict[str, int]:
     named = {"hr": sources.hr, "lr": sources.lr, "pairs": sources.pairs}
     return {name: len(shard_set) for name, shard_set in named.items() if shard_set is not None}
+
+
+def _check_shelf(args: argparse.Namespace, config: Config, shelf: Shelf) -> None:
+    if not args.resume and (names := shelf.names()):
+        raise InputError(
+            f"train.checkpoints = {config.train.checkpoints} already holds {names[-1]}; use --resume, or another place"
+        )
 
 
 def _load_checkpoint(

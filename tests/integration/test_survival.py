@@ -131,6 +131,21 @@ def test_a_supervised_stop_saves_and_the_resumed_run_is_the_uninterrupted_one(
     assert all(torch.equal(tensor, resumed[key]) for key, tensor in whole.items())
 
 
+def test_a_signal_to_every_process_at_once_saves(config_file, tiny_data, tmp_path) -> None:
+    """As Slurm sends it, and Ctrl-C: also to the launcher, which passes it on, and to loader processes."""
+    settings = [*tiny_data.overrides, "backend=ddp", "data.workers=1", *ENDLESS]
+    with started([*launcher("torchrun"), TRAIN, *arguments(config_file, tmp_path / "run", *settings)]) as p:
+        wait_for(lambda: steps_done(tmp_path / "run") >= 3)
+        everybody = [psutil.Process(p.pid), *below(p.pid)]
+        for process in everybody:
+            process.send_signal(signal.SIGINT)
+        code, stderr = outcome(p)
+        assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in everybody)
+    assert code != 0
+    assert any("stopped: SIGINT: saved at step" in line for line in stderr)
+    assert len(list((tmp_path / "run/checkpoints").iterdir())) == 1
+
+
 @pytest.mark.parametrize("name", ["torchrun", pytest.param("deepspeed", marks=pytest.mark.slow)])
 def test_a_signal_to_one_rank_stops_all(name, config_file, tiny_data, tmp_path) -> None:
     """Without a supervisor: the launcher's own exit code means nothing, but everything is saved."""
