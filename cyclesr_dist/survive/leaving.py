@@ -23,6 +23,11 @@ def arrived(rank: int) -> None:
     _write("rank")
 
 
+def attempt() -> int:
+    """How often torchrun has started the ranks again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
 def cause(text: str) -> None:
     """Leave the first cause of a failure for the supervisor to print last."""
     _write("cause", cause=text)
@@ -50,8 +55,7 @@ def _write(kind: str, **more: object) -> None:
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder or _rank is None:
         return
-    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))  # torchrun starts ranks again
-    record = {"rank": _rank, "pid": os.getpid(), "attempt": attempt, **more}
+    record = {"rank": _rank, "pid": os.getpid(), "attempt": attempt(), **more}
     path = Path(folder) / f"{kind}-{os.getpid()}.json"
     temporary = path.with_suffix(".tmp")
     try:

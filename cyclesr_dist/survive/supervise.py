@@ -156,10 +156,10 @@ class Supervisor:
     def _print_cause(self, codes: dict[int, int | None]) -> None:
         causes = sorted(self._records("cause"), key=lambda record: int(record["attempt"]))
         killed = [rank for rank, code in codes.items() if code is None]
-        if causes:
-            _say(f"error: {causes[-1]['cause']}")
         if killed:
             _say(f"error: rank {', '.join(map(str, killed))} ended without a word, as a killed process does")
+        if causes:
+            _say(f"error: {causes[-1]['cause']}")
 
     def _records(self, kind: str) -> list[dict[str, Any]]:
         return [json.loads(path.read_text()) for path in self.folder.glob(f"{kind}-*.json")]

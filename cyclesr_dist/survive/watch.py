@@ -14,18 +14,18 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 
-from torch.distributed import Store  # type: ignore[attr-defined]  # exported, but not in its __all__
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]  # exported, but not in its __all__
 
 from cyclesr_dist.errors import CycleSRError, FailedElsewhere, Preempted
+from cyclesr_dist.survive.leaving import attempt, leave_now
 from cyclesr_dist.survive.leaving import cause as leave_cause
-from cyclesr_dist.survive.leaving import leave_now
 from cyclesr_dist.survive.stopping import StopRequest
 from cyclesr_dist.world import World
 
 _TICK_SECONDS = 1.0
 # For the training thread to notice by itself that its peers are gone, and for the first cause to arrive.
 _PATIENCE_SECONDS = 6.0
-_STOP, _FAILED = "cyclesr/stop", "cyclesr/failed"
+_STOP, _FAILED = "stop", "failed"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,10 @@ class Watch:
         self._beats: dict[int, tuple[bytes, float]] = {}
         if world.num_ranks == 1:
             return
-        self._store = store.clone()  # type: ignore[attr-defined]  # a connection of its own, as the training thread may wait in the other
+        # A connection of its own, as the training thread may wait in the other. torchrun's store outlives ranks that it
+        # starts again, which must not hear of a stop or failure before.
+        own: Store = store.clone()  # type: ignore[attr-defined]
+        self._store = PrefixStore(f"cyclesr/{attempt()}", own)
         for target in (self._talk, self._listen):
             threading.Thread(target=target, name=f"watch{target.__name__}", daemon=True).start()
 
@@ -142,7 +145,7 @@ class Watch:
 
 
 def _beat(rank: int) -> str:
-    return f"cyclesr/beat/{rank}"
+    return f"beat/{rank}"
 
 
 def _is_broken_connection(error: BaseException) -> bool:
