@@ -35,6 +35,7 @@ class StopRequest:
         """Whether there is something to save. Before that a request ends the process at once."""
         self._since: float | None = None
         self._lock = threading.Lock()
+        self._over = threading.Event()
 
     @property
     def requested(self) -> bool:
@@ -69,6 +70,7 @@ class StopRequest:
         try:
             yield
         finally:
+            self._over.set()
             signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -89,7 +91,8 @@ class StopRequest:
     def _enforce(self) -> None:
         assert self._since is not None
         while (left := self._since + self.grace_seconds - time.monotonic()) > 0:
-            time.sleep(min(left, 0.2))  # the grace may be set while this waits
+            if self._over.wait(left):  # the rank leaves by itself
+                return
         print(
             f"cyclesr: error: {self.reason}: could not save in the {self.grace_seconds:g} s of train.grace_seconds; "
             "earlier checkpoints are intact",

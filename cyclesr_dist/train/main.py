@@ -75,6 +75,7 @@ def _run(args: argparse.Namespace) -> int:
         watch = Watch(store, world, stop)
         try:
             _train(args, world, stop, watch)
+            world.leave()
         except BaseException as error:
             first = watch.failed(error)
             if first is error:
@@ -84,7 +85,8 @@ def _run(args: argparse.Namespace) -> int:
             raise first from None
         finally:
             watch.close()
-            world.leave()
+            if world.num_ranks == 1:
+                world.leave()  # with others, who may be stuck, taking the group apart could wait for ever
     return 0
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -270,6 +271,7 @@ def test_a_stop_during_validation_makes_it_due_again(config_file, tiny_data, tmp
     monkeypatch.setattr(validation, "score_file", score)
     assert train(arguments(config_file, tmp_path / "run", *settings)) == 75
     assert len(scored) == 1
+    assert not any(thread.name == "grace" for thread in threading.enumerate())  # it would end this process later
     assert train(arguments(config_file, tmp_path / "run", *settings, "--resume")) == 0
     for name in ("validation.jsonl", "model.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
