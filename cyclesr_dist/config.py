@@ -235,8 +235,8 @@ class Data:
 class Validate:
     protocol: Protocol = "plain"
     metric: Metric = "auto"
-    """What the best checkpoint is chosen by; `auto`: psnr with pairs, else spectrum_hr. Those that need no pairs are
-    explained in evaluate/reference_free.py."""
+    """What the best checkpoint is chosen by; `auto`: psnr with pairs, else spectrum_lr where LR is translated and there
+    are sharp photographs, spectrum_hr or agreement where not. evaluate/reference_free.py explains these three."""
     crop_px: int = 96
     """LR side of the central crop that the metrics without pairs look at."""
 

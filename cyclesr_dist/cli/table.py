@@ -82,7 +82,8 @@ def _command(name: str, args: argparse.Namespace) -> list[str]:
         f"{key}={Path(value).name}" if key in ("photos", "valid_hr", "test_hr") else f"{key}={value}"
         for key, _, value in (text.partition("=") for text in args.overrides)
     ]
-    return [name, "--config", str(args.config), *overrides]
+    config = Path(*args.config.parts[-2:]) if args.config.is_absolute() else args.config
+    return [name, "--config", str(config), *overrides]
 
 
 def _announce(command: str, line: str) -> None:

@@ -110,10 +110,18 @@ class Validator:
         ]
         return real + sharp
 
+    def _usual_metric(self) -> str:
+        """Of those without pairs the one that lost least by choosing with it (docs/results.md)."""
+        if self.pairs:
+            return "psnr"
+        if self.sharp:
+            return "spectrum_lr" if self.translates else "spectrum_hr"
+        return "agreement"
+
     def _metric(self) -> str:
         wanted = self.config.validate.metric
         if wanted == "auto":
-            wanted = "psnr" if self.pairs else ("spectrum_hr" if self.sharp else "agreement")
+            wanted = self._usual_metric()
             if wanted == "agreement" and not self.translates:
                 raise ConfigError(
                     f"validate.metric = auto cannot choose for system = {self.config.system} without data.valid_hr; "

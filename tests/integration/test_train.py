@@ -269,8 +269,8 @@ def test_validation_without_pairs_chooses_by_a_score_that_needs_none(config_file
     validated = lines(tmp_path / "run/validation.jsonl")
     assert all("psnr" not in row for row in validated)
     best = json.loads((tmp_path / "run/summary.json").read_text())["best"]
-    assert best["spectrum_hr"] == min(row["spectrum_hr"] for row in validated)
-    for metric in ("agreement", "spectrum_lr"):
+    assert best["spectrum_lr"] == min(row["spectrum_lr"] for row in validated)
+    for metric in ("agreement", "spectrum_hr"):
         assert run(config_file, tmp_path / metric, *arguments, f"validate.metric={metric}") == 0
         rows = lines(tmp_path / metric / "validation.jsonl")
         chosen = json.loads((tmp_path / metric / "summary.json").read_text())["best"]
