@@ -119,7 +119,7 @@ class Validator:
         return "agreement"
 
     def _metric(self) -> str:
-        wanted = self.config.validate.metric
+        wanted: str = self.config.validate.metric
         if wanted == "auto":
             wanted = self._usual_metric()
             if wanted == "agreement" and not self.translates:
