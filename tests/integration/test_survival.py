@@ -147,7 +147,8 @@ def test_a_signal_to_every_process_at_once_saves(config_file, tiny_data, tmp_pat
     assert len(list((tmp_path / "run/checkpoints").iterdir())) == 1
 
 
-@pytest.mark.parametrize("name", ["torchrun", pytest.param("deepspeed", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["torchrun", "deepspeed"])
 def test_a_signal_to_one_rank_stops_all(name, config_file, tiny_data, tmp_path) -> None:
     """Without a supervisor: the launcher's own exit code means nothing, but everything is saved."""
     settings = [*tiny_data.overrides, "backend=ddp", *ENDLESS]
@@ -164,7 +165,7 @@ def test_a_signal_to_one_rank_stops_all(name, config_file, tiny_data, tmp_path) 
     ("name", "fault", "said"),
     [
         ("torchrun", "exception", "rank 1 failed first: ValueError: a fault for the test"),
-        ("torchrun", "killed", "rank 0 failed first: lost another rank"),
+        pytest.param("torchrun", "killed", "rank 0 failed first: lost another rank", marks=pytest.mark.slow),
         pytest.param("deepspeed", "exception", "rank 1 failed first: ValueError", marks=pytest.mark.slow),
         pytest.param("deepspeed", "killed", "rank 0 failed first: lost another rank", marks=pytest.mark.slow),
         pytest.param("torchrun", "frozen", "rank 1 failed first: silent for", marks=pytest.mark.slow),
