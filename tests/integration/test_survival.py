@@ -187,6 +187,39 @@ def test_a_failing_rank_ends_all_with_the_first_cause_last(name, fault, said, co
 
 
 @pytest.mark.slow
+def test_a_killed_loader_process_ends_all(config_file, tiny_data, tmp_path) -> None:
+    settings = [*tiny_data.overrides, "backend=ddp", "data.workers=1", *ENDLESS]
+    command = [*SUPERVISE, *launcher("torchrun"), TRAIN, *arguments(config_file, tmp_path / "run", *settings)]
+    with started(command) as p:
+        wait_for(lambda: steps_done(tmp_path / "run") >= 3)
+        servers = [c for c in ranks(p)[1].children() if "forkserver" in " ".join(c.cmdline())]
+        (worker,) = servers[0].children()
+        worker.kill()
+        code, stderr = outcome(p)
+    assert code == 1
+    assert "rank 1 failed first: RuntimeError: DataLoader worker" in stderr[-1], stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at_step", [1, 6])
+def test_a_stop_in_each_phase_is_resumed_exactly(at_step, config_file, tiny_data, tmp_path) -> None:
+    """In pretraining, and in the joint phase (from step 5 on), each also just before a checkpoint is due."""
+    settings = [*tiny_data.overrides, "backend=single", "train.max_steps=12"]
+    command = [sys.executable, TRAIN]
+    with started([*command, *arguments(config_file, tmp_path / "run", *settings, "train.epochs=1000000")]) as p:
+        wait_for(lambda: steps_done(tmp_path / "run") >= at_step)
+        p.send_signal(signal.SIGTERM)
+        code, stderr = outcome(p)
+    assert code in (75, 0), stderr
+    for name in ("run", "whole"):
+        with started([*command, *arguments(config_file, tmp_path / name, *settings, "--resume")]) as p:
+            code, stderr = outcome(p)
+        assert code == 0, stderr
+    whole, resumed = tensors(tmp_path / "whole"), tensors(tmp_path / "run")
+    assert all(torch.equal(tensor, resumed[key]) for key, tensor in whole.items())
+
+
+@pytest.mark.slow
 def test_ranks_that_torchrun_restarts_go_on_from_the_checkpoint(config_file, tiny_data, tmp_path) -> None:
     settings = [*tiny_data.overrides, "backend=ddp", "train.checkpoint_every_steps=2", "train.max_steps=8"]
     command = [*SUPERVISE, *launcher("torchrun"), "--max-restarts=1", FAULTY]
