@@ -60,13 +60,15 @@ def newest(shelf: Shelf, who: dict[str, Any], warn: Callable[[str], None]) -> tu
     fit.
     """
     failure: InputError | None = None
-    for name in reversed(shelf.names()):
+    names = shelf.names()
+    for name in reversed(names):
         try:
             with shelf.opened(name) as folder:
                 return name, read(folder, who)
         except InputError as error:
             failure = failure or error
-            warn(f"{error}; trying the one before")
+            if name != names[0]:
+                warn(f"{error}; trying the one before")
     if failure:
         raise InputError(f"no checkpoint can be read; of the newest: {failure}")
     return None
