@@ -83,12 +83,12 @@ def test_a_table_of_three_rows_resumed_to_four(table_file: Path, capfd: pytest.C
     assert "://" not in (out / "table.html").read_text()
 
     document = table_file.parent / "results.md"
-    document.write_text("# Results\n\n<!-- table -->\nold\n<!-- /table -->\n\nby hand\n")
+    document.write_text("# Results\n\n<!-- table -->\nof the day before\n<!-- /table -->\n\nby hand\n")
     before = (out / "runs/mild/cyclesr/seed0/model.safetensors").stat().st_mtime_ns
     more = "systems=[bicubic, sr_syn, cyclesr, cycle_sr_separate]"
     assert run_table(table_file, "--into", str(document), more) == 0
     text = document.read_text()
-    assert "old" not in text
+    assert "of the day before" not in text
     assert "| cycle_sr_separate |" in text
     assert "Made by `cyclesr table" in text
     assert text.endswith("<!-- /table -->\n\nby hand\n")
