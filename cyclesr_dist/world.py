@@ -18,6 +18,7 @@ from torch.distributed import HashStore, Store  # type: ignore[attr-defined]  # 
 from torch.distributed.rendezvous import rendezvous
 
 from cyclesr_dist.errors import ConfigError, CycleSRError, FailedElsewhere, InputError
+from cyclesr_dist.meeting import meet_afresh
 
 T = TypeVar("T")
 _COLLECTIVE_TIMEOUT = timedelta(minutes=10)
@@ -77,13 +78,12 @@ class World:
             return HashStore()  # without a launcher there is no address to meet at
         try:
             store, _, _ = next(rendezvous("env://", self.rank, self.num_ranks, timeout=_COLLECTIVE_TIMEOUT))
+            return meet_afresh(store, self.rank, self.num_ranks, _COLLECTIVE_TIMEOUT)
         except (dist.DistError, ValueError) as error:
             place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             raise CycleSRError(
                 f"rank {self.rank} of {self.num_ranks} cannot meet the others at {place}: {error}"
             ) from error
-        found: Store = store
-        return found
 
     def leave(self) -> None:
         if dist.is_initialized():

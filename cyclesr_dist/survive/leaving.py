@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,11 +22,6 @@ def arrived(rank: int) -> None:
     global _rank
     _rank = rank
     _write("rank")
-
-
-def attempt() -> int:
-    """How often torchrun has started the ranks again."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def cause(text: str) -> None:
@@ -55,7 +51,7 @@ def _write(kind: str, **more: object) -> None:
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder or _rank is None:
         return
-    record = {"rank": _rank, "pid": os.getpid(), "attempt": attempt(), **more}
+    record = {"rank": _rank, "pid": os.getpid(), "at": time.monotonic(), **more}
     path = Path(folder) / f"{kind}-{os.getpid()}.json"
     temporary = path.with_suffix(".tmp")
     try:

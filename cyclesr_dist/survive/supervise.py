@@ -147,22 +147,28 @@ class Supervisor:
 
     def _exit_codes(self) -> dict[int, int | None]:
         """Of each rank's last process; None where it ended without a word."""
-        last: dict[int, tuple[int, int]] = {}
-        for record in self._records("rank"):
-            last[record["rank"]] = max(last.get(record["rank"], (-1, 0)), (record["attempt"], record["pid"]))
         exits = {record["pid"]: record["code"] for record in self._records("exit")}
-        return {rank: exits.get(pid) for rank, (_, pid) in sorted(last.items())}
+        return {rank: exits.get(pid) for rank, pid in sorted(self._last_processes().items())}
+
+    def _last_processes(self) -> dict[int, int]:
+        """Of each rank: a launcher may have started it again."""
+        return {record["rank"]: record["pid"] for record in sorted(self._records("rank"), key=_time)}
 
     def _print_cause(self, codes: dict[int, int | None]) -> None:
-        causes = sorted(self._records("cause"), key=lambda record: int(record["attempt"]))
+        last = self._last_processes().values()
+        causes = sorted((record for record in self._records("cause") if record["pid"] in last), key=_time)
         killed = [rank for rank, code in codes.items() if code is None]
         if killed:
             _say(f"error: rank {', '.join(map(str, killed))} ended without a word, as a killed process does")
         if causes:
-            _say(f"error: {causes[-1]['cause']}")
+            _say(f"error: {causes[0]['cause']}")
 
     def _records(self, kind: str) -> list[dict[str, Any]]:
         return [json.loads(path.read_text()) for path in self.folder.glob(f"{kind}-*.json")]
+
+
+def _time(record: dict[str, Any]) -> float:
+    return float(record["at"])
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -14,10 +14,10 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 
-from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]  # exported, but not in its __all__
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]  # not in its __all__
 
 from cyclesr_dist.errors import CycleSRError, FailedElsewhere, Preempted
-from cyclesr_dist.survive.leaving import attempt, leave_now
+from cyclesr_dist.survive.leaving import leave_now
 from cyclesr_dist.survive.leaving import cause as leave_cause
 from cyclesr_dist.survive.stopping import StopRequest
 from cyclesr_dist.world import World
@@ -54,10 +54,8 @@ class Watch:
         self._beats: dict[int, tuple[bytes, float]] = {}
         if world.num_ranks == 1:
             return
-        # A connection of its own, as the training thread may wait in the other. torchrun's store outlives ranks that it
-        # starts again, which must not hear of a stop or failure before.
-        own: Store = store.clone()  # type: ignore[attr-defined]
-        self._store = PrefixStore(f"cyclesr/{attempt()}", own)
+        # A connection of its own, as the training thread may wait in the other.
+        self._store = PrefixStore("watch", store.clone())  # type: ignore[attr-defined]
         for target in (self._talk, self._listen):
             threading.Thread(target=target, name=f"watch{target.__name__}", daemon=True).start()
 
