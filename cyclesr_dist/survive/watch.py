@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]  # not in its __all__
 
 from cyclesr_dist.errors import CycleSRError, FailedElsewhere, Preempted
-from cyclesr_dist.survive.leaving import leave_now
 from cyclesr_dist.survive.leaving import cause as leave_cause
+from cyclesr_dist.survive.leaving import leave_now
 from cyclesr_dist.survive.stopping import StopRequest
 from cyclesr_dist.world import World
 
