@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING, TypeAlias
 
-from torch import Tensor
+if TYPE_CHECKING:  # a search knows phases, and does without the seconds that importing torch takes
+    from torch import Tensor
 
-Losses = dict[str, Tensor]
+Losses: TypeAlias = "dict[str, Tensor]"
 """Scalar loss terms by name, unweighted, and `total`, the weighted sum that is differentiated."""
 
-Fakes = dict[str, Tensor]
+Fakes: TypeAlias = "dict[str, Tensor]"
 """Generated images by the discriminator that judges them: `d_r`, `d_s`, `d_h`."""
 
-Drift = dict[str, Tensor]
+Drift: TypeAlias = "dict[str, Tensor]"
 """Of fake_real - syn: `mean` and `std`, and `colour`, the largest mean of a colour channel less that of all. A
 translator that shifts brightness has a mean, one that tints a colour, one that does nothing no std."""
 

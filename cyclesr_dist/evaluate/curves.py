@@ -29,19 +29,21 @@ def line_chart(
     y_label: str,
     reference: Mapping[str, float] | None = None,
     *,
+    log_x: bool = False,
     log_y: bool = False,
+    dots: bool = False,
     marks: Mapping[str, float] | None = None,
 ) -> str:
     """One `<svg>` element: `series` of (x, y) by name, drawn in the order given, with a legend.
 
     `reference` are horizontal dashed lines, `marks` vertical dotted ones, both by name. Values that cannot be drawn
-    (not finite; with `log_y` also zero and below) are left out and counted in the chart. A series of one point is a
-    dot. Series of more than `MAX_POINTS` are thinned so that every spike stays. All text is escaped.
+    (not finite; on a logarithmic axis also zero and below) are left out and counted in the chart. A series of one point is a
+    dot, and with `dots` every point is. Series of more than `MAX_POINTS` are thinned so that every spike stays. All text is escaped.
     """
-    drawable = {name: [p for p in points if _can_draw(p, log_y)] for name, points in series.items()}
+    drawable = {name: [p for p in points if _can_draw(p, log_x, log_y)] for name, points in series.items()}
     lines = {name: _thin(points) for name, points in drawable.items() if points}
     num_left_out = sum(map(len, series.values())) - sum(map(len, drawable.values()))
-    levels = {name: y for name, y in (reference or {}).items() if _can_draw((0.0, y), log_y)}
+    levels = {name: y for name, y in (reference or {}).items() if _can_draw((1.0, y), False, log_y)}
 
     right = _REFERENCE_RIGHT if levels else _RIGHT
     bottom = _TOP + _PLOT_HEIGHT
@@ -51,13 +53,13 @@ def line_chart(
     if lines:
         xs = [x for points in lines.values() for x, _ in points]
         ys = [y for points in lines.values() for _, y in points] + list(levels.values())
-        x_axis = _Axis(min(xs), max(xs), _LEFT, _WIDTH - right, log=False)
+        x_axis = _Axis(min(xs), max(xs), _LEFT, _WIDTH - right, log=log_x)
         y_axis = _Axis(min(ys), max(ys), bottom, _TOP, log=log_y)
-        body += _grid(x_axis, y_axis, x_label)
+        body += _grid(x_axis, y_axis, x_label + (" (log)" if log_x else ""))
         body += _marks(x_axis, marks or {})
         body += _references(y_axis, levels, _WIDTH - right)
         body += [
-            _line(points, x_axis, y_axis, colour)
+            (_dots if dots else _line)(points, x_axis, y_axis, colour)
             for points, colour in zip(lines.values(), cycle(_COLOURS), strict=False)
         ]
     else:
@@ -112,8 +114,8 @@ def _linear_ticks(low: float, high: float) -> list[tuple[float, str]]:
     return [(v, f"{v:.{decimals}f}" if decimals <= 5 else f"{v:.3g}") for v in values]
 
 
-def _can_draw(point: Point, log_y: bool) -> bool:
-    return all(map(math.isfinite, point)) and (not log_y or point[1] > 0)
+def _can_draw(point: Point, log_x: bool, log_y: bool) -> bool:
+    return all(map(math.isfinite, point)) and (not log_x or point[0] > 0) and (not log_y or point[1] > 0)
 
 
 def _thin(points: Sequence[Point]) -> list[Point]:
@@ -174,12 +176,15 @@ def _references(y_axis: _Axis, levels: Mapping[str, float], right: float) -> lis
 
 
 def _line(points: Sequence[Point], x_axis: _Axis, y_axis: _Axis, colour: str) -> str:
+    if len(points) == 1:
+        return _dots(points, x_axis, y_axis, colour)
     places = [f"{x_axis(x):.1f},{y_axis(y):.1f}" for x, y in points]
-    if len(places) == 1:
-        x, y = places[0].split(",")
-        return f'<circle cx="{x}" cy="{y}" r="4" fill="{colour}"/>'
     style = f'fill="none" stroke="{colour}" stroke-width="1.6" stroke-linejoin="round"'
     return f'<polyline {style} points="{" ".join(places)}"/>'
+
+
+def _dots(points: Sequence[Point], x_axis: _Axis, y_axis: _Axis, colour: str) -> str:
+    return "".join(f'<circle cx="{x_axis(x):.1f}" cy="{y_axis(y):.1f}" r="4" fill="{colour}"/>' for x, y in points)
 
 
 def _legend(names: Sequence[str], top: float) -> tuple[list[str], int]:

@@ -58,6 +58,10 @@ class RunFolder:
         _cut_back(self.keys(rank), step)
 
 
+def checkpoint_name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
 def _cut_back(path: Path, step: int) -> None:
     if path.exists():
         kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]

@@ -7,7 +7,8 @@ from typing import Any
 
 from cyclesr_dist.errors import CycleSRError, TrainingError
 from cyclesr_dist.train.checkpoint import Checkpoint, write
-from cyclesr_dist.train.shelf import Shelf, checkpoint_name, prune
+from cyclesr_dist.train.run_folder import checkpoint_name
+from cyclesr_dist.train.shelf import Shelf, prune
 
 
 class Saver:

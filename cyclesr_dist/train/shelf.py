@@ -19,6 +19,7 @@ from cyclesr_dist.config import Remote
 from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.train.checkpoint import FILES, MANIFEST, Checkpoint, fsync, read, verify
+from cyclesr_dist.train.run_folder import checkpoint_name
 
 _NAME = re.compile(r"step-(\d{8})")
 
@@ -39,10 +40,6 @@ class Shelf(Protocol):
 def open_shelf(place: str, remote: Remote) -> Shelf:
     """The shelf at a path or URL. Raises InputError for a URL that cannot be used."""
     return RemoteShelf(place, remote) if "://" in place else LocalShelf(Path(place))
-
-
-def checkpoint_name(step: int) -> str:
-    return f"step-{step:08d}"
 
 
 def prune(shelf: Shelf, keep: int, best_step: int | None) -> None:

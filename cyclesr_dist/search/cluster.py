@@ -1,0 +1,133 @@
+"""The cluster that a search runs on: reached or started, and looked at before anything is begun."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import cyclesr_dist
+from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
+from cyclesr_dist.search.config import Search, Workers
+
+_CHECK_SECONDS = 180
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """With Ray at `address`, or a cluster started here for the time: without an address and RAY_ADDRESS.
+
+    Raises InputError when there is none.
+    """
+    wanted = address or ("auto" if os.environ.get("RAY_ADDRESS") else "local")
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other kind of output is silent when asked to be: live.py speaks
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    own: dict[str, Any] = {"include_dashboard": False} if wanted == "local" else {}
+    try:
+        ray.init(address=wanted, logging_level=logging.ERROR, log_to_driver=False, **own)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(f"--address {wanted}: no Ray cluster answers: {str(error).splitlines()[0]}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def bundles(workers: Workers) -> tune.PlacementGroupFactory:
+    """What Tune reserves for a trial: a bundle a rank."""
+    return tune.PlacementGroupFactory([_bundle(workers)] * workers.num)
+
+
+def _bundle(workers: Workers) -> dict[str, float]:
+    return {"CPU": workers.cpus} | ({"GPU": workers.gpus} if workers.gpus else {})
+
+
+def living_nodes() -> list[Mapping[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def check_fits(workers: Workers) -> list[Mapping[str, Any]]:
+    """The nodes that can hold a worker. Raises InputError when the cluster can never hold a whole trial."""
+    wanted = _bundle(workers)
+    nodes = living_nodes()
+    room = {node["NodeID"]: _times(node["Resources"], wanted) for node in nodes}
+    if sum(room.values()) >= workers.num:
+        return [node for node in nodes if room[node["NodeID"]]]
+    has = "; ".join(
+        ", ".join(f"{node['Resources'].get(name, 0):g} {name}" for name in ("CPU", "GPU")) for node in nodes
+    )
+    each = " and ".join(f"{amount:g} {name}" for name, amount in wanted.items())
+    raise InputError(
+        f"workers: a trial needs {workers.num} times {each}, and the cluster has room for {sum(room.values())} such "
+        f"workers; its {len(nodes)} nodes have {has}"
+    )
+
+
+def _times(resources: Mapping[str, float], wanted: Mapping[str, float]) -> int:
+    return min(int(resources.get(name, 0.0) / amount + 1e-9) for name, amount in wanted.items())
+
+
+def check_nodes(nodes: list[Mapping[str, Any]], storage: str) -> None:
+    """Look from each node: this version is installed, and a shared folder is there. Raises InputError naming the node."""
+    marker = None
+    if "://" not in storage:
+        Path(storage).mkdir(parents=True, exist_ok=True)
+        marker = Path(storage) / ".cyclesr-seen"
+        marker.write_text("")
+    look = ray.remote(num_cpus=0, max_retries=0)(_look)
+    asked = {
+        node["NodeManagerAddress"] + " " + node["NodeID"][:8]: look.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(None if marker is None else str(marker))
+        for node in nodes
+    }
+    for name, answer in asked.items():
+        try:
+            version, sees = ray.get(answer, timeout=_CHECK_SECONDS)
+        except (ray.exceptions.RayError, ImportError) as error:
+            raise InputError(f"node {name} cannot run this package: {str(error).strip().splitlines()[-1]}") from error
+        if version != cyclesr_dist.__version__:
+            raise InputError(f"node {name} has cyclesr-dist {version}, and this is {cyclesr_dist.__version__}")
+        if not sees:
+            raise InputError(
+                f"storage = {storage} is not seen from node {name}; give a folder that all nodes share, or a URL"
+            )
+    if marker is not None:
+        marker.unlink()
+
+
+def _look(marker: str | None) -> tuple[str, bool]:
+    return cyclesr_dist.__version__, marker is None or Path(marker).exists()
+
+
+def check_training(search: Search, base: str) -> None:
+    """Let a worker of the cluster open the data, without training. Raises ConfigError with what it says."""
+    workers = search.workers
+    task = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus, max_retries=0)(_dry_run)
+    try:
+        code, words = ray.get(task.remote(base, search.trial_overrides()), timeout=_CHECK_SECONDS)
+    except ray.exceptions.RayError as error:
+        raise CycleSRError(f"no worker could look at the data: {str(error).strip().splitlines()[-1]}") from error
+    if code:
+        raise ConfigError(f"no trial could start: {words.removeprefix('cyclesr: error: ')}")
+
+
+def _dry_run(base: str, overrides: list[str]) -> tuple[int, str]:
+    with tempfile.TemporaryDirectory() as name:
+        config = Path(name) / "config.yaml"
+        config.write_text(base, encoding="utf-8")
+        command = [sys.executable, "-m", "cyclesr_dist.train", "--config", str(config), "--dry-run", *overrides]
+        alone = os.environ | {"RANK": "", "WORLD_SIZE": ""}
+        done = subprocess.run(command, capture_output=True, text=True, env=alone, cwd=name, check=False)
+    lines = done.stderr.strip().splitlines()
+    return done.returncode, lines[-1] if lines else ""

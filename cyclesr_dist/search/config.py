@@ -1,0 +1,228 @@
+"""Configuration of a search: what is varied around which training configuration, and on what resources."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from cyclesr_dist.config import Config, Telemetry, load
+from cyclesr_dist.configfile import check_range, read
+from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.search.space import Domain, parse_space
+from cyclesr_dist.train.schedule import Schedule
+
+Score = Literal["psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr"]
+LARGER_IS_BETTER = frozenset({"psnr", "ssim"})
+_WORST = {"psnr": 0.0, "ssim": -1.0}
+_REPORTS = 8
+
+
+@dataclass(frozen=True)
+class ASHA:
+    """Asynchronous successive halving: at each rung, trials that are not among the best are stopped."""
+
+    grace_steps: int = 0
+    """First rung; 0: the first report."""
+    reduction_factor: float = 3.0
+    """Of so many trials at a rung one goes on; rungs are so much apart."""
+
+
+@dataclass(frozen=True)
+class PBT:
+    """Population based training: bad trials go on from copies of good ones, with changed values."""
+
+    interval_steps: int = 0
+    """Between two such looks; 0: every report."""
+    quantile: float = 0.25
+    """Share of trials that count as bad, and as good."""
+    resample: float = 0.25
+    """Chance that a value is drawn anew, instead of multiplied by 0.8 or 1.2."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The ranks of each trial, and what each of them is given by Ray."""
+
+    num: int = 1
+    cpus: int = 1
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Search:
+    base: str = ""
+    """Training configuration (a file) that every trial starts from. Shards and photographs in it must be seen from all
+    machines of the cluster under the same path or URL."""
+    overrides: tuple[str, ...] = ()
+    """`key.sub=value` on top of it."""
+    space: dict[str, Any] = field(default_factory=dict)
+    """What is varied: `weights.mse: {loguniform: [1, 1000]}`; also `uniform`, `choice` and `grid`."""
+    metric: Score = "psnr"
+    """Validation score by which trials are compared and, inside a trial, checkpoints."""
+    second_metric: Score | None = None
+    """A score to trade the first against (`searcher: optuna` with `scheduler: none`): the search looks for the front.
+    spectrum_hr is the perceptual one."""
+    searcher: Literal["random", "optuna"] = "random"
+    """`random`: draws and grids. `optuna`: TPE, which learns from the trials before."""
+    scheduler: Literal["asha", "pbt", "none"] = "asha"
+    num_samples: int = 1
+    """Draws from the space. Grids are gone through once for each."""
+    steps: int = 0
+    """Length of a whole trial: its `train.steps`."""
+    report_every_steps: int = 0
+    """Validation and checkpoint in a trial; 0: eight in a trial."""
+    seed: int = 0
+    """Of the draws. Trials have the seed of `base`."""
+    asha: ASHA = field(default_factory=ASHA)
+    pbt: PBT = field(default_factory=PBT)
+    workers: Workers = field(default_factory=Workers)
+    max_concurrent: int = 0
+    """Trials at a time; 0: as many as the cluster holds."""
+    max_failures: int = 3
+    """How often a trial that has lost a process or a machine is begun again from its last checkpoint."""
+    storage: str = ""
+    """Where trials keep checkpoints: a folder that all machines share, or a URL (s3://bucket/searches); empty: the run
+    folder."""
+    pictures: int = 1
+    """Validation photographs of which the page shows the best, the median and the worst trial; 0: none."""
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    """`/metrics` of the search itself, by trial. Trials have none of their own."""
+
+    @cached_property
+    def domains(self) -> tuple[Domain, ...]:
+        return parse_space(self.space, Path(self.base), self.overrides)
+
+    @property
+    def num_trials(self) -> int:
+        return self.num_samples * math.prod(len(d.values) for d in self.domains if d.kind == "grid")
+
+    @property
+    def mode(self) -> Literal["max", "min"]:
+        return mode(self.metric)
+
+    @property
+    def metrics(self) -> tuple[Score, ...]:
+        return (self.metric,) if self.second_metric is None else (self.metric, self.second_metric)
+
+    @property
+    def report_steps(self) -> int:
+        return self.report_every_steps or max(1, self.steps // _REPORTS)
+
+    def base_config(self) -> Config:
+        return load(self.base, self.overrides)
+
+    def last_step(self) -> int:
+        """Where a whole trial ends (cycle_sr_separate has two rounds of `steps`)."""
+        config = self.base_config()
+        return Schedule(replace(config.train, steps=self.steps, max_steps=0), 1, config.system).num_steps
+
+    def trial_overrides(self) -> list[str]:
+        """What the search sets in every trial's configuration."""
+        every = self.report_steps
+        return [
+            f"train.steps={self.steps}",
+            "train.max_steps=0",
+            f"train.validate_every_steps={every}",
+            f"train.checkpoint_every_steps={every}",
+            "train.keep_checkpoints=2",
+            "train.checkpoints=",
+            f"validate.metric={self.metric}",
+            "telemetry.port=0",
+        ]
+
+
+def mode(score: str) -> Literal["max", "min"]:
+    return "max" if score in LARGER_IS_BETTER else "min"
+
+
+def worst(score: str) -> float:
+    """What a trial that failed is given, so that searchers and schedulers turn away from it: a finite number."""
+    return _WORST.get(score, 1e9)
+
+
+def is_better(score: str, a: float, b: float) -> bool:
+    return a > b if score in LARGER_IS_BETTER else a < b
+
+
+def load_search(path: Path, overrides: Sequence[str] = ()) -> Search:
+    """Read a search's YAML file with overrides. Raises ConfigError naming file, key, value and what is allowed."""
+    search = read(Search, path, overrides)
+    if not search.base:
+        raise ConfigError("base is empty; give the training configuration that trials start from")
+    for name in ("steps", "num_samples", "workers.num", "workers.cpus"):
+        check_range(name, _value(search, name), minimum=1)
+    for name in ("report_every_steps", "seed", "workers.gpus", "max_concurrent", "max_failures", "pictures"):
+        check_range(name, _value(search, name), minimum=0)
+    check_range("report_every_steps", search.report_every_steps, minimum=0, maximum=search.steps)
+    check_range("asha.grace_steps", search.asha.grace_steps, minimum=0, maximum=search.steps)
+    check_range("asha.reduction_factor", search.asha.reduction_factor, above=1)
+    check_range("pbt.interval_steps", search.pbt.interval_steps, minimum=0, maximum=search.steps)
+    check_range("pbt.quantile", search.pbt.quantile, above=0, maximum=0.5)
+    check_range("pbt.resample", search.pbt.resample, minimum=0, maximum=1)
+    _check_base(search)
+    _check_combination(search)
+    return search
+
+
+def _value(search: Search, name: str) -> Any:
+    found: Any = search
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _check_base(search: Search) -> None:
+    config = load(search.base, [*search.overrides, *search.trial_overrides()])
+    if not config.data.valid_lr:
+        raise ConfigError(f"data.valid_lr of {search.base} is empty: without validation no trial reports {search.metric}")
+    if config.backend == "single" and search.workers.num > 1:
+        raise ConfigError(f"workers.num = {search.workers.num} needs backend=ddp or deepspeed in {search.base}, not single")
+    if config.global_batch % search.workers.num:
+        raise ConfigError(
+            f"workers.num = {search.workers.num} does not divide global_batch = {config.global_batch} of {search.base}"
+        )
+
+
+def _check_combination(search: Search) -> None:
+    domains = search.domains
+    if search.searcher == "optuna":
+        _refuse_grid(domains, "searcher: optuna")
+        if search.scheduler == "pbt":
+            raise ConfigError("searcher: optuna and scheduler: pbt both choose values; allowed: one of them")
+    if search.scheduler == "pbt":
+        _refuse_grid(domains, "scheduler: pbt")
+        check_range("num_samples with scheduler: pbt", search.num_samples, minimum=4)
+        for domain in domains:
+            if not domain.key.startswith(("weights.", "optim.")):
+                raise ConfigError(f"space.{domain.key}: scheduler: pbt changes values in a running trial; allowed: weights.*, optim.*")
+    if search.second_metric is not None:
+        if search.second_metric == search.metric:
+            raise ConfigError(f"second_metric = {search.second_metric} is metric, too")
+        if search.searcher != "optuna" or search.scheduler != "none":
+            raise ConfigError("second_metric needs searcher: optuna and scheduler: none: others compare by one score")
+
+
+def _refuse_grid(domains: Sequence[Domain], why: str) -> None:
+    for domain in domains:
+        if domain.kind == "grid":
+            raise ConfigError(f"space.{domain.key}.grid with {why}; allowed: choice, uniform, loguniform")
+
+
+_PATHS = ("hr", "lr", "pairs", "valid_hr", "valid_lr")
+
+
+def absolute(config: Config) -> Config:
+    """With local paths absolute: ranks run in folders of their own."""
+    data = {name: _absolute(getattr(config.data, name)) for name in _PATHS}
+    perceptual = config.perceptual
+    if perceptual.source not in ("torchvision", "random"):
+        perceptual = replace(perceptual, source=_absolute(perceptual.source))
+    return replace(config, data=replace(config.data, **data), perceptual=perceptual)
+
+
+def _absolute(place: str) -> str:
+    return place if not place or "://" in place else str(Path(place).absolute())

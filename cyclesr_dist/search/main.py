@@ -1,0 +1,208 @@
+"""`python launch/tune.py`: check, search, write what was found."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cyclesr_dist.cli.guard import add_common_arguments, guarded
+from cyclesr_dist.configfile import dump, write_resolved
+from cyclesr_dist.errors import ConfigError, CycleSRError, InputError, Preempted
+from cyclesr_dist.files import write_text
+from cyclesr_dist.search.config import Search, absolute, load_search
+
+_EPILOG = """\
+exit codes: 0 done, 75 stopped (start it again with --resume), 2 bad config or input, 1 anything else.
+
+examples:
+  python launch/tune.py --config configs/tune_demo.yaml
+  python launch/tune.py --config configs/tune_demo.yaml --address auto num_samples=50 workers.gpus=1"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="launch/tune.py",
+        description="Search loss weights and other numbers, each trial a training run, on a Ray cluster.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", required=True, type=Path, help="search configuration (YAML)")
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/<name of the config file>")
+    parser.add_argument(
+        "--address", metavar="A", help="Ray cluster: auto, host:port, ray://host:port; default: $RAY_ADDRESS, or one here"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the search in the run folder")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, print the search, begin nothing")
+    add_common_arguments(parser)
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="override of the search configuration")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 75 stopped, 2 bad config or input, 1 otherwise."""
+    args = build_parser().parse_intermixed_args(argv)
+    return guarded(lambda: _run(args), debug=args.debug)
+
+
+def _run(args: argparse.Namespace) -> int:
+    for text in args.overrides:
+        if "=" not in text:
+            raise ConfigError(f"argument {text!r} is no override; expected key.sub=value")
+    search = load_search(args.config, args.overrides)
+    run_dir: Path = args.run_dir or Path("runs") / args.config.stem
+    try:
+        import ray  # noqa: F401  # to say at once what is missing
+    except ImportError as error:
+        raise InputError("a search needs Ray: pip install 'cyclesr-dist[tune]'") from error
+    if args.address and args.address.startswith("ray://"):
+        from cyclesr_dist.search.client import run_on_head
+
+        return run_on_head(args, search, run_dir)
+    run_search(search, run_dir, args.address, resume=args.resume, dry_run=args.dry_run, quiet=args.quiet)
+    return 0
+
+
+def run_search(
+    search: Search, run_dir: Path, address: str | None, *, resume: bool = False, dry_run: bool = False, quiet: bool = False
+) -> None:
+    """Search, and write best.yaml, trials.csv, report.html and summary.json into `run_dir`.
+
+    Raises ConfigError and InputError before any trial begins, Preempted when it is interrupted, CycleSRError when no
+    trial gave a score.
+    """
+    from cyclesr_dist.search.cluster import check_fits, check_nodes, check_training, connected
+
+    storage = search.storage or str((run_dir / "ray").absolute())
+    base = dump(absolute(search.base_config()))
+    if not dry_run:
+        resume = _prepare(search, run_dir, resume)
+    with _sigterm_as_sigint(), connected(address):
+        nodes = check_fits(search.workers)
+        check_nodes(nodes, storage)
+        if not resume:
+            check_training(search, base)
+        if dry_run:
+            print(dump(search), end="")
+            print(f"# {search.num_trials} trials of at most {search.last_step()} steps on {len(nodes)} nodes; none begun")
+            return
+        _search(search, run_dir, storage, base, resume, quiet)
+
+
+def _prepare(search: Search, run_dir: Path, resume: bool) -> bool:
+    """Claim the run folder; whether there is something to resume. Raises InputError and ConfigError."""
+    held = run_dir / "search.yaml"
+    begun = held.exists()
+    if begun and not resume:
+        raise InputError(f"run folder {run_dir} already holds a search; use --resume, or another --run-dir")
+    if begun and held.read_text(encoding="utf-8") != dump(search):
+        raise ConfigError(f"{run_dir} holds a search with other settings (search.yaml); remove it or choose another --run-dir")
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_resolved(search, held)
+    except OSError as error:
+        raise InputError(f"run folder {run_dir} is not writable: {error.strerror or error}") from error
+    if resume and not begun:
+        print("cyclesr tune: no search yet: starting from the beginning", file=sys.stderr)
+    return begun
+
+
+def _search(search: Search, run_dir: Path, storage: str, base: str, resume: bool, quiet: bool) -> None:
+    from ray import tune
+
+    from cyclesr_dist.search.choosing import scheduler, searcher
+    from cyclesr_dist.search.cluster import bundles
+    from cyclesr_dist.search.live import Live
+    from cyclesr_dist.search.trial import Trial
+
+    results = run_dir.absolute() / "results.jsonl"
+    trainable = tune.with_resources(
+        tune.with_parameters(Trial, search=search, base=base, last_step=search.last_step()), bundles(search.workers)
+    )
+    name = run_dir.absolute().name
+    place = f"{storage.rstrip('/')}/{name}"
+    known = tune.Tuner.can_restore(place)
+    if known and not resume:
+        raise InputError(f"{place} already holds a search; use another --run-dir, or remove it")
+    if resume and known:
+        tuner = tune.Tuner.restore(place, trainable, resume_errored=True)
+    else:
+        tuner = tune.Tuner(
+            trainable,
+            param_space={domain.key: domain.for_ray() for domain in search.domains},
+            tune_config=tune.TuneConfig(
+                search_alg=searcher(search),
+                scheduler=scheduler(search, results),
+                num_samples=search.num_samples,
+                trial_dirname_creator=_trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=storage,
+                callbacks=[Live(search, results, quiet)],
+                failure_config=tune.FailureConfig(max_failures=search.max_failures),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
+                verbose=0,
+            ),
+        )
+    found = tuner.fit()
+    _write(search, run_dir, found)
+
+
+def _trial_id(trial: Any) -> str:
+    name: str = trial.trial_id
+    return name
+
+
+def _write(search: Search, run_dir: Path, found: Any) -> None:
+    """The files of the result. Raises Preempted when some trials are unfinished, CycleSRError when none has a score."""
+    from cyclesr_dist.search.live import read_results
+    from cyclesr_dist.search.page import html
+    from cyclesr_dist.search.pictures import strips
+    from cyclesr_dist.search.results import best_yaml, middle, ranked, rows, trials_csv
+
+    records = read_results(run_dir / "results.jsonl")
+    trials = rows(search, found, records)
+    order = ranked(search, trials)
+    write_text(run_dir / "trials.csv", trials_csv(search, trials))
+    shown: dict[str, Any] = {}
+    if order:
+        write_text(run_dir / "best.yaml", best_yaml(search, order[0]))
+        for label, row in (("best", order[0]), ("median", middle(order)), ("worst", order[-1])):
+            if row.checkpoint:
+                shown[f"{label}\n{search.metric} {row.scores[search.metric]:.4g}"] = row.checkpoint
+    pictures, why = strips(absolute(search.base_config()), shown, search.pictures)
+    write_text(run_dir / "report.html", html(search, trials, records.reports, pictures, why))
+    unfinished = sum(row.state == "unfinished" for row in trials) + search.num_trials - len(trials)
+    summary = {
+        "completed": not unfinished,
+        "metric": search.metric,
+        "best": {"trial": order[0].number, "values": dict(order[0].values), **order[0].scores} if order else {},
+        "trials": {state: sum(row.state == state for row in trials) for state in sorted({row.state for row in trials})},
+        "steps": sum(row.step for row in trials),
+        "steps_without_stopping": search.num_trials * search.last_step(),
+    }
+    write_text(run_dir / "summary.json", json.dumps(summary, indent=1) + "\n")
+    if unfinished:
+        raise Preempted(f"{unfinished} of {search.num_trials} trials are unfinished; --resume continues")
+    if not order:
+        raise CycleSRError(f"no trial gave a score: {trials[0].cause if trials else 'none has begun'}")
+    values = " ".join(f"{key}={value:.6g}" for key, value in order[0].values.items())
+    print(f"cyclesr tune: best {search.metric} {order[0].scores[search.metric]:.4f} with {values}")
+    print(f"cyclesr tune: {run_dir / 'best.yaml'}, trials.csv and report.html are written")
+
+
+@contextmanager
+def _sigterm_as_sigint() -> Iterator[None]:
+    """Tune saves and leaves on SIGINT alone."""
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,82 @@
+"""What the best, the median and the worst trial make of a validation photograph, side by side."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from PIL import Image
+
+from cyclesr_dist.config import Config
+from cyclesr_dist.errors import CycleSRError
+from cyclesr_dist.evaluate.infer import upscale_image
+from cyclesr_dist.evaluate.score import to_uint8
+from cyclesr_dist.evaluate.strips import comparison_strip, most_detailed_crop
+from cyclesr_dist.images import hr_stem, images_folder, list_images, read_rgb8
+from cyclesr_dist.model_file import resolve_model
+
+_CROP_PX, _ROOM_PX, _ZOOM = 40, 24, 2
+"""Of LR: the crop, and what the networks see around it."""
+
+
+def strips(config: Config, checkpoints: Mapping[str, Any], count: int) -> tuple[dict[str, bytes], str]:
+    """PNG files by photograph, drawn by a worker of the cluster, which sees the photographs; and why there are none."""
+    if not checkpoints or not count:
+        return {}, ""
+    drawing = ray.remote(num_cpus=1)(_draw).remote(config, dict(checkpoints), count)
+    try:
+        return ray.get(drawing), ""
+    except (ray.exceptions.RayError, CycleSRError) as error:
+        return {}, str(error).strip().splitlines()[-1]
+
+
+def _draw(config: Config, checkpoints: Mapping[str, Any], count: int) -> dict[str, bytes]:
+    scale = config.scale
+    models = {}
+    for label, checkpoint in checkpoints.items():
+        with checkpoint.as_directory() as folder:
+            models[label] = resolve_model(str(Path(folder) / "model.safetensors"), allow_module=True)
+    photos = list_images(images_folder(Path(config.data.valid_lr), scale))
+    sharp = {path.stem: path for path in _sharp(config)}
+    drawn = {}
+    for photo in photos[:count]:
+        lr, (y, x, side) = _window(read_rgb8(photo))
+        panels: list[tuple[str, NDArray[np.uint8]]] = [("LR", lr)]
+        for label, model in models.items():
+            panels.append((label, to_uint8(upscale_image(model, lr.astype(np.float32) / 255))))
+        if hr := sharp.get(photo.stem) or sharp.get(hr_stem(photo.stem)):
+            panels.append(("HR", _cut(read_rgb8(hr), read_rgb8(photo), scale)))
+        strip = comparison_strip(panels, (y * scale, x * scale, side * scale), _ZOOM)
+        out = io.BytesIO()
+        Image.fromarray(strip).save(out, "PNG")
+        drawn[photo.stem] = out.getvalue()
+    return drawn
+
+
+def _sharp(config: Config) -> Sequence[Path]:
+    if not config.data.valid_hr:
+        return []
+    return list_images(images_folder(Path(config.data.valid_hr), config.scale))
+
+
+def _place(lr: NDArray[np.uint8]) -> tuple[int, int, int, tuple[int, int, int]]:
+    """Top, left and side of the part looked at, and the crop inside it."""
+    y, x, side = most_detailed_crop(lr, _CROP_PX)
+    top, left = max(0, y - _ROOM_PX), max(0, x - _ROOM_PX)
+    return top, left, side + 2 * _ROOM_PX, (y - top, x - left, side)
+
+
+def _window(lr: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[int, int, int]]:
+    top, left, side, crop = _place(lr)
+    return np.ascontiguousarray(lr[top : top + side, left : left + side]), crop
+
+
+def _cut(hr: NDArray[np.uint8], lr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    """The same part of the HR photograph."""
+    top, left, side, _ = _place(lr)
+    return hr[top * scale : (top + side) * scale, left * scale : (left + side) * scale]
