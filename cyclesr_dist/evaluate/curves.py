@@ -37,8 +37,9 @@ def line_chart(
     """One `<svg>` element: `series` of (x, y) by name, drawn in the order given, with a legend.
 
     `reference` are horizontal dashed lines, `marks` vertical dotted ones, both by name. Values that cannot be drawn
-    (not finite; on a logarithmic axis also zero and below) are left out and counted in the chart. A series of one point is a
-    dot, and with `dots` every point is. Series of more than `MAX_POINTS` are thinned so that every spike stays. All text is escaped.
+    (not finite; on a logarithmic axis also zero and below) are left out and counted in the chart. A series of one point
+    is a dot, and with `dots` every point is. Series of more than `MAX_POINTS` are thinned so that every spike stays.
+    All text is escaped.
     """
     drawable = {name: [p for p in points if _can_draw(p, log_x, log_y)] for name, points in series.items()}
     lines = {name: _thin(points) for name, points in drawable.items() if points}

@@ -1,1 +1,1 @@
-"""`launch/tune.py`: a search for loss weights and other numbers, each trial a whole training run, over a Ray cluster."""
+"""`launch/tune.py`: a search for loss weights over a Ray cluster, each trial a whole training run."""

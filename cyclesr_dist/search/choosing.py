@@ -16,6 +16,7 @@ from cyclesr_dist.search.config import Search, mode
 from cyclesr_dist.search.live import read_results
 from cyclesr_dist.search.space import Domain
 
+
 class RememberingASHA(ASHAScheduler):  # type: ignore[misc]  # Ray's class has no types
     """ASHA that knows the results of before a resume: Tune restores trials, but not the scheduler's rungs."""
 
@@ -67,7 +68,9 @@ class _Clamp:
         self.domains = domains
 
     def __call__(self, config: dict[str, float]) -> dict[str, float]:
-        return {key: self.domains[key].clamped(value) if key in self.domains else value for key, value in config.items()}
+        return {
+            key: self.domains[key].clamped(value) if key in self.domains else value for key, value in config.items()
+        }
 
 
 def _mutation(domain: Domain) -> Any:

@@ -29,9 +29,12 @@ def connected(address: str | None) -> Iterator[None]:
 
     Raises InputError when there is none.
     """
-    wanted = address or ("auto" if os.environ.get("RAY_ADDRESS") else "local")
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other kind of output is silent when asked to be: live.py speaks
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    if ray.is_initialized():  # in a worker of the cluster, see client.py
+        yield
+        return
+    wanted = address or ("auto" if os.environ.get("RAY_ADDRESS") else "local")
     own: dict[str, Any] = {"include_dashboard": False} if wanted == "local" else {}
     try:
         ray.init(address=wanted, logging_level=logging.ERROR, log_to_driver=False, **own)
@@ -78,7 +81,7 @@ def _times(resources: Mapping[str, float], wanted: Mapping[str, float]) -> int:
 
 
 def check_nodes(nodes: list[Mapping[str, Any]], storage: str) -> None:
-    """Look from each node: this version is installed, and a shared folder is there. Raises InputError naming the node."""
+    """Look from each node: is this version installed, and a shared folder there? Raises InputError naming one."""
     marker = None
     if "://" not in storage:
         Path(storage).mkdir(parents=True, exist_ok=True)

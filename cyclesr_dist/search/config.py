@@ -178,9 +178,13 @@ def _value(search: Search, name: str) -> Any:
 def _check_base(search: Search) -> None:
     config = load(search.base, [*search.overrides, *search.trial_overrides()])
     if not config.data.valid_lr:
-        raise ConfigError(f"data.valid_lr of {search.base} is empty: without validation no trial reports {search.metric}")
+        raise ConfigError(
+            f"data.valid_lr of {search.base} is empty: without validation no trial reports {search.metric}"
+        )
     if config.backend == "single" and search.workers.num > 1:
-        raise ConfigError(f"workers.num = {search.workers.num} needs backend=ddp or deepspeed in {search.base}, not single")
+        raise ConfigError(
+            f"workers.num = {search.workers.num} needs backend=ddp or deepspeed in {search.base}, not single"
+        )
     if config.global_batch % search.workers.num:
         raise ConfigError(
             f"workers.num = {search.workers.num} does not divide global_batch = {config.global_batch} of {search.base}"
@@ -198,7 +202,9 @@ def _check_combination(search: Search) -> None:
         check_range("num_samples with scheduler: pbt", search.num_samples, minimum=4)
         for domain in domains:
             if not domain.key.startswith(("weights.", "optim.")):
-                raise ConfigError(f"space.{domain.key}: scheduler: pbt changes values in a running trial; allowed: weights.*, optim.*")
+                raise ConfigError(
+                    f"space.{domain.key}: scheduler: pbt changes values in a running trial; allowed: weights.*, optim.*"
+                )
     if search.second_metric is not None:
         if search.second_metric == search.metric:
             raise ConfigError(f"second_metric = {search.second_metric} is metric, too")
@@ -217,7 +223,7 @@ _PATHS = ("hr", "lr", "pairs", "valid_hr", "valid_lr")
 
 def absolute(config: Config) -> Config:
     """With local paths absolute: ranks run in folders of their own."""
-    data = {name: _absolute(getattr(config.data, name)) for name in _PATHS}
+    data: dict[str, Any] = {name: _absolute(getattr(config.data, name)) for name in _PATHS}
     perceptual = config.perceptual
     if perceptual.source not in ("torchvision", "random"):
         perceptual = replace(perceptual, source=_absolute(perceptual.source))

@@ -1,4 +1,4 @@
-"""What a search shows while it runs: lines in the terminal, `/metrics`, and results.jsonl, which a resumed search reads.
+"""What a search shows while it runs: lines in the terminal, `/metrics`, and results.jsonl, which a resumed one reads.
 
 A Tune callback, so it runs in the process that drives the search.
 """
@@ -60,7 +60,9 @@ class Live(tune.Callback):  # type: ignore[misc]  # Ray's class has no types
         if not self.quiet:
             print(f"cyclesr tune: {line}", flush=True)
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Mapping[str, Any], **_: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: Mapping[str, Any], **_: Any
+    ) -> None:
         name, step = trial.trial_id, float(result["step"])
         number = self._number(name)
         self.steps[name] = step
@@ -82,7 +84,8 @@ class Live(tune.Callback):  # type: ignore[misc]  # Ray's class has no types
             self.metrics.reported(name, result, self.best)
         scores = " ".join(f"{score} {result[score]:.5g}" for score in self.search.metrics)
         self.say(
-            f"trial {number}/{self.num_trials} step {step:.0f}/{self.last_step} {scores} with {_shown(_values(trial))}; "
+            f"trial {number}/{self.num_trials} step {step:.0f}/{self.last_step} {scores} "
+            f"with {_shown(_values(trial))}; "
             f"{self._best()}; {self._left(trials)}"
         )
 
@@ -126,9 +129,15 @@ class Live(tune.Callback):  # type: ignore[misc]  # Ray's class has no types
 
     def _compare(self, name: str, scores: Mapping[str, Any], values: Mapping[str, float]) -> None:
         """The best is sought where trials have come furthest: scores of different steps cannot be compared."""
-        new = Best(float(scores["step"]), float(scores[self.search.metric]), f"trial {self._number(name)}, {_shown(values)}")
+        new = Best(
+            float(scores["step"]), float(scores[self.search.metric]), f"trial {self._number(name)}, {_shown(values)}"
+        )
         old = self.best
-        if old is None or new.step > old.step or (new.step == old.step and is_better(self.search.metric, new.value, old.value)):
+        if (
+            old is None
+            or new.step > old.step
+            or (new.step == old.step and is_better(self.search.metric, new.value, old.value))
+        ):
             self.best = new
 
     def _best(self) -> str:

@@ -36,7 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", required=True, type=Path, help="search configuration (YAML)")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/<name of the config file>")
     parser.add_argument(
-        "--address", metavar="A", help="Ray cluster: auto, host:port, ray://host:port; default: $RAY_ADDRESS, or one here"
+        "--address",
+        metavar="A",
+        help="Ray cluster: auto, host:port, ray://host:port; default: $RAY_ADDRESS, or one here",
     )
     parser.add_argument("--resume", action="store_true", help="go on with the search in the run folder")
     parser.add_argument("--dry-run", action="store_true", help="check everything, print the search, begin nothing")
@@ -62,15 +64,21 @@ def _run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise InputError("a search needs Ray: pip install 'cyclesr-dist[tune]'") from error
     if args.address and args.address.startswith("ray://"):
-        from cyclesr_dist.search.client import run_on_head
-
-        return run_on_head(args, search, run_dir)
-    run_search(search, run_dir, args.address, resume=args.resume, dry_run=args.dry_run, quiet=args.quiet)
+        from cyclesr_dist.search.client import run_on_head as run
+    else:
+        run = run_search
+    run(search, run_dir, args.address, resume=args.resume, dry_run=args.dry_run, quiet=args.quiet)
     return 0
 
 
 def run_search(
-    search: Search, run_dir: Path, address: str | None, *, resume: bool = False, dry_run: bool = False, quiet: bool = False
+    search: Search,
+    run_dir: Path,
+    address: str | None,
+    *,
+    resume: bool = False,
+    dry_run: bool = False,
+    quiet: bool = False,
 ) -> None:
     """Search, and write best.yaml, trials.csv, report.html and summary.json into `run_dir`.
 
@@ -90,7 +98,9 @@ def run_search(
             check_training(search, base)
         if dry_run:
             print(dump(search), end="")
-            print(f"# {search.num_trials} trials of at most {search.last_step()} steps on {len(nodes)} nodes; none begun")
+            print(
+                f"# {search.num_trials} trials of at most {search.last_step()} steps on {len(nodes)} nodes; none begun"
+            )
             return
         _search(search, run_dir, storage, base, resume, quiet)
 
@@ -102,7 +112,9 @@ def _prepare(search: Search, run_dir: Path, resume: bool) -> bool:
     if begun and not resume:
         raise InputError(f"run folder {run_dir} already holds a search; use --resume, or another --run-dir")
     if begun and held.read_text(encoding="utf-8") != dump(search):
-        raise ConfigError(f"{run_dir} holds a search with other settings (search.yaml); remove it or choose another --run-dir")
+        raise ConfigError(
+            f"{run_dir} holds a search with other settings (search.yaml); remove it or choose another --run-dir"
+        )
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         write_resolved(search, held)

@@ -118,7 +118,9 @@ def _figure(picture: tuple[str, bytes]) -> str:
 
 def _table(search: Search, found: Sequence[Row], order: Sequence[Row]) -> str:
     keys = [domain.key for domain in search.domains]
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in ("trial", "state", "step", *search.metrics, *keys))
+    head = "".join(
+        f'<th scope="col">{escape(text)}</th>' for text in ("trial", "state", "step", *search.metrics, *keys)
+    )
     place = {row.name: index for index, row in enumerate(order)}
     lines = []
     for row in sorted(found, key=lambda row: place.get(row.name, len(place) + row.number)):

@@ -34,7 +34,9 @@ def parallel_coordinates(title: str, axes: Sequence[Axis], lines: Sequence[Mappi
     body = [f'<text class="chart-title" x="0" y="14" font-size="13" font-weight="600">{escape(title)}</text>']
     for axis, x in zip(axes, places, strict=True):
         bottom = _TOP + _HEIGHT
-        body.append(f'<line x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{bottom}" stroke="currentColor" stroke-opacity="0.4"/>')
+        body.append(
+            f'<line x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{bottom}" stroke="currentColor" stroke-opacity="0.4"/>'
+        )
         log = " (log)" if axis.is_log else ""
         body.append(_text(x, bottom + 32, axis.key + log))
         body += [_text(x, bottom + 15, f"{axis.low:.4g}"), _text(x, _TOP - 6, f"{axis.high:.4g}")]

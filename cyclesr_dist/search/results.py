@@ -112,7 +112,9 @@ def trials_csv(search: Search, found: Sequence[Row]) -> str:
         own = [f"{row.scores[name]:.6g}" if name in row.scores else "" for name in scores]
         marks = [int(row.name in on_front)] if search.second_metric else []
         values = [repr(row.values[key]) for key in keys]
-        writer.writerow([row.number, row.state, f"{row.step:.0f}", *own, *marks, *values, row.seconds, row.name, row.cause])
+        writer.writerow(
+            [row.number, row.state, f"{row.step:.0f}", *own, *marks, *values, row.seconds, row.name, row.cause]
+        )
     return text.getvalue()
 
 

@@ -136,7 +136,9 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
         report = dict(fresh[0])
         for logged in _records(folder.metrics):
             if logged["step"] <= report["step"]:
-                last = {k: v for k, v in logged.items() if k.startswith(("drift.", "loss.")) or k == "patches_per_second"}
+                last = {
+                    k: v for k, v in logged.items() if k.startswith(("drift.", "loss.")) or k == "patches_per_second"
+                }
                 report |= last
         return report
 

@@ -20,8 +20,8 @@ from cyclesr_dist.backends.base import PlayerState
 from cyclesr_dist.errors import InputError, TrainingError
 from cyclesr_dist.systems.base import SystemState
 from cyclesr_dist.train.checkpoint import FILES, MANIFEST, Checkpoint, read, write
-from cyclesr_dist.train.saver import Saver
 from cyclesr_dist.train.run_folder import checkpoint_name
+from cyclesr_dist.train.saver import Saver
 from cyclesr_dist.train.shelf import LocalShelf, newest, prune
 
 WHO = {"system": "cyclesr", "seed": 0}

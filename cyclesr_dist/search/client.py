@@ -1,0 +1,88 @@
+"""A search over a Ray client connection (`--address ray://host:port`): driven from the cluster's head, where it goes on
+when this machine is switched off. What it writes is copied here at the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import ray
+
+from cyclesr_dist.config import Remote
+from cyclesr_dist.configfile import dump
+from cyclesr_dist.data.remote import cache_folder
+from cyclesr_dist.errors import ConfigError, CycleSRError, InputError, Preempted
+from cyclesr_dist.files import write_text
+from cyclesr_dist.search.config import Search, absolute
+
+_FILES = ("search.yaml", "results.jsonl", "trials.csv", "best.yaml", "report.html", "summary.json")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the head sends back."""
+
+    files: dict[str, str]
+    error: str
+    exit_code: int
+
+
+def run_on_head(
+    search: Search, run_dir: Path, address: str, *, resume: bool = False, dry_run: bool = False, quiet: bool = False
+) -> None:
+    """Like `run_search`, and raises the same. `storage` must be given: the head does not see this machine's disk."""
+    if not search.storage:
+        raise ConfigError("storage is empty; with --address ray://... give a folder that all nodes share, or a URL")
+    base = dump(absolute(search.base_config()))  # the head does not see the file either
+    search = replace(search, overrides=())
+    try:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=not quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(f"--address {address}: no Ray cluster answers: {str(error).splitlines()[0]}") from error
+    try:
+        task = ray.remote(num_cpus=0, max_retries=0)(_on_head)
+        running = task.remote(search, base, run_dir.absolute().name, resume, dry_run, quiet)
+        try:
+            outcome: Outcome = ray.get(running)
+        except KeyboardInterrupt:
+            ray.cancel(running)
+            raise Preempted("the search was told to stop; --resume continues") from None
+        except ray.exceptions.RayError as error:
+            raise CycleSRError(f"the search on the head failed: {str(error).strip().splitlines()[-1]}") from error
+    finally:
+        ray.shutdown()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    for name, text in outcome.files.items():
+        write_text(run_dir / name, text)
+    if outcome.exit_code:
+        raise _Failed(outcome.error, outcome.exit_code)
+
+
+class _Failed(CycleSRError):
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def _on_head(search: Search, base: str, name: str, resume: bool, dry_run: bool, quiet: bool) -> Outcome:
+    """In a worker of the cluster. The search's own files stay in the user's cache folder there, for a resume."""
+    from cyclesr_dist.search.main import run_search
+
+    run_dir = cache_folder(Remote()) / "searches" / name
+    if run_dir.exists() and not resume:
+        shutil.rmtree(run_dir)  # storage says whether there is a search of this name
+    run_dir.mkdir(parents=True, exist_ok=True)
+    local = run_dir / "base.yaml"
+    local.write_text(base, encoding="utf-8")
+    error, code = "", 0
+    try:
+        run_search(replace(search, base=str(local)), run_dir, None, resume=resume, dry_run=dry_run, quiet=quiet)
+    except CycleSRError as failure:
+        error, code = str(failure), failure.exit_code
+    sys.stdout.flush()
+    files = {file: (run_dir / file).read_text(encoding="utf-8") for file in _FILES if (run_dir / file).is_file()}
+    return Outcome(files, error, code)

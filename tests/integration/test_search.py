@@ -1,0 +1,280 @@
+"""Searches on real Ray clusters: raylets, trials and ranks are processes, and some are killed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from cyclesr_dist.configfile import dump
+from cyclesr_dist.search.config import load_search
+from cyclesr_dist.search.space import with_values
+
+pytest.importorskip("ray.tune", reason="Ray is not installed")
+
+REPOSITORY = Path(__file__).parents[2]
+TUNE = [sys.executable, str(REPOSITORY / "launch/tune.py")]
+TRAIN = [sys.executable, str(REPOSITORY / "launch/train.py")]
+
+
+@pytest.fixture
+def write_search(config_file, tiny_data, tmp_path) -> Any:
+    """A function that writes a search's file: weights.mse on tiny data, two reports a trial, with changes."""
+
+    def write(**changes: object) -> Path:
+        content = {
+            "base": str(config_file),
+            "overrides": [*tiny_data.overrides, *changes.pop("overrides", [])],  # type: ignore[misc]
+            "space": {"weights.mse": {"grid": [10.0, 100.0]}},
+            "steps": 8,
+            "report_every_steps": 4,
+            "scheduler": "none",
+        }
+        path = tmp_path / "search.yaml"
+        path.write_text(yaml.safe_dump(content | changes))
+        return path
+
+    return write
+
+
+@contextmanager
+def searching(config: Path, run_dir: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
+    command = [*TUNE, "--config", str(config), "--run-dir", str(run_dir), *more]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            print(*process.communicate(), sep="\n")
+
+
+def search(config: Path, run_dir: Path, *more: str, seconds: float = 240) -> tuple[int, str]:
+    """Exit code and all that was printed."""
+    with searching(config, run_dir, *more) as process:
+        out, err = process.communicate(timeout=seconds)
+    print(out, err, sep="\n")
+    return process.returncode, out + err
+
+
+def trials(run_dir: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((run_dir / "trials.csv").read_text().splitlines()))
+
+
+def reports(run_dir: Path) -> list[dict[str, Any]]:
+    path = run_dir / "results.jsonl"
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    return [record for record in map(json.loads, lines) if "step" in record]
+
+
+def ranks() -> list[psutil.Process]:
+    """All processes that train for a trial."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "cyclesr_dist.train" in process.cmdline() and "cyclesr-trial-" in process.cwd():
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_for(condition: Any, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.1)
+
+
+def plain_psnr(config: Path, run_dir: Path, mse: float) -> float:
+    """Of the same training without a search."""
+    made = load_search(config)
+    path = run_dir.with_suffix(".yaml")
+    path.write_text(dump(with_values(Path(made.base), made.overrides, {"weights.mse": mse})))
+    environment = os.environ | {"CYCLESR_NUM_THREADS": "1"}
+    command = [*TRAIN, "--config", str(path), "--run-dir", str(run_dir), "--quiet", *made.trial_overrides()]
+    subprocess.run(command, check=True, env=environment)
+    return float(json.loads((run_dir / "validation.jsonl").read_text().splitlines()[-1])["psnr"])
+
+
+def test_a_search_from_end_to_end(write_search, tmp_path) -> None:
+    """Two values and one that cannot train; a trial is the plain run, in every digit; a second call changes nothing."""
+    # Adam's step is of the size of the learning rate: with 1e30 float32 overflows.
+    space = {"weights.mse": {"grid": [10.0, 100.0]}, "optim.lr_sr": {"grid": [1.0e-4, 1.0e30]}}
+    config, run = (
+        write_search(space=space, overrides=["train.max_bad_steps=0", "train.max_rollbacks=0"]),
+        tmp_path / "run",
+    )
+    code, said = search(config, run)
+    assert code == 0, said
+    states = {(float(t["weights.mse"]), float(t["optim.lr_sr"])): t for t in trials(run)}
+    assert {key: t["state"] for key, t in states.items()} == {
+        (10.0, 1e-4): "finished", (100.0, 1e-4): "finished", (10.0, 1e30): "failed", (100.0, 1e30): "failed",
+    }  # fmt: skip
+    assert "not finite" in states[10.0, 1e30]["cause"]
+    assert "best" in said
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["completed"]
+    best = summary["best"]
+    assert best["psnr"] == max(r["psnr"] for r in reports(run) if r["step"] == 8)
+    assert best["psnr"] == plain_psnr(write_search(), tmp_path / "plain", best["values"]["weights.mse"])
+    assert (run / "report.html").read_text().count("data:image/png") == 1
+    dry = subprocess.run([*TRAIN, "--config", str(run / "best.yaml"), "--dry-run"], capture_output=True, text=True)
+    assert dry.returncode == 0, dry.stderr
+    assert f"mse: {best['values']['weights.mse']}" in dry.stdout
+    assert not ranks()
+
+    config = write_search(space=space, overrides=["train.max_bad_steps=0", "train.max_rollbacks=0"])
+    files = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert search(config, run)[0] == 2
+    code, said = search(config, run, "--resume")
+    assert code == 0, said
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == files
+    code, said = search(config, run, "--resume", "steps=12")
+    assert code == 2
+    assert "other settings" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"space": {"weights.mze": {"choice": [1, 2]}}}, "weights.mse"),
+        ({"workers": {"gpus": 8}}, "a trial needs 1 times 1 CPU and 8 GPU"),
+        pytest.param({"workers": {"num": 2, "cpus": 500}}, "needs 2 times 500 CPU", marks=pytest.mark.slow),
+        # The sharp photographs are no partners of the LR ones here.
+        ({"overrides": ["data.valid_hr={root}/hr"]}, "validate.metric = psnr needs HR of the same scenes"),
+        pytest.param({"overrides": ["data.lr=/nowhere"]}, "/nowhere", marks=pytest.mark.slow),
+    ],
+)
+def test_what_cannot_work_is_said_at_once(changes, said, write_search, tiny_data, tmp_path) -> None:
+    if "overrides" in changes:
+        changes = changes | {"overrides": [text.format(root=tiny_data.root) for text in changes["overrides"]]}
+    config = write_search(**changes)
+    began = time.monotonic()
+    code, printed = search(config, tmp_path / "run", seconds=100)
+    assert code == 2, printed
+    assert time.monotonic() - began < 60
+    assert said in printed.strip().splitlines()[-1]
+    assert not reports(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_killed_rank_a_stop_and_a_resume(write_search, tmp_path) -> None:
+    """A trial that loses a process goes on from its checkpoint, SIGTERM stops in order, --resume ends what is left."""
+    config, run = write_search(space={"weights.mse": {"grid": [1.0, 10.0, 100.0, 1000.0]}}), tmp_path / "run"
+    port = 20000 + os.getpid() % 10000
+    more = ["steps=24", "max_concurrent=1", f"telemetry.port={port}"]
+    with searching(config, run, *more) as process:
+        wait_for(lambda: len(reports(run)) >= 1)
+        for rank in ranks():
+            rank.kill()
+        wait_for(lambda: any(r["step"] == 24 for r in reports(run)))
+        wait_for(lambda: len(reports(run)) >= 8)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+            metrics = page.read().decode()
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=90)
+    assert process.returncode == 75, out + err
+    assert "lost a process: it goes on from its last checkpoint" in out
+    assert 'cyclesr_trial_validation{score="psnr",trial="' in metrics
+    assert 'cyclesr_search_trials{state="terminated"} 1.0' in metrics
+    wait_for(lambda: not ranks(), 20)
+    before = reports(run)
+    code, said = search(config, run, "--resume", *more)
+    assert code == 0, said
+    assert [t["state"] for t in trials(run)] == ["finished"] * 4
+    again = Counter((r["trial"], r["step"]) for r in reports(run))
+    assert all(count <= 2 for count in again.values())
+    done = {(r["trial"], r["step"]) for r in before}
+    assert sum(again[key] - 1 for key in done) <= 1  # at most the report whose checkpoint was not yet kept
+    (first,) = [t for t in trials(run) if t["trial"] == "1"]
+    plain = plain_psnr(write_search(steps=24), tmp_path / "plain", float(first["weights.mse"]))
+    assert float(first["psnr"]) == pytest.approx(plain, rel=1e-5)  # trials.csv has six digits
+
+
+@pytest.mark.slow
+def test_three_raylets_one_is_lost_and_the_driver_too(write_search, tmp_path) -> None:
+    """Twelve trials of two ranks each, on machines that each hold two ranks."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    space = {"weights.mse": {"loguniform": [0.1, 1000.0]}}
+    config = write_search(
+        space=space,
+        num_samples=12,
+        overrides=["backend=ddp"],
+        workers={"num": 2},
+        scheduler="asha",
+        steps=16,
+        asha={"reduction_factor": 2},
+    )
+    run = tmp_path / "run"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
+        cluster.wait_for_nodes()
+        with searching(config, run, "--address", cluster.address) as process:
+            wait_for(lambda: len(reports(run)) >= 2)
+            cluster.remove_node(nodes[0], allow_graceful=False)
+            wait_for(lambda: len({r["trial"] for r in reports(run)}) >= 5, 200)
+            process.kill()
+            process.wait()
+        wait_for(lambda: not ranks(), 30)
+        begun = {r["trial"] for r in reports(run)}
+        code, said = search(config, run, "--address", cluster.address, "--resume", seconds=280)
+        assert code == 0, said
+        found = trials(run)
+        assert len(found) == 12
+        assert {t["state"] for t in found} <= {"finished", "stopped early"}
+        assert {t["id"] for t in found} >= begun
+        assert all(r["step"] in (4, 8, 12, 16) for r in reports(run))
+        ray.init(cluster.address, log_to_driver=False)
+        wait_for(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"] == 4, 60)
+        assert not [g for g in ray.util.placement_group_table().values() if g["state"] == "CREATED"]
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert not ranks()
+
+
+@pytest.mark.slow
+def test_populations_exploit_and_stay_inside_the_space(write_search, tmp_path) -> None:
+    space = {"weights.mse": {"loguniform": [1.0, 100.0]}, "optim.lr_sr": {"choice": [1.0e-4, 1.0e-2]}}
+    config, run = write_search(space=space, scheduler="pbt", num_samples=4, steps=16), tmp_path / "run"
+    code, said = search(config, run, "max_concurrent=2")
+    assert code == 0, said
+    found = reports(run)
+    values: dict[str, set[float]] = {}
+    for record in found:
+        values.setdefault(record["trial"], set()).add(record["values"]["weights.mse"])
+    assert max(map(len, values.values())) > 1, "no trial was given another's checkpoint and new values"
+    assert all(1.0 <= value <= 100.0 for each in values.values() for value in each)
+    assert {t["state"] for t in trials(run)} == {"finished"}
+
+
+@pytest.mark.slow
+def test_optuna_looks_for_the_front_of_two_scores(write_search, tmp_path) -> None:
+    space = {"weights.mse": {"loguniform": [1.0, 100.0]}}
+    config = write_search(space=space, searcher="optuna", second_metric="spectrum_hr", num_samples=4)
+    code, said = search(config, tmp_path / "run", "max_concurrent=2")
+    assert code == 0, said
+    found = trials(tmp_path / "run")
+    assert len(found) == 4
+    assert any(t["front"] == "1" for t in found)
+    assert "psnr against spectrum_hr" in (tmp_path / "run/report.html").read_text()
