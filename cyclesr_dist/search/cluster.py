@@ -40,6 +40,8 @@ def connected(address: str | None) -> Iterator[None]:
         ray.init(address=wanted, logging_level=logging.ERROR, log_to_driver=False, **own)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"--address {wanted}: no Ray cluster answers: {str(error).splitlines()[0]}") from error
+    except OSError as error:  # a temporary folder of too long a name, for instance
+        raise InputError(f"Ray cannot start here: {error}") from error
     try:
         yield
     finally:

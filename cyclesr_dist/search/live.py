@@ -77,6 +77,7 @@ class Live(tune.Callback):  # type: ignore[misc]  # Ray's class has no types
         }
         self._write(record)
         if cause := result.get("failed"):
+            self.over.add(name)
             self.say(f"trial {number} failed with {_shown(_values(trial))}: {cause}")
             return
         self._compare(name, result, _values(trial))
@@ -90,11 +91,11 @@ class Live(tune.Callback):  # type: ignore[misc]  # Ray's class has no types
         )
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self.over.add(trial.trial_id)
         self._count(trials)
         step = self.steps.get(trial.trial_id, 0)
-        if step < self.last_step:
+        if step < self.last_step and trial.trial_id not in self.over:
             self.say(f"trial {self._number(trial.trial_id)} stopped at step {step:.0f}: others are better")
+        self.over.add(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Only after its last retry."""

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,7 +92,7 @@ def run_search(
     base = dump(absolute(search.base_config()))
     if not dry_run:
         resume = _prepare(search, run_dir, resume)
-    with _sigterm_as_sigint(), connected(address):
+    with connected(address), _sigterm_as_sigint():  # in this order: Ray takes SIGTERM when it is begun
         nodes = check_fits(search.workers)
         check_nodes(nodes, storage)
         if not resume:
@@ -159,12 +160,18 @@ def _search(search: Search, run_dir: Path, storage: str, base: str, resume: bool
                 storage_path=storage,
                 callbacks=[Live(search, results, quiet)],
                 failure_config=tune.FailureConfig(max_failures=search.max_failures),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=_num_kept(search)),
                 verbose=0,
             ),
         )
+    warnings.filterwarnings("ignore", message="Consider boosting PBT performance")  # a trial's time is its training
     found = tuner.fit()
     _write(search, run_dir, found)
+
+
+def _num_kept(search: Search) -> int | None:
+    """Checkpoints of each trial. Of a population all: trials that are ahead are copied from where others are."""
+    return None if search.scheduler == "pbt" else 2
 
 
 def _trial_id(trial: Any) -> str:

@@ -69,9 +69,13 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
             time.sleep(_POLL_SECONDS)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """The run's newest reported checkpoint, and its best model so far."""
+        """The run's newest reported checkpoint and its best model so far; beside them what tells of a failure."""
         if self.staged is not None:
             shutil.copytree(self.staged, checkpoint_dir, dirs_exist_ok=True)
+        if self.first is not None:
+            for path in (self.first.log, RunFolder(self.first.run_dir).bad_steps):
+                if path.is_file():
+                    shutil.copy2(path, checkpoint_dir)
         (Path(checkpoint_dir) / "trial.json").write_text(json.dumps({"step": self.reported, "values": self.values}))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
@@ -82,7 +86,11 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
         self.reported = int(json.loads((loaded / "trial.json").read_text())["step"])
         if (loaded / "checkpoints").is_dir():
             self.first = Rank()
-            shutil.copytree(loaded, self.first.run_dir, ignore=shutil.ignore_patterns("trial.json"))
+            self.first.run_dir.mkdir()
+            for name in ("checkpoints", "model.safetensors"):
+                (shutil.copytree if (loaded / name).is_dir() else shutil.copy2)(
+                    loaded / name, self.first.run_dir / name
+                )
 
     def cleanup(self) -> None:
         ray.wait([other.end.remote() for other in self.others], num_returns=len(self.others), timeout=_PATIENCE_SECONDS)
@@ -171,7 +179,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
                 return ""  # it is read next
             return f"the training ended at step {self.reported} of {self.last_step} without a validation"
         codes = self._settled()
-        words = self.first.last_words() or "no output"
+        words = self.first.last_words().replace(f"{self.first.run_dir}/", "") or "no output"
         if InputError.exit_code in codes:
             return words
         bad = RunFolder(self.first.run_dir).bad_steps
