@@ -8,7 +8,7 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
-from cyclesr_dist.bench import checkpoint, score
+from cyclesr_dist.bench import checkpoint, score, search
 from cyclesr_dist.bench.data import Settings, bench_data, describe
 from cyclesr_dist.cli.guard import add_common_arguments
 from cyclesr_dist.config import load
@@ -17,6 +17,7 @@ from cyclesr_dist.data.encoding import EXTENSIONS
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.files import write_text
 from cyclesr_dist.images import list_images
+from cyclesr_dist.search.config import load_search
 
 _DATA_EPILOG = """\
 Compares the stream with a plain webdataset pipeline over the same tars, with a Dataset over folders of PNG files, and
@@ -31,7 +32,7 @@ example:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command and its actions."""
     bench = subparsers.add_parser("bench", help="measure on this machine")
-    actions = bench.add_subparsers(dest="action", required=True, metavar="data|score|checkpoint")
+    actions = bench.add_subparsers(dest="action", required=True, metavar="data|score|checkpoint|search")
     data = actions.add_parser(
         "data",
         help="the stream",
@@ -55,6 +56,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     data.set_defaults(run=run)
     _add_score(actions)
     _add_checkpoint(actions)
+    _add_search(actions)
 
 
 def _add_score(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -84,6 +86,21 @@ def _add_checkpoint(actions: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides")
     add_common_arguments(parser)
     parser.set_defaults(run=run_checkpoint)
+
+
+def _add_search(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = actions.add_parser(
+        "search",
+        help="what Ray and Tune cost",
+        description="Measure the wall time of short trials against that of the same training runs without a search.",
+    )
+    parser.add_argument("--config", type=Path, required=True, help="search configuration, as launch/tune.py takes it")
+    parser.add_argument("--trials", type=int, default=6, metavar="N", help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=40, metavar="N", help="each; default: %(default)s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="overrides of the search configuration")
+    add_common_arguments(parser)
+    parser.set_defaults(run=run_search)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -122,6 +139,19 @@ def run_checkpoint(args: argparse.Namespace) -> int:
     except OSError as error:
         raise InputError(f"--folder {args.folder}: {error}") from error
     print(checkpoint.describe(result))
+    if args.json:
+        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+def run_search(args: argparse.Namespace) -> int:
+    """Returns 0; raises CycleSRError."""
+    check_range("--trials", args.trials, minimum=1)
+    check_range("--steps", args.steps, minimum=1)
+    config = load_search(args.config, args.overrides)
+    with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
+        result = search.bench_search(config, Path(folder), args.trials, args.steps, progress=not args.quiet)
+    print(search.describe(result))
     if args.json:
         write_text(args.json, json.dumps(result, indent=1) + "\n")
     return 0

@@ -122,6 +122,7 @@ class Live(tune.Callback):  # type: ignore[misc]  # Ray's class has no types
             self.metrics.counted(trials)
 
     def _write(self, record: Mapping[str, Any]) -> None:
+        record = {**record, "at": round(time.time(), 3)}
         with self.results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
@@ -210,7 +211,7 @@ class Results:
     values: dict[str, dict[str, float]]
     """Of every trial that has begun, in order."""
     reports: list[dict[str, Any]]
-    """In order; `trial`, `step`, `done`, `values`, `seconds`, scores, and `failed` where the training has."""
+    """In order; `trial`, `step`, `done`, `values`, `seconds`, `at` (the clock), scores, and `failed`: the cause."""
 
 
 def read_results(path: Path) -> Results:

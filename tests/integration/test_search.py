@@ -53,25 +53,29 @@ def write_search(config_file, tiny_data, tmp_path) -> Any:
 
 
 @contextmanager
-def searching(config: Path, run_dir: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
+def searching(config: Path, run_dir: Path, *more: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [*TUNE, "--config", str(config), "--run-dir", str(run_dir), *more]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    output = run_dir.with_suffix(".out").open("w")
+    process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     try:
         yield process
     finally:
         if process.poll() is None:
             process.kill()
-            print(*process.communicate(), sep="\n")
+            process.wait()
+        output.close()
+        print(printed(run_dir))
 
 
 def search(config: Path, run_dir: Path, *more: str, seconds: float = 240) -> tuple[int, str]:
     """Exit code and all that was printed."""
     with searching(config, run_dir, *more) as process:
-        out, err = process.communicate(timeout=seconds)
-    print(out, err, sep="\n")
-    return process.returncode, out + err
+        process.wait(seconds)
+    return process.returncode, printed(run_dir)
+
+
+def printed(run_dir: Path) -> str:
+    return run_dir.with_suffix(".out").read_text()
 
 
 def trials(run_dir: Path) -> list[dict[str, str]]:
@@ -206,9 +210,9 @@ def test_a_killed_rank_a_stop_and_a_resume(write_search, scratch, tmp_path) -> N
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
             metrics = page.read().decode()
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=90)
-    assert process.returncode == 75, out + err
-    assert "lost a process: it goes on from its last checkpoint" in out
+        process.wait(90)
+    assert process.returncode == 75
+    assert "lost a process: it goes on from its last checkpoint" in printed(run)
     assert 'cyclesr_trial_validation{score="psnr",trial="' in metrics
     assert 'cyclesr_search_trials{state="terminated"} 1.0' in metrics
     wait_for(lambda: not ranks(scratch), 20)
@@ -249,7 +253,8 @@ def test_three_raylets_one_is_lost_and_the_driver_too(write_search, scratch, tmp
         with searching(config, run, "--address", cluster.address) as process:
             wait_for(lambda: len(reports(run)) >= 2)
             cluster.remove_node(nodes[0], allow_graceful=False)
-            wait_for(lambda: len({r["trial"] for r in reports(run)}) >= 5, 200)
+            wait_for(lambda: "goes on from its last checkpoint" in printed(run), 120)
+            wait_for(lambda: len({r["trial"] for r in reports(run)}) >= 5, 120)
             process.kill()
             process.wait()
         wait_for(lambda: not ranks(scratch), 30)

@@ -103,7 +103,7 @@ def test_no_value_of_a_domain_escapes_the_check(tmp_path_factory, value) -> None
             (domain,) = parse_space({"weights.mse": {kind: value}}, path, [])
         except ConfigError as error:
             named = "weights.mse" in str(error)
-            assert named  # noqa: PT017  # the other outcome is as good
+            assert named  # the other outcome is as good
         else:
             assert 0 <= domain.low <= domain.high
 
