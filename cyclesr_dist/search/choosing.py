@@ -29,7 +29,7 @@ class RememberingASHA(ASHAScheduler):  # type: ignore[misc]  # Ray's class has n
         for record in read_results(self.results).reports:
             if record["trial"] == trial.trial_id:
                 value = self._metric_op * record[self._metric]
-                self._trial_info[trial.trial_id].on_result(trial, record["step"], value)
+                self._trial_info[trial.trial_id].on_result(trial, record["own_steps"], value)
 
 
 def scheduler(search: Search, results: Path) -> TrialScheduler:
@@ -38,17 +38,17 @@ def scheduler(search: Search, results: Path) -> TrialScheduler:
         case "asha":
             return RememberingASHA(
                 results,
-                time_attr="step",
+                time_attr="own_steps",
                 metric=search.metric,
                 mode=search.mode,
-                max_t=search.last_step(),
+                max_t=search.own_steps(),
                 grace_period=search.asha.grace_steps or search.report_steps,
                 reduction_factor=search.asha.reduction_factor,
             )
         case "pbt":
             domains = {domain.key: domain for domain in search.domains}
             return PopulationBasedTraining(
-                time_attr="step",
+                time_attr="own_steps",
                 metric=search.metric,
                 mode=search.mode,
                 perturbation_interval=search.pbt.interval_steps or search.report_steps,

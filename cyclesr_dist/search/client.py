@@ -42,7 +42,10 @@ def run_on_head(
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=not quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"--address {address}: no Ray cluster answers: {str(error).splitlines()[0]}") from error
+        raise InputError(
+            f"--address {address}: no Ray cluster answers: {' '.join(str(error).split())[-300:]}; "
+            "a cluster that wants a token needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here"
+        ) from error
     try:
         task = ray.remote(num_cpus=0, max_retries=0)(_on_head)
         running = task.remote(search, base, run_dir.absolute().name, resume, dry_run, quiet)

@@ -26,7 +26,7 @@ class ASHA:
     """Asynchronous successive halving: at each rung, trials that are not among the best are stopped."""
 
     grace_steps: int = 0
-    """First rung; 0: the first report."""
+    """First rung, in steps of the trial's own; 0: the first report."""
     reduction_factor: float = 3.0
     """Of so many trials at a rung one goes on; rungs are so much apart."""
 
@@ -73,8 +73,11 @@ class Search:
     """Draws from the space. Grids are gone through once for each."""
     steps: int = 0
     """Length of a whole trial: its `train.steps`."""
+    shared_steps: int = 0
+    """The first so many steps of all trials are trained once, with `base`'s own values, and every trial goes on from
+    there. For what the keys hardly touch: weights.mse and the pretraining, in which g_l2h is apart."""
     report_every_steps: int = 0
-    """Validation and checkpoint in a trial; 0: eight in a trial."""
+    """Validation and checkpoint in a trial, of which `steps` and `shared_steps` are multiples; 0: eight in a trial."""
     seed: int = 0
     """Of the draws. Trials have the seed of `base`."""
     asha: ASHA = field(default_factory=ASHA)
@@ -110,7 +113,11 @@ class Search:
 
     @property
     def report_steps(self) -> int:
-        return self.report_every_steps or max(1, self.steps // _REPORTS)
+        return self.report_every_steps or max(1, self.own_steps() // _REPORTS)
+
+    def own_steps(self) -> int:
+        """Of a whole trial: all but the shared ones."""
+        return self.last_step() - self.shared_steps
 
     def base_config(self) -> Config:
         return load(self.base, self.overrides)
@@ -125,7 +132,6 @@ class Search:
         every = self.report_steps
         return [
             f"train.steps={self.steps}",
-            "train.max_steps=0",
             f"train.validate_every_steps={every}",
             f"train.checkpoint_every_steps={every}",
             "train.keep_checkpoints=2",
@@ -157,10 +163,12 @@ def load_search(path: Path, overrides: Sequence[str] = ()) -> Search:
         check_range(name, _value(search, name), minimum=1)
     for name in ("report_every_steps", "seed", "workers.gpus", "max_concurrent", "max_failures", "pictures"):
         check_range(name, _value(search, name), minimum=0)
-    check_range("report_every_steps", search.report_every_steps, minimum=0, maximum=search.steps)
-    check_range("asha.grace_steps", search.asha.grace_steps, minimum=0, maximum=search.steps)
+    own = search.own_steps()
+    check_range("shared_steps", search.shared_steps, minimum=0, maximum=search.last_step() - 1)
+    check_range("report_every_steps", search.report_every_steps, minimum=0, maximum=own)
+    check_range("asha.grace_steps", search.asha.grace_steps, minimum=0, maximum=own)
     check_range("asha.reduction_factor", search.asha.reduction_factor, above=1)
-    check_range("pbt.interval_steps", search.pbt.interval_steps, minimum=0, maximum=search.steps)
+    check_range("pbt.interval_steps", search.pbt.interval_steps, minimum=0, maximum=own)
     check_range("pbt.quantile", search.pbt.quantile, above=0, maximum=0.5)
     check_range("pbt.resample", search.pbt.resample, minimum=0, maximum=1)
     _check_base(search)
@@ -193,6 +201,11 @@ def _check_base(search: Search) -> None:
 
 def _check_combination(search: Search) -> None:
     domains = search.domains
+    if search.shared_steps % search.report_steps:
+        raise ConfigError(
+            f"shared_steps = {search.shared_steps} is no multiple of report_every_steps = {search.report_steps}: "
+            "trials go on from a checkpoint"
+        )
     if search.searcher == "optuna":
         _refuse_grid(domains, "searcher: optuna")
         if search.scheduler == "pbt":

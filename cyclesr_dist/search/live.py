@@ -36,7 +36,7 @@ class Live(tune.Callback):  # type: ignore[misc]  # Ray's class has no types
         """Tune calls it as the search begins."""
         search = self.search
         self.num_trials = search.num_trials
-        self.last_step = search.last_step()
+        self.last_step, self.own_steps = search.last_step(), search.own_steps()
         self.numbers: dict[str, int] = {}
         self.steps: dict[str, float] = {}
         self.over: set[str] = set()
@@ -49,7 +49,7 @@ class Live(tune.Callback):  # type: ignore[misc]  # Ray's class has no types
         for name in before.values:
             self._number(name)
         for record in before.reports:
-            self.steps[record["trial"]] = record["step"]
+            self.steps[record["trial"]] = record["own_steps"]
             if record["done"]:
                 self.over.add(record["trial"])
             if "failed" not in record:
@@ -65,11 +65,12 @@ class Live(tune.Callback):  # type: ignore[misc]  # Ray's class has no types
     ) -> None:
         name, step = trial.trial_id, float(result["step"])
         number = self._number(name)
-        self.steps[name] = step
+        self.steps[name] = float(result["own_steps"])
         kept = {k: v for k, v in result.items() if k in _scores(result) or k.startswith(_KEPT) or k == "failed"}
         record = {
             "trial": name,
             "step": step,
+            "own_steps": result["own_steps"],
             "done": bool(result.get("done")),
             "values": _values(trial),
             "seconds": result["time_total_s"],
@@ -93,8 +94,8 @@ class Live(tune.Callback):  # type: ignore[misc]  # Ray's class has no types
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         self._count(trials)
         step = self.steps.get(trial.trial_id, 0)
-        if step < self.last_step and trial.trial_id not in self.over:
-            self.say(f"trial {self._number(trial.trial_id)} stopped at step {step:.0f}: others are better")
+        if step < self.own_steps and trial.trial_id not in self.over:
+            self.say(f"trial {self._number(trial.trial_id)} stopped after {step:.0f} steps: others are better")
         self.over.add(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
@@ -149,8 +150,8 @@ class Live(tune.Callback):  # type: ignore[misc]  # Ray's class has no types
         """At most, since trials may be stopped early."""
         done = sum(self.steps.values()) - self.steps_before
         seconds = time.monotonic() - self.began
-        going = sum(self.last_step - self.steps.get(t.trial_id, 0) for t in trials if t.trial_id not in self.over)
-        to_come = (self.num_trials - len(trials)) * self.last_step
+        going = sum(self.own_steps - self.steps.get(t.trial_id, 0) for t in trials if t.trial_id not in self.over)
+        to_come = (self.num_trials - len(trials)) * self.own_steps
         left = (going + to_come) * seconds / done if done > 0 else float("inf")
         return f"{len(self.over)} of {self.num_trials} over, at most {_duration(left)} left"
 
@@ -211,7 +212,7 @@ class Results:
     values: dict[str, dict[str, float]]
     """Of every trial that has begun, in order."""
     reports: list[dict[str, Any]]
-    """In order; `trial`, `step`, `done`, `values`, `seconds`, `at` (the clock), scores, and `failed`: the cause."""
+    """In order; `trial`, `step`, `own_steps`, `done`, `values`, `seconds`, `at` (the clock), scores; `failed`: why."""
 
 
 def read_results(path: Path) -> Results:

@@ -130,43 +130,88 @@ def _search(search: Search, run_dir: Path, storage: str, base: str, resume: bool
     from ray import tune
 
     from cyclesr_dist.search.choosing import scheduler, searcher
-    from cyclesr_dist.search.cluster import bundles
     from cyclesr_dist.search.live import Live
-    from cyclesr_dist.search.trial import Trial
 
     results = run_dir.absolute() / "results.jsonl"
-    trainable = tune.with_resources(
-        tune.with_parameters(Trial, search=search, base=base, last_step=search.last_step()), bundles(search.workers)
-    )
     name = run_dir.absolute().name
+    shared = _shared(search, name, storage, base, resume, quiet) if search.shared_steps else None
+    found = _fit(
+        search,
+        name,
+        storage,
+        resume,
+        {"base": base, "last_step": search.last_step(), "shared": shared},
+        param_space={domain.key: domain.for_ray() for domain in search.domains},
+        tune_config=tune.TuneConfig(
+            search_alg=searcher(search),
+            scheduler=scheduler(search, results),
+            num_samples=search.num_samples,
+            trial_dirname_creator=_trial_id,
+        ),
+        callbacks=[Live(search, results, quiet)],
+    )
+    _write(search, run_dir, found)
+
+
+def _shared(search: Search, name: str, storage: str, base: str, resume: bool, quiet: bool) -> Any:
+    """Train the shared steps, or find them done. Returns a Ray checkpoint, raises CycleSRError."""
+    from ray import tune
+
+    if not quiet:
+        print(f"cyclesr tune: the {search.shared_steps} steps that all trials share", flush=True)
+    config = tune.TuneConfig(trial_dirname_creator=_trial_id)
+    known = {"base": base, "last_step": search.shared_steps, "shared": None}
+    (result,) = _fit(search, f"{name}-shared", storage, resume, known, param_space={}, tune_config=config, callbacks=[])
+    metrics = result.metrics or {}
+    if cause := metrics.get("failed") or result.error:
+        raise CycleSRError(f"the shared steps failed: {str(cause).strip().splitlines()[-1]}")
+    if metrics.get("step") != search.shared_steps:
+        raise Preempted(
+            f"step {metrics.get('step', 0)} of {search.shared_steps} shared ones is done; --resume continues"
+        )
+    return result.checkpoint
+
+
+def _fit(
+    search: Search,
+    name: str,
+    storage: str,
+    resume: bool,
+    known: dict[str, Any],
+    *,
+    param_space: dict[str, Any],
+    tune_config: Any,
+    callbacks: list[Any],
+) -> Any:
+    """Tune's results of the experiment `name` in `storage`, begun or resumed. Raises InputError for a name in use."""
+    from ray import tune
+
+    from cyclesr_dist.search.cluster import bundles
+    from cyclesr_dist.search.trial import Trial
+
+    trainable = tune.with_resources(tune.with_parameters(Trial, search=search, **known), bundles(search.workers))
     place = f"{storage.rstrip('/')}/{name}"
-    known = tune.Tuner.can_restore(place)
-    if known and not resume:
+    begun = tune.Tuner.can_restore(place)
+    if begun and not resume:
         raise InputError(f"{place} already holds a search; use another --run-dir, or remove it")
-    if resume and known:
+    if begun:
         tuner = tune.Tuner.restore(place, trainable, resume_errored=True)
     else:
         tuner = tune.Tuner(
             trainable,
-            param_space={domain.key: domain.for_ray() for domain in search.domains},
-            tune_config=tune.TuneConfig(
-                search_alg=searcher(search),
-                scheduler=scheduler(search, results),
-                num_samples=search.num_samples,
-                trial_dirname_creator=_trial_id,
-            ),
+            param_space=param_space,
+            tune_config=tune_config,
             run_config=tune.RunConfig(
                 name=name,
                 storage_path=storage,
-                callbacks=[Live(search, results, quiet)],
+                callbacks=callbacks,
                 failure_config=tune.FailureConfig(max_failures=search.max_failures),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=_num_kept(search)),
                 verbose=0,
             ),
         )
     warnings.filterwarnings("ignore", message="Consider boosting PBT performance")  # a trial's time is its training
-    found = tuner.fit()
-    _write(search, run_dir, found)
+    return tuner.fit()
 
 
 def _num_kept(search: Search) -> int | None:
@@ -184,7 +229,7 @@ def _write(search: Search, run_dir: Path, found: Any) -> None:
     from cyclesr_dist.search.live import read_results
     from cyclesr_dist.search.page import html
     from cyclesr_dist.search.pictures import strips
-    from cyclesr_dist.search.results import best_yaml, middle, ranked, rows, trials_csv
+    from cyclesr_dist.search.results import best_yaml, middle, ranked, rows, steps_trained, trials_csv
 
     records = read_results(run_dir / "results.jsonl")
     trials = rows(search, found, records)
@@ -199,13 +244,14 @@ def _write(search: Search, run_dir: Path, found: Any) -> None:
     pictures, why = strips(absolute(search.base_config()), shown, search.pictures)
     write_text(run_dir / "report.html", html(search, trials, records.reports, pictures, why))
     unfinished = sum(row.state == "unfinished" for row in trials) + search.num_trials - len(trials)
+    trained, whole = steps_trained(search, trials)
     summary = {
         "completed": not unfinished,
         "metric": search.metric,
         "best": {"trial": order[0].number, "values": dict(order[0].values), **order[0].scores} if order else {},
         "trials": {state: sum(row.state == state for row in trials) for state in sorted({row.state for row in trials})},
-        "steps": sum(row.step for row in trials),
-        "steps_without_stopping": search.num_trials * search.last_step(),
+        "steps": trained,
+        "steps_without_stopping": whole,
     }
     write_text(run_dir / "summary.json", json.dumps(summary, indent=1) + "\n")
     if unfinished:

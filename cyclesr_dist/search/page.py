@@ -14,7 +14,7 @@ from cyclesr_dist.evaluate.curves import Point, line_chart
 from cyclesr_dist.evaluate.page import figure, page, paragraph, section
 from cyclesr_dist.search.config import Search
 from cyclesr_dist.search.parallel import Axis, parallel_coordinates
-from cyclesr_dist.search.results import Row, front, ranked
+from cyclesr_dist.search.results import Row, front, ranked, steps_trained
 
 _NONE = "\u2013"
 _UNITS = {"psnr": "dB", "agreement": "in [0, 1]", "spectrum_lr": "decades", "spectrum_hr": "decades"}
@@ -45,8 +45,7 @@ def html(
 
 def _head(search: Search, found: Sequence[Row], order: Sequence[Row]) -> str:
     keys = ", ".join(domain.key for domain in search.domains)
-    steps = sum(row.step for row in found)
-    whole = search.num_trials * search.last_step()
+    steps, whole = steps_trained(search, found)
     counts: dict[str, int] = defaultdict(int)
     for row in found:
         counts[row.state] += 1

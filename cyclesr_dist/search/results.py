@@ -28,6 +28,8 @@ class Row:
     state: State
     values: Mapping[str, float]
     step: float
+    own_steps: float
+    """Without those that all trials share."""
     scores: Mapping[str, float]
     seconds: float
     cause: str
@@ -69,7 +71,8 @@ def _row(
         state = "lost"
     cause = failed or (str(result.error).strip().splitlines()[-1] if state == "lost" else "")
     seconds = round(float(record.get("seconds", 0.0)), 1)
-    return Row(name, number, state, values, step, scores, seconds, cause, result.checkpoint)
+    own_steps = float(record.get("own_steps", 0))
+    return Row(name, number, state, values, step, own_steps, scores, seconds, cause, result.checkpoint)
 
 
 def ranked(search: Search, found: Sequence[Row]) -> list[Row]:
@@ -78,6 +81,12 @@ def ranked(search: Search, found: Sequence[Row]) -> list[Row]:
     sign = -1.0 if search.metric in LARGER_IS_BETTER else 1.0
     counting = [row for row in found if row.counts]
     return sorted(counting, key=lambda row: (-row.step, sign * row.scores[search.metric], row.number))
+
+
+def steps_trained(search: Search, found: Sequence[Row]) -> tuple[float, int]:
+    """In all, shared ones included, and what all trials at full length would take."""
+    trained = search.shared_steps + sum(row.own_steps for row in found)
+    return trained, search.shared_steps + search.num_trials * search.own_steps()
 
 
 def front(search: Search, found: Sequence[Row]) -> list[Row]:

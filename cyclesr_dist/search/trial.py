@@ -40,21 +40,26 @@ class LostProcessError(RuntimeError):
 
 class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
     """`config` holds the values of the search's keys. `search`, `base` (the training configuration as YAML, with
-    absolute paths) and `last_step`, where a whole trial ends, come by `tune.with_parameters`.
+    absolute paths), `last_step`, where a whole trial ends, and `shared`, the checkpoint that it begins from, if there
+    is one, come by `tune.with_parameters`.
 
     Every step is one report: the validation's scores, drift and loss terms at its `step`, `patches_per_second`. A trial
     whose training fails ends with the worst score and the cause in `failed`; only a lost process is an error for Tune.
     """
 
-    def setup(self, config: dict[str, float], search: Search, base: str, last_step: int) -> None:
+    def setup(self, config: dict[str, float], search: Search, base: str, last_step: int, shared: Any) -> None:
         self.search, self.base, self.last_step = search, base, last_step
         self.values = dict(config)
         self.first: Rank | None = None
         self.others: list[Any] = []
         self.asked: list[Any] = []
         self.asked_at = 0.0
-        self.reported = 0
+        self.reported = self.begun_at = 0
         self.staged: Path | None = None
+        if shared is not None:
+            with shared.as_directory() as folder:
+                self.load_checkpoint(folder)
+            self.begun_at = self.reported
 
     def step(self) -> dict[str, Any]:
         if self.first is None or self.first.process is None:
@@ -62,10 +67,14 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
         while True:
             if report := self._new_report():
                 self._stage(int(report["step"]))
-                return report | {"done": report["step"] >= self.last_step}
+                return report | {
+                    "own_steps": report["step"] - self.begun_at,
+                    "done": report["step"] >= self.last_step,
+                }
             if cause := self._failure():
                 scores = {score: worst(score) for score in self.search.metrics}
-                return scores | {"step": self.reported, "failed": cause, "done": True}
+                steps = {"step": self.reported, "own_steps": self.reported - self.begun_at}
+                return scores | steps | {"failed": cause, "done": True}
             time.sleep(_POLL_SECONDS)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -110,7 +119,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
             )
             self.others.append(actor.remote())
         address, port = meeting_place()
-        overrides = [*search.trial_overrides(), *overrides_of(self.values)]
+        overrides = [*search.trial_overrides(), f"train.max_steps={self.last_step}", *overrides_of(self.values)]
         self.first.start(self.base, overrides, self._environment(0, address, port))
         started = [
             other.start.remote(self.base, overrides, self._environment(rank, address, port))

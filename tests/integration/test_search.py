@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -300,3 +301,28 @@ def test_optuna_looks_for_the_front_of_two_scores(write_search, scratch, tmp_pat
     assert len(found) == 4
     assert any(t["front"] == "1" for t in found)
     assert "psnr against spectrum_hr" in (tmp_path / "run/report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_search_driven_over_a_client_connection(write_search, scratch, tmp_path) -> None:
+    from ray.cluster_utils import Cluster
+
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    head = {"num_cpus": 2, "include_dashboard": False, "ray_client_server_port": port}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    address = f"ray://{cluster.address.split(':')[0]}:{port}"
+    run = tmp_path / "run"
+    try:
+        code, said = search(write_search(), run, "--address", address)
+        assert code == 2
+        assert "storage is empty" in said
+        for more, expected in (([], 0), ([], 2), (["--resume"], 0)):
+            code, said = search(write_search(storage=str(tmp_path / "store")), run, "--address", address, *more)
+            assert code == expected, said
+        assert [t["state"] for t in trials(run)] == ["finished"] * 2
+        assert (run / "best.yaml").is_file()
+        assert "<svg" in (run / "report.html").read_text()
+    finally:
+        cluster.shutdown()

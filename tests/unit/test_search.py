@@ -114,6 +114,8 @@ def test_no_value_of_a_domain_escapes_the_check(tmp_path_factory, value) -> None
         ({"base": ""}, "base is empty"),
         ({"steps": 0}, "steps = 0 is out of range"),
         ({"report_every_steps": 81}, "report_every_steps = 81"),
+        ({"shared_steps": 80}, "shared_steps = 80 is out of range"),
+        ({"shared_steps": 40, "report_every_steps": 15}, "shared_steps = 40 is no multiple of report_every_steps = 15"),
         ({"workers": {"num": 3}}, "workers.num = 3 does not divide global_batch = 32"),
         ({"overrides": ["backend=single"], "workers": {"num": 2}}, "needs backend=ddp or deepspeed"),
         ({"overrides": ["data.valid_lr="]}, "without validation no trial reports psnr"),
@@ -148,7 +150,14 @@ def search(base) -> Search:
 
 
 def report(trial: str, step: int, psnr: float, mse: float, **more: object) -> dict[str, object]:
-    return {"trial": trial, "step": step, "done": step == 80, "values": {"weights.mse": mse}, "seconds": 1.0} | {
+    return {
+        "trial": trial,
+        "step": step,
+        "own_steps": step,
+        "done": step == 80,
+        "values": {"weights.mse": mse},
+        "seconds": 1.0,
+    } | {
         "psnr": psnr,
         "spectrum_hr": 50 - psnr,
         **more,
@@ -220,7 +229,7 @@ def test_best_yaml_is_a_training_configuration_with_its_own_schedule(search, bas
 def test_a_restored_asha_decides_as_the_one_before(search, tmp_path) -> None:
     log = tmp_path / "results.jsonl"
     settings = {
-        "time_attr": "step",
+        "time_attr": "own_steps",
         "metric": "psnr",
         "mode": "max",
         "max_t": 80,
@@ -256,13 +265,16 @@ def test_live_knows_from_the_file_what_was_before(search, tmp_path, capsys) -> N
     live.setup()
     assert log.read_text().endswith("}\n")  # the half line is gone
     trial = SimpleNamespace(trial_id="b", config={"weights.mse": 2.0}, status="RUNNING")
-    live.on_trial_result(1, [trial], trial, {"step": 50, "psnr": 21.5, "time_total_s": 3.0})
+    live.on_trial_result(1, [trial], trial, {"step": 50, "own_steps": 50, "psnr": 21.5, "time_total_s": 3.0})
     said = capsys.readouterr().out
     assert "trial 2/4 step 50/80 psnr 21.5" in said
     assert "best 22 (trial 1, weights.mse=1)" in said
     assert "1 of 4 over" in said
     live.on_trial_result(
-        1, [trial], trial, {"step": 50, "psnr": 0.0, "time_total_s": 3.0, "failed": "why", "done": True}
+        1,
+        [trial],
+        trial,
+        {"step": 50, "own_steps": 50, "psnr": 0.0, "time_total_s": 3.0, "failed": "why", "done": True},
     )
     assert "trial 2 failed with weights.mse=2: why" in capsys.readouterr().out
     live.on_experiment_end([trial])
