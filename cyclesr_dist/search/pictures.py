@@ -11,6 +11,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import safe_open
 
 from cyclesr_dist.config import Config
 from cyclesr_dist.errors import CycleSRError
@@ -18,7 +19,8 @@ from cyclesr_dist.evaluate.infer import upscale_image
 from cyclesr_dist.evaluate.score import to_uint8
 from cyclesr_dist.evaluate.strips import comparison_strip, most_detailed_crop
 from cyclesr_dist.images import hr_stem, images_folder, list_images, read_rgb8
-from cyclesr_dist.model_file import resolve_model
+from cyclesr_dist.model_file import NetUpscaler
+from cyclesr_dist.nets.build import build_sr, inference_net
 
 _CROP_PX, _ROOM_PX, _ZOOM = 40, 24, 2
 """Of LR: the crop, and what the networks see around it."""
@@ -40,7 +42,7 @@ def _draw(config: Config, checkpoints: Mapping[str, Any], count: int) -> dict[st
     models = {}
     for label, checkpoint in checkpoints.items():
         with checkpoint.as_directory() as folder:
-            models[label] = resolve_model(str(Path(folder) / "model.safetensors"), allow_module=True)
+            models[label] = _last_model(Path(folder), config)
     photos = list_images(images_folder(Path(config.data.valid_lr), scale))
     sharp = {path.stem: path for path in _sharp(config)}
     drawn = {}
@@ -56,6 +58,19 @@ def _draw(config: Config, checkpoints: Mapping[str, Any], count: int) -> dict[st
         Image.fromarray(strip).save(out, "PNG")
         drawn[photo.stem] = out.getvalue()
     return drawn
+
+
+def _last_model(folder: Path, config: Config) -> NetUpscaler:
+    """What the trial was scored by at its last report; model.safetensors is of its best one."""
+    (path,) = folder.glob("checkpoints/*/tensors.safetensors")
+    with safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        averaged = [name for name in names if name.startswith("ema.")]
+        chosen = averaged or [name for name in names if ".params.g_l2h." in name or ".buffers.g_l2h." in name]
+        state = {name.rpartition("g_l2h.")[2].removeprefix("ema."): file.get_tensor(name) for name in chosen}
+    net = build_sr(inference_net(config), config.scale)
+    net.load_state_dict(state)
+    return NetUpscaler("g_l2h", net.eval().requires_grad_(False), config.scale)
 
 
 def _sharp(config: Config) -> Sequence[Path]:
