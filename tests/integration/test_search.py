@@ -22,6 +22,7 @@ import psutil
 import pytest
 import yaml
 
+from cyclesr_dist.config import load
 from cyclesr_dist.configfile import dump
 from cyclesr_dist.search.config import load_search
 from cyclesr_dist.search.space import with_values
@@ -116,11 +117,11 @@ def wait_for(condition: Any, seconds: float = 120.0) -> None:
         time.sleep(0.1)
 
 
-def plain_psnr(config: Path, run_dir: Path, mse: float) -> float:
+def plain_psnr(config: Path, run_dir: Path, values: dict[str, float]) -> float:
     """Of the same training without a search."""
     made = load_search(config)
     path = run_dir.with_suffix(".yaml")
-    path.write_text(dump(with_values(Path(made.base), made.overrides, {"weights.mse": mse})))
+    path.write_text(dump(with_values(Path(made.base), made.overrides, values)))
     environment = os.environ | {"CYCLESR_NUM_THREADS": "1"}
     command = [*TRAIN, "--config", str(path), "--run-dir", str(run_dir), "--quiet", *made.trial_overrides()]
     subprocess.run(command, check=True, env=environment)
@@ -128,37 +129,27 @@ def plain_psnr(config: Path, run_dir: Path, mse: float) -> float:
 
 
 def test_a_search_from_end_to_end(write_search, scratch, tmp_path) -> None:
-    """Two values and one that cannot train; a trial is the plain run, in every digit; a second call changes nothing."""
+    """A value that trains and one that cannot; a trial is the plain run in every digit; a second call changes nothing."""
     # Adam's step is of the size of the learning rate: with 1e30 float32 overflows.
-    space = {"weights.mse": {"grid": [10.0, 100.0]}, "optim.lr_sr": {"grid": [1.0e-4, 1.0e30]}}
-    config, run = (
-        write_search(space=space, overrides=["train.max_bad_steps=0", "train.max_rollbacks=0"]),
-        tmp_path / "run",
-    )
+    space = {"optim.lr_sr": {"grid": [1.0e-4, 1.0e30]}}
+    impatient = ["weights.mse=20", "train.max_bad_steps=0", "train.max_rollbacks=0"]
+    config, run = write_search(space=space, overrides=impatient), tmp_path / "run"
     code, said = search(config, run)
     assert code == 0, said
-    states = {(float(t["weights.mse"]), float(t["optim.lr_sr"])): t for t in trials(run)}
-    assert {key: t["state"] for key, t in states.items()} == {
-        (10.0, 1e-4): "finished", (100.0, 1e-4): "finished", (10.0, 1e30): "failed", (100.0, 1e30): "failed",
-    }  # fmt: skip
-    lost = states[10.0, 1e30]
+    good, lost = sorted(trials(run), key=lambda trial: float(trial["optim.lr_sr"]))
+    assert (good["state"], lost["state"]) == ("finished", "failed")
     assert "not finite" in lost["cause"]
     assert lost["cause"].endswith("in bad_steps.jsonl; a smaller learning rate or loss weight may help")
     assert len(list((run / "ray/run" / lost["id"]).glob("checkpoint_*/bad_steps.jsonl"))) == 1
-    assert "best" in said
-    summary = json.loads((run / "summary.json").read_text())
-    assert summary["completed"]
-    best = summary["best"]
-    assert best["psnr"] == max(r["psnr"] for r in reports(run) if r["step"] == 8)
-    assert best["psnr"] == plain_psnr(write_search(), tmp_path / "plain", best["values"]["weights.mse"])
+    best = json.loads((run / "summary.json").read_text())["best"]
+    assert best["values"] == {"optim.lr_sr": 1.0e-4}
+    assert best["psnr"] == plain_psnr(config, tmp_path / "plain", best["values"])
     assert (run / "report.html").read_text().count("data:image/png") == 1
-    dry = subprocess.run([*TRAIN, "--config", str(run / "best.yaml"), "--dry-run"], capture_output=True, text=True)
-    assert dry.returncode == 0, dry.stderr
-    assert f"mse: {best['values']['weights.mse']}" in dry.stdout
+    made = load(run / "best.yaml")
+    assert (made.weights.mse, made.optim.lr_sr, made.train.steps) == (20.0, 1.0e-4, 0)
     assert not ranks(scratch)
     assert not list(scratch.glob("cyclesr-trial-*"))
 
-    config = write_search(space=space, overrides=["train.max_bad_steps=0", "train.max_rollbacks=0"])
     files = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
     assert search(config, run)[0] == 2
     code, said = search(config, run, "--resume")
@@ -180,7 +171,11 @@ def test_a_search_from_end_to_end(write_search, scratch, tmp_path) -> None:
             marks=pytest.mark.slow,
         ),
         # The sharp photographs are no partners of the LR ones here.
-        ({"overrides": ["data.valid_hr={root}/hr"]}, "validate.metric = psnr needs HR of the same scenes"),
+        pytest.param(
+            {"overrides": ["data.valid_hr={root}/hr"]},
+            "validate.metric = psnr needs HR of the same scenes",
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"overrides": ["data.lr=/nowhere"]}, "/nowhere", marks=pytest.mark.slow),
     ],
 )
@@ -226,7 +221,7 @@ def test_a_killed_rank_a_stop_and_a_resume(write_search, scratch, tmp_path) -> N
     done = {(r["trial"], r["step"]) for r in before}
     assert sum(again[key] - 1 for key in done) <= 1  # at most the report whose checkpoint was not yet kept
     (first,) = [t for t in trials(run) if t["trial"] == "1"]
-    plain = plain_psnr(write_search(steps=24), tmp_path / "plain", float(first["weights.mse"]))
+    plain = plain_psnr(write_search(steps=24), tmp_path / "plain", {"weights.mse": float(first["weights.mse"])})
     assert float(first["psnr"]) == pytest.approx(plain, rel=1e-5)  # trials.csv has six digits
 
 
@@ -294,13 +289,31 @@ def test_populations_exploit_and_stay_inside_the_space(write_search, scratch, tm
 @pytest.mark.slow
 def test_optuna_looks_for_the_front_of_two_scores(write_search, scratch, tmp_path) -> None:
     space = {"weights.mse": {"loguniform": [1.0, 100.0]}}
-    config = write_search(space=space, searcher="optuna", second_metric="spectrum_hr", num_samples=4)
+    more = {"overrides": ["ema_decay=0"], "shared_steps": 4}
+    config = write_search(space=space, searcher="optuna", second_metric="spectrum_hr", num_samples=4, **more)
     code, said = search(config, tmp_path / "run", "max_concurrent=2")
     assert code == 0, said
+    assert {r["step"] for r in reports(tmp_path / "run")} == {8}
     found = trials(tmp_path / "run")
     assert len(found) == 4
     assert any(t["front"] == "1" for t in found)
-    assert "psnr against spectrum_hr" in (tmp_path / "run/report.html").read_text()
+    page = (tmp_path / "run/report.html").read_text()
+    assert "psnr against spectrum_hr" in page
+    assert page.count("data:image/png") == 1
+
+
+@pytest.mark.slow
+def test_a_trial_from_shared_steps_is_the_plain_run(write_search, scratch, tmp_path) -> None:
+    config = write_search(
+        space={"weights.mse": {"choice": [20.0]}}, overrides=["weights.mse=20"], steps=12, shared_steps=4
+    )
+    run = tmp_path / "run"
+    code, said = search(config, run)
+    assert code == 0, said
+    assert [r["step"] for r in reports(run)] == [8, 12]
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["steps"], summary["steps_without_stopping"]) == (12, 12)
+    assert summary["best"]["psnr"] == plain_psnr(config, tmp_path / "plain", {"weights.mse": 20.0})
 
 
 @pytest.mark.slow
