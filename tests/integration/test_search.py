@@ -129,7 +129,7 @@ def plain_psnr(config: Path, run_dir: Path, values: dict[str, float]) -> float:
 
 
 def test_a_search_from_end_to_end(write_search, scratch, tmp_path) -> None:
-    """A value that trains and one that cannot; a trial is the plain run in every digit; a second call changes nothing."""
+    """One value trains, one cannot; a trial is the plain run in every digit; a second call changes no files."""
     # Adam's step is of the size of the learning rate: with 1e30 float32 overflows.
     space = {"optim.lr_sr": {"grid": [1.0e-4, 1.0e30]}}
     impatient = ["weights.mse=20", "train.max_bad_steps=0", "train.max_rollbacks=0"]
