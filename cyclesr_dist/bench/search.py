@@ -33,6 +33,7 @@ def bench_search(search: Search, folder: Path, trials: int, steps: int, progress
         second_metric=None,
         num_samples=trials,
         steps=steps,
+        shared_steps=0,
         report_every_steps=0,
         max_concurrent=1,
         storage="",

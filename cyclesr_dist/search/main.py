@@ -150,7 +150,7 @@ def _search(search: Search, run_dir: Path, storage: str, base: str, resume: bool
         ),
         callbacks=[Live(search, results, quiet)],
     )
-    _write(search, run_dir, found)
+    _write(search, run_dir, found, quiet)
 
 
 def _shared(search: Search, name: str, storage: str, base: str, resume: bool, quiet: bool) -> Any:
@@ -189,7 +189,9 @@ def _fit(
     from cyclesr_dist.search.cluster import bundles
     from cyclesr_dist.search.trial import Trial
 
-    trainable = tune.with_resources(tune.with_parameters(Trial, search=search, **known), bundles(search.workers))
+    trainable = tune.with_resources(
+        tune.with_parameters(Trial, search=search, settings=search.trial_overrides(), **known), bundles(search.workers)
+    )
     place = f"{storage.rstrip('/')}/{name}"
     begun = tune.Tuner.can_restore(place)
     if begun and not resume:
@@ -224,7 +226,7 @@ def _trial_id(trial: Any) -> str:
     return name
 
 
-def _write(search: Search, run_dir: Path, found: Any) -> None:
+def _write(search: Search, run_dir: Path, found: Any, quiet: bool) -> None:
     """The files of the result. Raises Preempted when some trials are unfinished, CycleSRError when none has a score."""
     from cyclesr_dist.search.live import read_results
     from cyclesr_dist.search.page import html
@@ -258,6 +260,8 @@ def _write(search: Search, run_dir: Path, found: Any) -> None:
         raise Preempted(f"{unfinished} of {search.num_trials} trials are unfinished; --resume continues")
     if not order:
         raise CycleSRError(f"no trial gave a score: {trials[0].cause if trials else 'none has begun'}")
+    if quiet:
+        return
     values = " ".join(f"{key}={value:.6g}" for key, value in order[0].values.items())
     print(f"cyclesr tune: best {search.metric} {order[0].scores[search.metric]:.4f} with {values}")
     print(f"cyclesr tune: {run_dir / 'best.yaml'}, trials.csv and report.html are written")

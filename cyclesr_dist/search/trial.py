@@ -39,16 +39,19 @@ class LostProcessError(RuntimeError):
 
 
 class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
-    """`config` holds the values of the search's keys. `search`, `base` (the training configuration as YAML, with
-    absolute paths), `last_step`, where a whole trial ends, and `shared`, the checkpoint that it begins from, if there
-    is one, come by `tune.with_parameters`.
+    """`config` holds the values of the search's keys. By `tune.with_parameters` come `search`, `base` (the training
+    configuration as YAML, with absolute paths), `settings` (the search's overrides of it), `last_step`, where a whole
+    trial ends, and `shared`, the checkpoint that it begins from, if there is one. The files that the search was read
+    from need not be here.
 
     Every step is one report: the validation's scores, drift and loss terms at its `step`, `patches_per_second`. A trial
     whose training fails ends with the worst score and the cause in `failed`; only a lost process is an error for Tune.
     """
 
-    def setup(self, config: dict[str, float], search: Search, base: str, last_step: int, shared: Any) -> None:
-        self.search, self.base, self.last_step = search, base, last_step
+    def setup(
+        self, config: dict[str, float], search: Search, base: str, settings: list[str], last_step: int, shared: Any
+    ) -> None:
+        self.search, self.base, self.settings, self.last_step = search, base, settings, last_step
         self.values = dict(config)
         self.first: Rank | None = None
         self.others: list[Any] = []
@@ -119,7 +122,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
             )
             self.others.append(actor.remote())
         address, port = meeting_place()
-        overrides = [*search.trial_overrides(), f"train.max_steps={self.last_step}", *overrides_of(self.values)]
+        overrides = [*self.settings, f"train.max_steps={self.last_step}", *overrides_of(self.values)]
         self.first.start(self.base, overrides, self._environment(0, address, port))
         started = [
             other.start.remote(self.base, overrides, self._environment(rank, address, port))
