@@ -133,7 +133,7 @@ def test_a_search_from_end_to_end(write_search, scratch, tmp_path) -> None:
     # Adam's step is of the size of the learning rate: with 1e30 float32 overflows.
     space = {"optim.lr_sr": {"grid": [1.0e-4, 1.0e30]}}
     impatient = ["weights.mse=20", "train.max_bad_steps=0", "train.max_rollbacks=0"]
-    config, run = write_search(space=space, overrides=impatient, report_every_steps=0), tmp_path / "run"
+    config, run = write_search(space=space, overrides=impatient, steps=16, report_every_steps=0), tmp_path / "run"
     code, said = search(config, run)
     assert code == 0, said
     good, lost = sorted(trials(run), key=lambda trial: float(trial["optim.lr_sr"]))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cyclesr_dist.config import Config, load
 from cyclesr_dist.configfile import dump, to_dict, write_resolved
 from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.search.config import load_search
 from cyclesr_dist.table.config import load_table
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -29,6 +30,8 @@ def test_all_configs_are_there() -> None:
 def test_every_shipped_config_loads(path: Path) -> None:
     if path.stem.startswith("table_"):
         assert load_table(path, ["photos=photos", "test_hr=test"]).tracks.chosen()
+    elif path.stem.startswith("tune_"):
+        assert load_search(path, [f"base={path.with_name('demo.yaml')}"]).domains
     else:
         assert isinstance(load(path), Config)
 
