@@ -64,6 +64,7 @@ class Live(tune.Callback):  # type: ignore[misc]  # Ray's class has no types
         self, iteration: int, trials: list[Any], trial: Any, result: Mapping[str, Any], **_: Any
     ) -> None:
         name, step = trial.trial_id, float(result["step"])
+        values = dict(result["config"])  # those of trial.config may be meant for its next steps
         number = self._number(name)
         self.steps[name] = float(result["own_steps"])
         kept = {k: v for k, v in result.items() if k in _scores(result) or k.startswith(_KEPT) or k == "failed"}
@@ -72,22 +73,22 @@ class Live(tune.Callback):  # type: ignore[misc]  # Ray's class has no types
             "step": step,
             "own_steps": result["own_steps"],
             "done": bool(result.get("done")),
-            "values": _values(trial),
+            "values": values,
             "seconds": result["time_total_s"],
             **kept,
         }
         self._write(record)
         if cause := result.get("failed"):
             self.over.add(name)
-            self.say(f"trial {number} failed with {_shown(_values(trial))}: {cause}")
+            self.say(f"trial {number} failed with {_shown(values)}: {cause}")
             return
-        self._compare(name, result, _values(trial))
+        self._compare(name, result, values)
         if self.metrics:
             self.metrics.reported(name, result, self.best)
         scores = " ".join(f"{score} {result[score]:.5g}" for score in self.search.metrics)
         self.say(
             f"trial {number}/{self.num_trials} step {step:.0f}/{self.last_step} {scores} "
-            f"with {_shown(_values(trial))}; "
+            f"with {_shown(values)}; "
             f"{self._best()}; {self._left(trials)}"
         )
 

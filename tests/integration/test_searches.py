@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ from cyclesr_dist.search.config import load_search
 from cyclesr_dist.search.space import with_values
 
 pytest.importorskip("ray.tune", reason="Ray is not installed")
+pytestmark = pytest.mark.timeout(900)
 
 REPOSITORY = Path(__file__).parents[2]
 TUNE = [sys.executable, str(REPOSITORY / "launch/tune.py")]
@@ -278,11 +280,13 @@ def test_populations_exploit_and_stay_inside_the_space(write_search, scratch, tm
     code, said = search(config, run, "max_concurrent=2")
     assert code == 0, said
     found = reports(run)
-    values: dict[str, set[float]] = {}
-    for record in found:
-        values.setdefault(record["trial"], set()).add(record["values"]["weights.mse"])
-    assert max(map(len, values.values())) > 1, "no trial was given another's checkpoint and new values"
-    assert all(1.0 <= value <= 100.0 for each in values.values() for value in each)
+    assert all(1.0 <= record["values"]["weights.mse"] <= 100.0 for record in found)
+    by_trial = [[r for r in found if r["trial"] == name] for name in {r["trial"] for r in found}]
+    steps = [pair for reported in by_trial for pair in itertools.pairwise(reported)]
+    # With the small learning rate a report gains 0.02 dB, and 1 dB with the large one.
+    copied = [after["psnr"] - before["psnr"] for before, after in steps if before["values"] != after["values"]]
+    assert copied, "no trial was given another's checkpoint and new values"
+    assert max(copied) > 0.3
     assert {t["state"] for t in trials(run)} == {"finished"}
 
 

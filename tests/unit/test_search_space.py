@@ -265,7 +265,12 @@ def test_live_knows_from_the_file_what_was_before(search, tmp_path, capsys) -> N
     live.setup()
     assert log.read_text().endswith("}\n")  # the half line is gone
     trial = SimpleNamespace(trial_id="b", config={"weights.mse": 2.0}, status="RUNNING")
-    live.on_trial_result(1, [trial], trial, {"step": 50, "own_steps": 50, "psnr": 21.5, "time_total_s": 3.0})
+    live.on_trial_result(
+        1,
+        [trial],
+        trial,
+        {"step": 50, "own_steps": 50, "psnr": 21.5, "time_total_s": 3.0, "config": {"weights.mse": 2.0}},
+    )
     said = capsys.readouterr().out
     assert "trial 2/4 step 50/80 psnr 21.5" in said
     assert "best 22 (trial 1, weights.mse=1)" in said
@@ -274,7 +279,15 @@ def test_live_knows_from_the_file_what_was_before(search, tmp_path, capsys) -> N
         1,
         [trial],
         trial,
-        {"step": 50, "own_steps": 50, "psnr": 0.0, "time_total_s": 3.0, "failed": "why", "done": True},
+        {
+            "step": 50,
+            "own_steps": 50,
+            "psnr": 0.0,
+            "time_total_s": 3.0,
+            "failed": "why",
+            "done": True,
+            "config": {"weights.mse": 2.0},
+        },
     )
     assert "trial 2 failed with weights.mse=2: why" in capsys.readouterr().out
     live.on_experiment_end([trial])
