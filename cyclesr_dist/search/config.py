@@ -19,6 +19,7 @@ Score = Literal["psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr"]
 LARGER_IS_BETTER = frozenset({"psnr", "ssim"})
 _WORST = {"psnr": 0.0, "ssim": -1.0}
 _REPORTS = 8
+_ALL = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Search:
             f"train.steps={self.steps}",
             f"train.validate_every_steps={every}",
             f"train.checkpoint_every_steps={every}",
-            "train.keep_checkpoints=2",
+            f"train.keep_checkpoints={_ALL}",  # the trial removes those it has reported
             "train.checkpoints=",
             f"validate.metric={self.metric}",
             "telemetry.port=0",

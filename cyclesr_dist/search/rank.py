@@ -84,7 +84,8 @@ class Rank:
 
 def _die_with_parent() -> None:
     """In the child: Ray ends its workers with SIGKILL, and nobody would end the training they began."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def sweep() -> None:

@@ -163,7 +163,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
         return report
 
     def _stage(self, step: int) -> None:
-        """Keep the checkpoint of a reported step, which the run may drop, until the next one."""
+        """Keep the checkpoint of a reported step until the next one. The run may be ahead by many."""
         assert self.first is not None
         folder = RunFolder(self.first.run_dir)
         written = folder.checkpoints / checkpoint_name(step)
@@ -175,6 +175,9 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
         staged = self.first.folder / f"reported-{step}"
         shutil.copytree(written, staged / "checkpoints" / written.name, copy_function=os.link)
         shutil.copy2(folder.model, staged)
+        for path in folder.checkpoints.glob("step-*"):
+            if path.name < written.name:
+                shutil.rmtree(path)
         if self.staged is not None:
             shutil.rmtree(self.staged)
         self.staged, self.reported = staged, step
