@@ -4,6 +4,7 @@ when this machine is switched off. What it writes is copied here at the end.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 import sys
@@ -73,11 +74,14 @@ class _Failed(CycleSRError):
 
 def _on_head(search: Search, base: str, name: str, resume: bool, dry_run: bool, quiet: bool) -> Outcome:
     """In a worker of the cluster. The search's own files stay in the user's cache folder there, for a resume."""
+    from ray import tune
+
     from cyclesr_dist.search.main import run_search
 
-    run_dir = cache_folder(Remote()) / "searches" / name
-    if run_dir.exists() and not resume:
-        shutil.rmtree(run_dir)  # storage says whether there is a search of this name
+    own = hashlib.sha256(search.storage.encode()).hexdigest()[:12]
+    run_dir = cache_folder(Remote()) / "searches" / own / name
+    if run_dir.exists() and not tune.Tuner.can_restore(f"{search.storage.rstrip('/')}/{name}"):
+        shutil.rmtree(run_dir)  # of a search whose storage is gone
     run_dir.mkdir(parents=True, exist_ok=True)
     local = run_dir / "base.yaml"
     local.write_text(base, encoding="utf-8")
