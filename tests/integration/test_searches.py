@@ -97,6 +97,7 @@ def scratch(monkeypatch) -> Iterator[Path]:
     """Where the trials of this test keep their folders, and nobody else's. Short: Ray's sockets lie there."""
     with tempfile.TemporaryDirectory(prefix="s-", dir="/tmp", ignore_cleanup_errors=True) as name:
         monkeypatch.setenv("TMPDIR", name)
+        monkeypatch.setenv("XDG_CACHE_HOME", f"{name}/cache")
         yield Path(name)
 
 
