@@ -1,0 +1,8 @@
+"""Run a training or a search on Kubernetes: `python launch/submit.py --config configs/X.yaml --target job`."""
+
+import sys
+
+from cyclesr_dist.cluster.submit import main
+
+if __name__ == "__main__":
+    sys.exit(main())
