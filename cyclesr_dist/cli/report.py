@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from cyclesr_dist.cli.guard import add_common_arguments
-from cyclesr_dist.evaluate.report import check_run_folder, write_report
+from cyclesr_dist.evaluate.report import write_report
+from cyclesr_dist.evaluate.run_files import check_run_folder
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -17,7 +17,7 @@ MAX_POINTS = 400
 """Points drawn per series; more are thinned."""
 
 _COLOURS = ("#2f7fc1", "#d0661a", "#2b9a66", "#a765b8", "#d64550", "#a8851d", "#2a97a3", "#84888c")
-_WIDTH, _LEFT, _RIGHT, _REFERENCE_RIGHT, _TOP, _PLOT_HEIGHT = 460, 52, 14, 108, 46, 190
+_WIDTH, _LEFT, _RIGHT, _REFERENCE_RIGHT, _TOP, _PLOT_HEIGHT = 390, 48, 14, 100, 52, 170
 _LINE, _CHARACTER = 15, 6.1
 """Line height and mean character width of the 11-unit text."""
 
@@ -36,10 +36,10 @@ def line_chart(
 ) -> str:
     """One `<svg>` element: `series` of (x, y) by name, drawn in the order given, with a legend.
 
-    `reference` are horizontal dashed lines, `marks` vertical dotted ones, both by name. Values that cannot be drawn
-    (not finite; on a logarithmic axis also zero and below) are left out and counted in the chart. A series of one point
-    is a dot, and with `dots` every point is. Series of more than `MAX_POINTS` are thinned so that every spike stays.
-    All text is escaped.
+    `reference` are horizontal dashed lines, `marks` vertical dotted ones, both by name, and all in view. Values
+    that cannot be drawn (not finite; on a logarithmic axis also zero and below) are left out and counted in the chart.
+    A series of one point is a dot, and with `dots` every point is. Series of more than `MAX_POINTS` are thinned so that
+    every spike stays. All text is escaped.
     """
     drawable = {name: [p for p in points if _can_draw(p, log_x, log_y)] for name, points in series.items()}
     lines = {name: _thin(points) for name, points in drawable.items() if points}
@@ -52,12 +52,13 @@ def line_chart(
     note = f"{num_left_out} {'value' if num_left_out == 1 else 'values'} not drawn" if num_left_out else ""
     body.append(_text(0, 32, y_label + (" (log)" if log_y else "")) + (_text(_WIDTH, 32, note, "end") if note else ""))
     if lines:
-        xs = [x for points in lines.values() for x, _ in points]
+        passed = {name: x for name, x in (marks or {}).items() if _can_draw((x, 1.0), log_x, False)}
+        xs = [x for points in lines.values() for x, _ in points] + list(passed.values())
         ys = [y for points in lines.values() for _, y in points] + list(levels.values())
         x_axis = _Axis(min(xs), max(xs), _LEFT, _WIDTH - right, log=log_x)
         y_axis = _Axis(min(ys), max(ys), bottom, _TOP, log=log_y)
         body += _grid(x_axis, y_axis, x_label + (" (log)" if log_x else ""))
-        body += _marks(x_axis, marks or {})
+        body += _marks(x_axis, passed)
         body += _references(y_axis, levels, _WIDTH - right)
         body += [
             (_dots if dots else _line)(points, x_axis, y_axis, colour)
@@ -156,10 +157,10 @@ def _grid(x_axis: _Axis, y_axis: _Axis, x_label: str) -> list[str]:
 def _marks(x_axis: _Axis, marks: Mapping[str, float]) -> list[str]:
     out = []
     for name, value in marks.items():
-        if math.isfinite(value) and x_axis.low <= value <= x_axis.high:
-            x = x_axis(value)
-            out.append(_rule(x, _TOP, x, _TOP + _PLOT_HEIGHT, 'stroke-opacity="0.5" stroke-dasharray="1 3"'))
-            out.append(_text(x + 4, _TOP + 9, name))
+        x = x_axis(value)
+        out.append(_rule(x, _TOP, x, _TOP + _PLOT_HEIGHT, 'stroke-opacity="0.5" stroke-dasharray="1 3"'))
+        fits = x + len(name) * _CHARACTER < x_axis.end
+        out.append(_text(x, _TOP - 5, name, "start" if fits else "end"))
     return out
 
 

@@ -1,24 +1,48 @@
-"""What every HTML page of the project is made of: one self-contained file without scripts or outside references."""
+"""What every HTML page of the project is made of: one self-contained file without outside references.
+
+There is no script but the one that `page` is given, which the page's own policy names by its hash.
+"""
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import re
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
+
+from cyclesr_dist.errors import InputError
+from cyclesr_dist.files import replacing
 
 
-def page(title: str, sections: Sequence[str]) -> str:
-    """A whole document. `sections` are HTML already, `title` is text."""
+def page(title: str, sections: Sequence[str], script: str = "") -> str:
+    """A whole document. `sections` are HTML already, `title` is text, `script` is JavaScript."""
     # The policy makes the promise of the first docstring binding: a browser refuses whatever is not in this file.
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    tail = ""
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        policy += f"; script-src 'sha256-{digest}'"
+        tail = f"<script>{script}</script>\n"
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(sections)
-        + "\n</main>\n</body>\n</html>\n"
+        + f"\n</main>\n{tail}</body>\n</html>\n"
     )
+
+
+def save_page(path: Path, text: str) -> None:
+    """Whole or not at all. Raises InputError."""
+    try:
+        with replacing(path) as temporary:
+            # `replace`: JSON can hold half a surrogate pair, which UTF-8 cannot
+            temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def section(title: str, body: str, when_empty: str) -> str:
@@ -38,6 +62,36 @@ def figure(png: bytes, width: int, height: int, caption: str, alternative: str) 
         f'style="min-width:min({width}px,46rem)" alt="{escape(alternative)}"></div>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
+
+
+def duration(seconds: float) -> str:
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: Sequence[int] = (0,)) -> str:
+    """Cells are text; the first one names its row. Columns in `texts` are set as text, the others as numbers."""
+
+    def cell(tag: str, i: int, value: str, scope: str = "") -> str:
+        kind = ' class="text"' if i in texts else ""
+        return f"<{tag}{kind}{scope}>{_breakable(value) if i in texts else escape(value)}</{tag}>"
+
+    top = "".join(cell("th", i, name, ' scope="col"') if name else "<td></td>" for i, name in enumerate(head))
+    lines = [
+        cell("th", 0, row[0], ' scope="row"') + "".join(cell("td", i, value) for i, value in enumerate(row[1:], 1))
+        for row in rows
+    ]
+    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+    whole = f"<table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    return f'<div class="wide" tabindex="0">{whole}</div>\n'
+
+
+def _breakable(text: str) -> str:
+    """Keys and paths may break after their dots, slashes and underscores, so that a table fits a telephone."""
+    return re.sub(r"(?<=\w[._/])(?=\w)", "<wbr>", escape(text)) if text[:1].isalpha() else escape(text)
 
 
 def signed(value: float, decimals: int = 2) -> str:
@@ -64,15 +118,38 @@ ul.quiet{padding-left:1.1rem;max-width:42rem}
 .warning{background:var(--mark);border-left:4px solid #c9962c;padding:.6rem .9rem}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+table+details,.wide+details{margin-top:1rem}
 th,td{padding:.45rem .9rem .45rem 0;text-align:right;vertical-align:top;border-bottom:1px solid var(--rule)}
 thead th{color:var(--quiet);font-weight:400;font-size:.85rem;white-space:nowrap}
 tbody th{text-align:left;font-weight:400;min-width:9rem}
 th small{display:block;color:var(--quiet);font-size:.8rem}
 figure{margin:0 0 2rem}
 figure img{display:block;max-width:100%;height:auto;border-radius:3px}
+.before-after{max-width:36rem}
+.before-after .pair{position:relative;line-height:0}
+.before-after .pair img{width:100%}
+.before-after .pair img+img{position:absolute;inset:0;clip-path:inset(0 0 0 var(--cut,50%))}
+.before-after .pair::after{content:"";position:absolute;top:0;bottom:0;left:var(--cut,50%);width:2px}
+.before-after .pair::after{background:#fff;box-shadow:0 0 3px #000}
+.before-after input{width:100%;margin:.6rem 0 0;accent-color:#2f7fc1;height:1.6rem}
+.before-after .ends{display:flex;justify-content:space-between;color:var(--quiet);font-size:.9rem}
+.pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:1.8rem 2rem}
+.failed{border-left:4px solid #d64550;padding:.2rem .9rem}
+td{white-space:nowrap}td.text{white-space:normal}
+td.text,th.text{text-align:left;overflow-wrap:break-word}
+.wide+.charts,.wide+p{margin-top:1.6rem}
 figcaption{color:var(--quiet);font-size:.9rem;margin-top:.3rem}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1.8rem 2rem}
-.chart{width:100%;max-width:34rem;height:auto;font-family:inherit;font-variant-numeric:tabular-nums}
+.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,24rem),1fr));gap:1.8rem 2rem}
+.chart{width:100%;height:auto;font-family:inherit;font-variant-numeric:tabular-nums}
+.strips{display:grid;grid-template-columns:minmax(0,40rem);gap:1.2rem;margin:1rem 0}
+.strips figure{margin:0}
 pre{overflow-x:auto;font:13px/1.5 ui-monospace,Menlo,Consolas,monospace}
 summary{cursor:pointer}
+@media (max-width:34rem){
+table{font-size:.85rem}
+th,td{padding-right:.7rem}
+thead th{font-size:.8rem;white-space:normal}
+tbody th{min-width:0}
+.score span{display:block;margin:0}
+}
 """

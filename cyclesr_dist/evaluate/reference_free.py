@@ -64,10 +64,15 @@ def sharp_record(nets: Nets, sharp: Tensor, scale: int, seed: int) -> Record:
     syn = bicubic_down(sharp, scale)
     record: Record = {"sharp": log_spectrum(sharp), "syn": log_spectrum(syn)}
     if nets.g_s2r is not None:
-        generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(1, nets.noise_channels, *syn.shape[-2:], generator=generator).to(syn.device)
-        record["fake_real"] = log_spectrum(nets.g_s2r(torch.cat([syn, noise], 1)).clamp(0, 1))
+        record["fake_real"] = log_spectrum(translated(nets.g_s2r, syn, nets.noise_channels, seed))
     return record
+
+
+def translated(g_s2r: Net, syn: Tensor, noise_channels: int, seed: int) -> Tensor:
+    """fake_real of `syn` (1, 3, h, w), clipped to [0, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(1, noise_channels, *syn.shape[-2:], generator=generator).to(syn.device)
+    return g_s2r(torch.cat([syn, noise], 1)).clamp(0, 1)
 
 
 def reference_free(records: Sequence[Record]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""`report.html`: what a run did, on one self-contained page (no network, no scripts).
+"""`report.html`: what a run did, or has done so far, on one self-contained page (no network; one script, for sliders).
 
 The page is made from the run folder's files alone, and is the same whenever it is made. A file that is missing costs
 its section; of a file of JSON lines that a killed run left half-written, the whole lines are used.
@@ -6,28 +6,23 @@ its section; of a file of JSON lines that a killed run left half-written, the wh
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from html import escape
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
-from typing import Any
 
-import yaml
-from PIL import Image
-
-from cyclesr_dist.errors import InputError
-from cyclesr_dist.evaluate.curves import Point, line_chart
-from cyclesr_dist.evaluate.page import figure, page, paragraph, section, signed
-from cyclesr_dist.files import replacing
+from cyclesr_dist.evaluate import run_charts, run_history
+from cyclesr_dist.evaluate.album import SLIDER_SCRIPT, Album
+from cyclesr_dist.evaluate.page import duration, page, paragraph, save_page, section, signed, table
+from cyclesr_dist.evaluate.paper import differences
+from cyclesr_dist.evaluate.run_charts import best, section_of
+from cyclesr_dist.evaluate.run_files import RunFiles, check_run_folder, finite, read_run
 
 MAX_PICTURES = 12
 """Comparison pictures embedded; the rest stay in the folder."""
 
-_SOURCES = ("config.yaml", "metrics.jsonl", "validation.jsonl", "summary.json")
+_PICTURE_BYTES = 6_500_000
+"""Of all pictures as base64: the page stays below 8 MB."""
+
 _ROWS = {
     "bicubic": "enlargement without training",
     "sr_syn": "trained on bicubic pairs",
@@ -42,31 +37,6 @@ _PAIRED = "sr_paired"
 """The one row that sees real pairs: a yardstick, so it does not take part in the contest."""
 
 
-@dataclass(frozen=True)
-class _Run:
-    """The contents of a run folder; missing files are empty."""
-
-    name: str
-    config_text: str
-    config: Mapping[str, Any]
-    metrics: Sequence[Mapping[str, Any]]
-    validation: Sequence[Mapping[str, Any]]
-    summary: Mapping[str, Any]
-    pictures: Sequence[Path]
-    table: Mapping[str, Mapping[str, float]]
-    """Rows with a finite PSNR in dB; `ssim` where there is one."""
-    notes: list[str] = field(default_factory=list)
-    """What had to be left out while reading."""
-
-
-def check_run_folder(run_dir: Path) -> None:
-    """Raise InputError unless `run_dir` is a folder that holds at least one of a run's files."""
-    if not run_dir.is_dir():
-        raise InputError(f"{run_dir}: {'is a file' if run_dir.exists() else 'no such folder'}; a run folder is needed")
-    if not any((run_dir / name).is_file() for name in _SOURCES):
-        raise InputError(f"{run_dir}: is not a run folder (it holds none of {', '.join(_SOURCES)})")
-
-
 def write_report(run_dir: Path) -> Path:
     """Write `report.html` into the run folder from what is there, atomically, and return its path.
 
@@ -74,127 +44,48 @@ def write_report(run_dir: Path) -> Path:
     be parsed.
     """
     check_run_folder(run_dir)
-    page = _page(_read(run_dir))
     target = run_dir / "report.html"
-    try:
-        with replacing(target) as temporary:
-            # `replace`: JSON can hold half a surrogate pair, which UTF-8 cannot
-            temporary.write_text(page, encoding="utf-8", errors="replace", newline="\n")
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror})") from error
+    save_page(target, _page(read_run(run_dir)))
     return target
-
-
-# Reading
-
-
-def _read(run_dir: Path) -> _Run:
-    notes: list[str] = []
-    config_text = _read_text(run_dir / "config.yaml")
-    try:
-        config = yaml.safe_load(config_text) or {}
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{run_dir / 'config.yaml'}: not valid YAML ({' '.join(str(error).split())})") from error
-    try:
-        summary = json.loads(_read_text(run_dir / "summary.json") or "{}")
-    except json.JSONDecodeError as error:
-        raise InputError(f"{run_dir / 'summary.json'}: not valid JSON ({error})") from error
-    for name, value in (("config.yaml", config), ("summary.json", summary)):
-        if not isinstance(value, dict):
-            raise InputError(f"{run_dir / name}: holds a {type(value).__name__}; a mapping is needed")
-    return _Run(
-        name=run_dir.resolve().name,
-        config_text=config_text,
-        config=config,
-        metrics=_read_lines(run_dir / "metrics.jsonl", notes),
-        validation=_read_lines(run_dir / "validation.jsonl", notes),
-        summary=summary,
-        pictures=sorted((run_dir / "comparisons").glob("*.png")),
-        table=_table(summary.get("table")),
-        notes=notes,
-    )
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-
-
-def _read_lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
-    """The JSON objects of a file, one a line, that have a step; other lines are counted in `notes`."""
-    if not path.is_file():
-        return []
-    rows: list[dict[str, Any]] = []
-    skipped = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:  # JSONDecodeError, and UnicodeDecodeError where the cut went through a character
-            row = None
-        if isinstance(row, dict) and _number(row.get("step")) is not None:
-            rows.append(row)
-        else:
-            skipped.append(number)
-    if skipped:
-        where = f"line {skipped[0]}" if len(skipped) == 1 else f"{len(skipped)} lines, the first is line {skipped[0]},"
-        notes.append(
-            f"{path.name}: {where} could not be read and was skipped (a killed run leaves its last line half-written)."
-        )
-    return rows
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _finite(value: object) -> float | None:
-    number = _number(value)
-    return number if number is not None and math.isfinite(number) else None
-
-
-def _table(raw: object) -> dict[str, dict[str, float]]:
-    table = {}
-    for name, row in raw.items() if isinstance(raw, dict) else ():
-        scores = {key: _finite(row.get(key)) for key in ("psnr", "ssim")} if isinstance(row, dict) else {}
-        if scores.get("psnr") is not None:
-            table[str(name)] = {key: value for key, value in scores.items() if value is not None}
-    return table
 
 
 # The page
 
 
-def _page(run: _Run) -> str:
+def _page(run: RunFiles) -> str:
+    album = Album(_PICTURE_BYTES)
+    pictures, figure_3 = _pictures(run, album), _figure_3(run, album)
     sections = [
         _headline(run),
-        section("Scores", _table_section(run), "This run has no table of scores."),
-        section("Pictures", _pictures(run), "This run has no comparison pictures."),
-        section("Validation", _validation(run), "This run has no validation scores."),
-        section("Losses", _losses(run), "This run has no logged losses."),
-        section("Gradients and speed", _speed(run), "This run has no logged gradient norms or throughput."),
-        section("Drift of the translator", _drift(run), "This run has no drift diagnostics."),
+        *([section("Scores", scores, "")] if (scores := _table_section(run)) else []),  # of `make demo` alone
+        section("Pictures", pictures + _notes(album), "This run has no pictures."),
+        section("Validation", run_charts.validation(run), "This run has no validation scores."),
+        section("Losses", run_charts.losses(run), "This run has no logged losses."),
+        section("The translator", figure_3 + run_charts.drift(run), "This run has no drift diagnostics."),
+        section("Gradients", run_charts.gradients(run), "This run has no logged gradient norms."),
+        section("Speed", run_charts.speed(run), "This run has no logged throughput."),
+        section("Faults and restarts", run_history.history(run), "This run has no events.jsonl."),
+        section("Environment", run_history.environment(run), "This run has not noted its environment."),
         section("Configuration", _config(run), "This run has no config.yaml."),
     ]
-    return page(f"{run.name} · cyclesr report", sections)
+    return page(f"{run.name} · cyclesr report", sections, SLIDER_SCRIPT)
 
 
-def _headline(run: _Run) -> str:
+def _headline(run: RunFiles) -> str:
     labels = {"system": "system ", "track": "track ", "scale": "x", "seed": "seed "}
     facts = [f"{label}{run.config[key]}" for key, label in labels.items() if key in run.config]
     body = [f"<h1>{escape(run.name)}</h1>", paragraph(" · ".join(facts) or "System unknown: no config.yaml.", "facts")]
-    best = _best(run)
-    if best is not None:
-        step, psnr = best
+    chosen = best(run)
+    if chosen is not None:
+        step, psnr = chosen
         where = f"<span>best validation PSNR, at step {step:,.0f}</span>"
         body.append(f'<p class="score"><strong>{psnr:.2f}</strong> dB {where}</p>')
+    if standing := run_history.state(run) or _finished(run):
+        body.append(paragraph(standing, "failed" if run_history.has_failed(run) else "lead"))
     verdict = run.summary.get("verdict")
     lead = (str(verdict) if verdict else "", _contest(run))
     body += [paragraph(text, "lead") for text in lead if text]
-    if _section_of(run, "perceptual").get("source") == "random" and run.config.get("system") == "cyclesrgan":
+    if section_of(run, "perceptual").get("source") == "random" and run.config.get("system") == "cyclesrgan":
         text = (
             "The perceptual loss of this run used random VGG features, not trained ones (perceptual.source: random). "
         )
@@ -205,11 +96,19 @@ def _headline(run: _Run) -> str:
     return "<header>\n" + "\n".join(part for part in body if part) + "\n</header>"
 
 
-def _small_print(run: _Run) -> str:
+def _finished(run: RunFiles) -> str:
+    """What it took; empty where the summary does not tell."""
+    steps, seconds, ranks = (finite(run.summary.get(key)) for key in ("steps", "train_seconds", "num_ranks"))
+    if not run.summary.get("completed") or steps is None or seconds is None or ranks is None:
+        return ""
+    return f"Finished: {steps:,.0f} steps in {duration(seconds)} on {ranks:.0f} {'rank' if ranks == 1 else 'ranks'}."
+
+
+def _small_print(run: RunFiles) -> str:
     lines = []
-    seconds = _finite(run.summary.get("wall_seconds"))
+    seconds = finite(run.summary.get("wall_seconds"))
     if seconds is not None:
-        lines.append(f"Took {_duration(seconds)}.")
+        lines.append(f"Took {duration(seconds)}.")
     versions = run.summary.get("versions")
     if isinstance(versions, dict) and versions:
         lines.append("Made with " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".")
@@ -217,30 +116,6 @@ def _small_print(run: _Run) -> str:
     lines += [str(note) for note in noted] if isinstance(noted, list) else []
     lines += run.notes
     return '<ul class="quiet">' + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>" if lines else ""
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
-
-
-def _section_of(run: _Run, key: str) -> Mapping[str, Any]:
-    value = run.config.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _best(run: _Run) -> Point | None:
-    """(step, PSNR) of the best validation: the summary's, or else the first of the highest in validation.jsonl."""
-    stated = run.summary.get("best")
-    if isinstance(stated, dict):
-        step, psnr = _finite(stated.get("step")), _finite(stated.get("psnr"))
-        if step is not None and psnr is not None:
-            return step, psnr
-    scored = [p for p in _points(run.validation, "psnr") if math.isfinite(p[1])]
-    return max(scored, key=lambda p: p[1], default=None)
 
 
 # Table 1
@@ -252,7 +127,7 @@ def _winner(table: Mapping[str, Mapping[str, float]], key: str = "psnr") -> str 
     return max(rows, key=lambda name: table[name][key], default=None)
 
 
-def _contest(run: _Run) -> str:
+def _contest(run: RunFiles) -> str:
     """In plain words: which row won, by how much, where this run's system is, and the supervised reference."""
     table = run.table
     winner = _winner(table)
@@ -277,7 +152,7 @@ def _contest(run: _Run) -> str:
     return text
 
 
-def _table_section(run: _Run) -> str:
+def _table_section(run: RunFiles) -> str:
     table = run.table
     if not table:
         return ""
@@ -305,127 +180,69 @@ def _table_section(run: _Run) -> str:
     )
 
 
-# Pictures and curves
-
-
-def _pictures(run: _Run) -> str:
-    figures, unreadable = [], []
-    for path in run.pictures[:MAX_PICTURES]:
-        try:
-            with Image.open(path, formats=["PNG"]) as image:
-                width, height = image.size
-        except OSError:
-            unreadable.append(path.name)
-            continue
-        figures.append(figure(path.read_bytes(), width, height, path.stem, f"Comparison of {path.stem}"))
-    rest = len(run.pictures) - MAX_PICTURES
+def _pictures(run: RunFiles, album: Album) -> str:
+    """A slider for each validation photograph, then the strips of `comparisons`."""
+    parts = [_photograph(run, album, name.removesuffix(".lr")) for name in run.pictures if name.endswith(".lr")]
+    sliders = "\n".join(part for part in parts if part)
+    strips = [album.figure(path, path.stem, f"Comparison of {path.stem}") for path in run.comparisons[:MAX_PICTURES]]
+    rest = len(run.comparisons) - MAX_PICTURES
     if rest > 0:
-        figures.append(paragraph(f"{rest} more are in the folder comparisons.", "quiet"))
-    if unreadable:
-        figures.append(paragraph(f"Not a PNG, left out: {', '.join(unreadable)}.", "quiet"))
-    return "\n".join(figures)
+        strips.append(paragraph(f"{rest} more are in the folder comparisons.", "quiet"))
+    return (f'<div class="pictures">{sliders}</div>\n' if sliders else "") + "\n".join(s for s in strips if s)
 
 
-def _points(rows: Sequence[Mapping[str, Any]], key: str) -> list[Point]:
-    pairs = ((_number(row["step"]), _number(row.get(key))) for row in rows)
-    return [(step, value) for step, value in pairs if step is not None and value is not None]
-
-
-def _keys(rows: Iterable[Mapping[str, Any]], prefix: str) -> list[str]:
-    """Keys under `prefix`, in the order of their first appearance."""
-    return list(dict.fromkeys(key for row in rows for key in row if key.startswith(prefix)))
-
-
-def _charts(charts: Iterable[str]) -> str:
-    drawn = list(charts)
-    return '<div class="charts">\n' + "\n".join(drawn) + "\n</div>" if drawn else ""
-
-
-def _validation(run: _Run) -> str:
-    charts = []
-    for key, title, unit in (("psnr", "PSNR on real LR", "dB"), ("ssim", "SSIM on real LR", "SSIM")):
-        series = {name: _points(run.validation, name) for name in _keys(run.validation, key)}
-        if not any(series.values()):
-            continue
-        best = _best(run) if key == "psnr" else None
-        if best is not None:
-            series["best"] = [best]
-        lines = {name: row[key] for name, row in run.table.items() if key in row}
-        charts.append(line_chart(title, series, "step", unit, lines))
-    free = {name: _points(run.validation, name) for name in _keys(run.validation, "spectrum_")}
-    if any(free.values()):
-        charts.append(line_chart("Distances of spectra, without pairs", free, "step", "decades"))
-    agreement = _points(run.validation, "agreement")
-    if agreement:
-        charts.append(line_chart("Disagreement of g_l2h and g_r2s", {"agreement": agreement}, "step", "in [0, 1]"))
-    return _charts(charts)
-
-
-def _group(term: str) -> str:
-    """The chart of a loss term (names as in objectives.py); empty for the drift, which is no loss."""
-    if term.startswith("drift"):
+def _photograph(run: RunFiles, album: Album, stem: str) -> str:
+    found = {name: run.pictures.get(f"{stem}.{name}") for name in ("bicubic", "best", "last", "first", "hr")}
+    when = "best" if found["best"] else "last"
+    bicubic, chosen, first, hr = found["bicubic"], found[when], found["first"], found["hr"]
+    if bicubic is None or chosen is None:
         return ""
-    if term == "total":
-        return "Weighted total, equation (3)"
-    if term.startswith(("adv_", "cyc", "id")):
-        return "Translator terms, equation (2)"
-    if term in ("mse", "l1", "advsr", "percep", "texture"):
-        return "SR terms, equation (4)"
-    return "Discriminators" if term.startswith("d_") else "Other terms"
+    parts = [album.before_after(("bicubic", bicubic), (f"g_l2h, {when} validation", chosen), f"{stem}, centre")]
+    later = [(w, path) for w in (when, "last") if (path := found[w]) and first and not _same(first, path)]
+    if first is not None and later:  # the first validation may have been the best, or the only one
+        until, changed = later[0]
+        pair = (("first validation", first), (f"{until} validation", changed))
+        parts.append(album.before_after(*pair, f"{stem}, what training changed"))
+    if hr is not None:
+        pair = ((f"g_l2h, {when} validation", chosen), ("original", hr))
+        parts.append(album.before_after(*pair, f"{stem}, against the original"))
+    return "\n".join(parts)
 
 
-def _losses(run: _Run) -> str:
-    groups: dict[str, dict[str, list[Point]]] = {}
-    for key in _keys(run.metrics, "loss."):
-        term = key.removeprefix("loss.")
-        groups.setdefault(_group(term), {})[term] = _points(run.metrics, key)
-    return _charts(
-        line_chart(title, groups[title], "step", "loss", log_y=True, marks=_joint(run))
-        for title in (*(_group(term) for term in ("adv_", "mse", "d_", "total", "other")),)
-        if title in groups
-    )
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.read_bytes() == other.read_bytes()
+    except OSError:  # the album says so
+        return False
 
 
-def _joint(run: _Run) -> dict[str, float]:
-    """Where the log first says `joint` after another phase: the losses jump there by design."""
-    phases = [(row["step"], row.get("phase")) for row in run.metrics]
-    steps = [float(b[0]) for a, b in pairwise(phases) if a[1] != b[1] and b[1] == "joint"]
-    return {"joint": steps[0]} if steps else {}
-
-
-def _speed(run: _Run) -> str:
-    charts, text = [], ""
-    norms = {key.removeprefix("grad_norm."): _points(run.metrics, key) for key in _keys(run.metrics, "grad_norm.")}
-    if norms:
-        limit = _finite(_section_of(run, "optim").get("clip_norm"))
-        clip = {"clipped at": limit} if limit is not None else None
-        charts.append(line_chart("Gradient norms", norms, "step", "norm before clipping", clip, log_y=True))
-    speed = _points(run.metrics, "patches_per_second")
-    if speed:
-        charts.append(line_chart("Throughput", {"patches per second": speed}, "step", "patches/s"))
-        finite = [value for _, value in speed if math.isfinite(value)]
-        text = paragraph(f"Median throughput: {median(finite):.4g} patches per second.") if finite else ""
-    rates = {key.removeprefix("lr."): _points(run.metrics, key) for key in _keys(run.metrics, "lr.")}
-    if rates:
-        charts.append(line_chart("Learning rate", rates, "step", "rate"))
-    return text + _charts(charts)
-
-
-def _drift(run: _Run) -> str:
-    keys = _keys(run.metrics, "drift.") + _keys(run.metrics, "loss.drift")
-    if not keys:
-        return ""
-    series = {key.removeprefix("loss."): _points(run.metrics, key) for key in keys}
+def _figure_3(run: RunFiles, album: Album) -> str:
+    """syn, fake_real and fake_real in syn's colours, at the first, the best and the last validation; once where they
+    are the same one."""
+    found: dict[str, list[str]] = {}
+    for when in ("first", "best", "last"):
+        path = run.pictures.get(f"figure3.{when}")
+        if path is not None:
+            found.setdefault(next((str(p) for p in map(Path, found) if _same(p, path)), str(path)), []).append(when)
+    named = [(Path(path), f"{' and '.join(whens)} validation") for path, whens in found.items()]
+    figures = [album.whole(path, name, f"syn, fake_real, renormalised, at the {name}") for path, name in named]
     text = (
-        "What the translator adds to a synthetic LR image, in [0, 1]. A mean away from zero is a shift of brightness. "
-        "The standard deviation should come near that of the real degradation."
+        "As in the paper's Figure 3: synthetic LR, what g_s2r makes of it, and that with the mean and variance of the "
+        "synthetic LR, so that only the degradation is left."
     )
-    return paragraph(text) + _charts(
-        [line_chart("fake_real \u2212 syn", series, "step", "in [0, 1]", {"no shift": 0.0})]
-    )
+    return f'{paragraph(text)}<div class="strips">{"".join(figures)}</div>\n' if any(figures) else ""
 
 
-def _config(run: _Run) -> str:
+def _notes(album: Album) -> str:
+    return "".join(paragraph(note, "quiet") for note in album.notes())
+
+
+def _config(run: RunFiles) -> str:
     if not run.config_text:
         return ""
-    return f"<details><summary>config.yaml, resolved</summary>\n<pre>{escape(run.config_text)}</pre></details>"
+    rows = [list(row) for row in differences(run.config)]
+    whole = f"<details><summary>config.yaml, resolved</summary>\n<pre>{escape(run.config_text)}</pre></details>"
+    if not rows:
+        return paragraph("In everything that concerns the method, the paper's.") + whole
+    title = paragraph("Where the method differs from the paper's configuration for this track:")
+    return title + table(["key", "this run", "paper"], rows, texts=(0, 1, 2)) + whole

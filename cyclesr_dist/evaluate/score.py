@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from tqdm import tqdm
 
 from cyclesr_dist.config import Protocol
 from cyclesr_dist.errors import InputError
@@ -21,6 +20,7 @@ from cyclesr_dist.files import replacing
 from cyclesr_dist.images import Pair, match_pairs, read_picture, read_rgb8
 from cyclesr_dist.losses.perceptual import perceptual
 from cyclesr_dist.model_file import Upscaler
+from cyclesr_dist.telemetry.bars import each
 
 
 def score_pair(sr8: NDArray[np.uint8], hr8: NDArray[np.uint8], protocol: Protocol) -> dict[str, float]:
@@ -74,7 +74,7 @@ def evaluate_folder(
     """
     images = [
         {"name": pair.name, **score_file(upscaler, pair, protocol, features=features)}
-        for pair in tqdm(match_pairs(hr_dir, lr_dir), desc=f"{upscaler.name} {protocol}", disable=not progress)
+        for pair in each(match_pairs(hr_dir, lr_dir), f"{upscaler.name} {protocol}", "image", progress)
     ]
     names = [name for name in images[0] if name != "name"]
     mean = {name: float(np.mean([image[name] for image in images])) for name in names}

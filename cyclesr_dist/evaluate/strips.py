@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,14 @@ def comparison_strip(panels: Sequence[tuple[str, RGB8]], crop: Crop, zoom: int, 
     for cell in cells:
         row += [cell, gutter]
     return np.hstack(row)
+
+
+def renormalised(image: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:
+    """(H, W, 3) in [0, 1] brought to the mean and the variance of `like`, channel by channel; the paper's Figure 3."""
+    mean, std = image.mean(axis=(0, 1)), image.std(axis=(0, 1))
+    wanted_mean, wanted_std = like.mean(axis=(0, 1)), like.std(axis=(0, 1))
+    result: NDArray[Any] = (image - mean) * (wanted_std / np.maximum(std, 1e-6)) + wanted_mean
+    return result
 
 
 def save_comparison(path: Path, lr: RGB8, columns: Mapping[str, RGB8], hr: RGB8, scores: Mapping[str, float]) -> None:

@@ -1,54 +1,228 @@
-"""The progress bar of training: step, loss terms, patches per second, time left."""
+"""What a training shows on the main rank: one live view on a terminal, plain lines in a log, JSON lines on request.
+
+Everything goes to stderr. Other ranks, and a run with --quiet, show nothing but alarms. When nobody reads stderr any
+more, a closed terminal or pipe, training goes on unseen.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import IO, Any, Literal, cast
 
-from tqdm import tqdm
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
-# In a log file a bar that redraws itself is noise: one line in so many seconds will do.
-_LOG_INTERVAL_SECONDS = 20.0
+from cyclesr_dist.telemetry.bars import clock
+
+LogFormat = Literal["auto", "live", "plain", "json"]
+_LINE_SECONDS = 20.0
+REDRAW_SECONDS = 1.0
+"""Between two drawings of the live view, which cost milliseconds each."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """A logged step."""
+
+    step: int
+    num_steps: int
+    epoch: int
+    phase: str
+    left_seconds: float
+    patches_per_second: float
+    data_wait_share: float
+    """Of the time since the last log, in [0, 1]."""
+    terms: Mapping[str, float] = field(default_factory=dict)
+    """Loss terms, means over ranks."""
+
+
+class _Lenient:
+    """A stream that loses what it cannot write."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def _stderr() -> IO[str]:
+    return cast("IO[str]", _Lenient(sys.stderr))
 
 
 class Progress:
-    """A tqdm bar on stderr; quiet on all ranks but the main one."""
+    """Silent but for alarms; the views below show more."""
 
-    def __init__(self, label: str, start: int, stop: int, enabled: bool) -> None:
-        interval = 0.5 if sys.stderr.isatty() else _LOG_INTERVAL_SECONDS
-        self.bar = tqdm(
-            total=stop,
-            initial=start,
-            desc=label,
-            unit="step",
-            disable=not enabled,
-            mininterval=interval,
-            file=sys.stderr,
-        )
+    def show(self, status: Status) -> None:
+        """A step was logged."""
 
-    def advance(self) -> None:
-        self.bar.update()
-
-    def show(self, phase: str, terms: Mapping[str, float], patches_per_second: float) -> None:
-        values = " ".join(f"{name} {value:.3g}" for name, value in terms.items())
-        self.bar.set_postfix_str(f"{phase} {values} {patches_per_second:.1f} patches/s", refresh=False)
+    def validated(self, step: int, scores: Mapping[str, float]) -> None:
+        """Scores by name; psnr in dB."""
 
     def say(self, line: str) -> None:
-        """Print a line above the bar."""
-        if not self.bar.disable:
-            self.bar.write(line, file=sys.stderr)
+        """Something worth a line."""
 
     def warn(self, lines: Sequence[str]) -> None:
+        """Each is one warning."""
         for line in lines:
             self.say(f"warning: {line}")
 
     def alarm(self, line: str) -> None:
-        """Print a line that matters on a quiet run, too."""
-        self.bar.write(f"cyclesr: warning: {line}", file=sys.stderr)
-
-    def back_to(self, step: int) -> None:
-        self.bar.n = step
-        self.bar.refresh()
+        """Something that matters on a quiet run, too."""
+        print(f"cyclesr: warning: {line}", file=_stderr(), flush=True)
 
     def close(self) -> None:
-        self.bar.close()
+        """No more will come."""
+
+
+class Plain(Progress):
+    """Lines, at most one in so many seconds besides messages."""
+
+    def __init__(self) -> None:
+        self._shown = -_LINE_SECONDS
+
+    def show(self, status: Status) -> None:
+        now = time.monotonic()
+        if now - self._shown < _LINE_SECONDS and status.step < status.num_steps:
+            return
+        self._shown = now
+        terms = " ".join(f"{name} {value:.3g}" for name, value in status.terms.items())
+        self.say(
+            f"step {status.step}/{status.num_steps} epoch {status.epoch} {status.phase}: {terms}; "
+            f"{status.patches_per_second:.1f} patches/s, {status.data_wait_share:.0%} waiting for data, "
+            f"{clock(status.left_seconds)} left"
+        )
+
+    def validated(self, step: int, scores: Mapping[str, float]) -> None:
+        self.say(f"step {step}: validation {_scores(scores)}")
+
+    def say(self, line: str) -> None:
+        print(line, file=_stderr(), flush=True)
+
+
+class JsonLines(Progress):
+    """One JSON object a line, for machines: `at` (seconds since 1970), `event`, and what belongs to it.
+
+    A number that is not finite is null, as JSON has none such."""
+
+    def show(self, status: Status) -> None:
+        self._write("progress", **vars(status))
+
+    def validated(self, step: int, scores: Mapping[str, float]) -> None:
+        self._write("validation", step=step, **scores)
+
+    def say(self, line: str) -> None:
+        self._write("message", message=line)
+
+    def warn(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.alarm(line)
+
+    def alarm(self, line: str) -> None:
+        self._write("warning", message=line)
+
+    def _write(self, event: str, **more: Any) -> None:
+        record = _finite({"at": round(time.time(), 3), "event": event, **more})
+        print(json.dumps(record, allow_nan=False), file=_stderr(), flush=True)
+
+
+class LiveView(Progress):
+    """A few lines that are drawn over themselves when something is new; messages scroll above them."""
+
+    def __init__(self, label: str, console: Console | None = None) -> None:
+        self.label = label
+        self.scores: tuple[int, Mapping[str, float]] | None = None
+        self.best_psnr: float | None = None
+        self.status: Status | None = None
+        self.console = console or Console(file=_stderr())
+        self.live = Live(self._view(), console=self.console, auto_refresh=False)
+        self.live.start(refresh=True)
+        self.drawn = -math.inf
+        self.console.show_cursor(True)  # a rank that is ended on the spot could not bring it back
+
+    def show(self, status: Status) -> None:
+        self.status = status
+        self._update()
+
+    def validated(self, step: int, scores: Mapping[str, float]) -> None:
+        self.scores = step, scores
+        if "psnr" in scores:
+            self.best_psnr = max(scores["psnr"], self.best_psnr if self.best_psnr is not None else scores["psnr"])
+        self._update()
+
+    def say(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False)
+
+    def alarm(self, line: str) -> None:
+        self.say(f"cyclesr: warning: {line}")
+
+    def close(self) -> None:
+        self.live.stop()
+
+    def _update(self) -> None:
+        due = time.monotonic() - self.drawn > REDRAW_SECONDS
+        self.live.update(self._view(), refresh=due)
+        if due:
+            self.drawn = time.monotonic()
+
+    def _view(self) -> Group:
+        s = self.status
+        if s is None:
+            return Group(Text(f"{self.label}: the first steps"))
+        head = Text(self.label, style="bold").append(
+            f" · {s.phase}, epoch {s.epoch} · step {s.step:,} of {s.num_steps:,} · {100 * s.step / s.num_steps:.1f}%"
+            f" · {clock(s.left_seconds)} left",
+            style="not bold",
+        )
+        bar = Table.grid(expand=True)  # by itself a bar ends without a new line
+        bar.add_row(ProgressBar(total=s.num_steps, completed=s.step))
+        speed = f"{s.patches_per_second:.1f} patches/s, {s.data_wait_share:.0%} of the time waiting for data"
+        lines = [speed]
+        if self.scores is not None:
+            best = f"; best PSNR {self.best_psnr:.3f} dB" if self.best_psnr is not None else ""
+            lines.append(f"validation at step {self.scores[0]:,}: {_scores(self.scores[1])}{best}")
+        terms = Table.grid(padding=(0, 2))
+        pairs = [f"{name} {value:<8.3g}" for name, value in s.terms.items()]  # columns that stay where they are
+        across = max(1, (self.console.width + 2) // (max(map(len, pairs), default=1) + 2))
+        for first in range(0, len(pairs), across):
+            terms.add_row(*pairs[first : first + across])
+        return Group(head, bar, *(Text(line) for line in lines), terms)
+
+
+def open_progress(log: LogFormat, label: str, enabled: bool) -> Progress:
+    """The view that `telemetry.log` asks for; `auto` is live on a terminal and plain elsewhere."""
+    if not enabled:
+        return Progress()
+    if log == "json":
+        return JsonLines()
+    if log == "live" or (log == "auto" and sys.stderr.isatty()):
+        return LiveView(label)
+    return Plain()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(of) for name, of in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _scores(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())

@@ -1,52 +1,175 @@
-"""A plain Prometheus exporter for each rank, with a registry of its own (no multiprocess mode: client_python#1033)."""
+"""What a rank of a training exports. Numbers are those that the loop has on the host anyway, durations the host's
+clock: nothing here waits for a device."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+import psutil
+import torch
 
-from cyclesr_dist.config import Telemetry
-from cyclesr_dist.errors import InputError
+from cyclesr_dist import __version__
+from cyclesr_dist.config import Config
+from cyclesr_dist.telemetry import definitions as d
+from cyclesr_dist.telemetry.endpoint import Endpoint, Pusher
+from cyclesr_dist.telemetry.series import Series
+from cyclesr_dist.telemetry.targets import address
+from cyclesr_dist.world import World
+
+T = TypeVar("T")
+
+_HISTOGRAMS = {
+    "step": d.STEP_SECONDS,
+    "data_wait": d.DATA_WAIT_SECONDS,
+    "validation": d.VALIDATION_SECONDS,
+    "checkpoint": d.CHECKPOINT_COPY_SECONDS,
+}
+"""By part of the loop, of which `seconds` keeps the sums."""
 
 
 class Metrics:
-    """`/metrics` on `telemetry.port + rank`; with port 0 nothing listens."""
+    """`/metrics` on `telemetry.port` + the rank on its machine, and what metrics.jsonl says of time."""
 
-    def __init__(self, telemetry: Telemetry, rank: int) -> None:
-        registry = CollectorRegistry()
-        self.steps = Counter("cyclesr_steps", "Training steps done by this process", registry=registry)
-        self.step = Gauge("cyclesr_step", "Steps since the start of training", registry=registry)
-        self.loss = Gauge("cyclesr_loss", "Unweighted loss term, mean over ranks", ["term"], registry=registry)
-        self.grad_norm = Gauge("cyclesr_grad_norm", "Gradient norm before clipping", ["player"], registry=registry)
-        self.throughput = Gauge("cyclesr_patches_per_second", "HR patches a second, all ranks", registry=registry)
-        self.validation = Gauge("cyclesr_validation", "Score on held-out photographs", ["score"], registry=registry)
-        self.corrupt_samples = Counter(
-            "cyclesr_corrupt_samples", "Samples that no rank could read, each counted once", registry=registry
-        )
-        self._server = None
-        if telemetry.port:
-            port = telemetry.port + rank
-            try:
-                self._server, _ = start_http_server(port, telemetry.host, registry)
-            except OSError as error:
-                raise InputError(f"telemetry.port: cannot listen on {telemetry.host}:{port}: {error}") from error
-
-    def logged(
-        self, step: int, terms: Mapping[str, float], norms: Mapping[str, float], patches_per_second: float
+    def __init__(
+        self, config: Config, world: World, run: str, num_steps: int, warn: Callable[[str], None] = print
     ) -> None:
-        self.step.set(step)
-        self.throughput.set(patches_per_second)
-        for term, value in terms.items():
-            self.loss.labels(term).set(value)
+        """`run` is the run's name. Raises InputError when the port cannot be had. All ranks call it."""
+        labels = {"run": run, "rank": str(world.rank)}
+        self.config = config
+        self.is_main = world.is_main
+        self.device = world.device
+        self.series = Series(d.TRAINING, labels)
+        self._seconds: dict[str, float] = {}
+        self._photographs: dict[str, set[str]] = {"hr": set(), "lr": set()}
+        self._phase = ""
+        self._process = psutil.Process()
+        set_ = self.series.set
+        set_(d.BUILD_INFO, 1, __version__, torch.__version__, sys.version.split()[0])
+        set_(d.RUN_INFO, 1, config.system, config.backend, config.precision, config.track, str(config.seed))
+        set_(d.WORLD_SIZE, world.num_ranks)
+        set_(d.STEPS_PLANNED, num_steps)
+        set_(d.REMAINING, math.inf)
+        set_(d.LAST_STEP, time.time())
+        if world.is_main:
+            set_(d.LAST_CHECKPOINT, time.time())
+        self.endpoint = Endpoint(config.telemetry, world.local_rank, self.series.registry)
+        self.pusher = Pusher(config.telemetry, labels, self.series.registry, warn)
+
+    @property
+    def address(self) -> str:
+        """Where this rank can be scraped; empty: nowhere."""
+        return address(self.config.telemetry.host, self.endpoint.port)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Count the block as a part of the loop."""
+        began = time.monotonic()
+        yield
+        self._took(part, time.monotonic() - began)
+
+    def waiting(self, items: Iterable[T]) -> Iterator[T]:
+        """The same items, with the wait for each counted."""
+        iterator = iter(items)
+        while True:
+            began = time.monotonic()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            self._took("data_wait", time.monotonic() - began)
+            yield item
+
+    def seconds(self) -> dict[str, float]:
+        """By part, since the last call."""
+        seconds, self._seconds = self._seconds, {}
+        return seconds
+
+    def started(self, step: int, restarts: int) -> None:
+        self.series.set(d.STEP, step)
+        self.series.add(d.RESTARTS, restarts)
+
+    def stepped(self, step: int, phase: str, hr_keys: Sequence[str], lr_keys: Sequence[str]) -> None:
+        """After every step; `step` counts from 1. Keys are those of this rank's samples."""
+        series = self.series
+        series.add(d.STEPS, 1)
+        series.set(d.STEP, step)
+        series.set(d.LAST_STEP, time.time())
+        for domain, keys in (("hr", hr_keys), ("lr", lr_keys)):
+            seen = self._photographs[domain]
+            seen.update(key.rsplit("_", 2)[0] for key in keys)  # a key is a photograph's name and a position
+            series.add(d.PATCHES, len(keys), domain)
+            series.set(d.PHOTOGRAPHS, len(seen), domain)
+        if phase != self._phase:
+            for name in d.PHASE.values:
+                series.set(d.PHASE, name == phase, name)
+            self._phase = phase
+
+    def gradients(self, norms: Mapping[str, float]) -> None:
+        """Of every step, by player, before clipping."""
         for player, norm in norms.items():
-            self.grad_norm.labels(player).set(norm)
+            self.series.set(d.GRAD_NORM, norm, player)
+            self.series.add(d.CLIPPED, norm > self.config.optim.clip_norm, player)  # also inf: nan is not above
+
+    def skipped(self, reason: str) -> None:
+        """A step went without an update; see `definitions.SKIPPED`."""
+        self.series.add(d.SKIPPED, 1, reason)
+
+    def logged(self, epoch: int, lr_factor: float, remaining_seconds: float, patches_per_second: float) -> None:
+        series, optim = self.series, self.config.optim
+        series.set(d.EPOCH, epoch)
+        series.set(d.LEARNING_RATE, optim.lr_cyclegan * lr_factor, "cyclegan")
+        series.set(d.LEARNING_RATE, optim.lr_sr * lr_factor, "sr")
+        series.set(d.REMAINING, remaining_seconds)
+        series.set(d.THROUGHPUT, patches_per_second)
+        for kind, value in self.memory().items():
+            series.set(d.MEMORY, value, kind)
+
+    def measured(
+        self,
+        losses: Mapping[str, float],
+        drift: Mapping[str, float],
+        network_norms: Mapping[str, float],
+        loss_scales: Mapping[str, float],
+    ) -> None:
+        """Of a logged step, the means over ranks."""
+        groups = ((d.LOSS, losses), (d.DRIFT, drift), (d.NETWORK_GRAD_NORM, network_norms), (d.LOSS_SCALE, loss_scales))
+        for definition, values in groups:
+            for name, value in values.items():
+                self.series.set(definition, value, name)
+
+    def memory(self) -> dict[str, float]:
+        """Bytes by kind: torch's own counters, which ask no device."""
+        memory = {"resident": float(self._process.memory_info().rss)}
+        if self.device.type == "cuda":
+            memory["device"] = float(torch.cuda.memory_allocated(self.device))
+            memory["device_peak"] = float(torch.cuda.max_memory_allocated(self.device))
+        return memory
 
     def validated(self, scores: Mapping[str, float]) -> None:
         for score, value in scores.items():
-            self.validation.labels(score).set(value)
+            self.series.set(d.VALIDATION, value, score)
+
+    def checkpoint_written(self, seconds: float) -> None:
+        """Of the main rank. Any thread may call it."""
+        self.series.observe(d.CHECKPOINT_SECONDS, seconds)
+        self.series.set(d.LAST_CHECKPOINT, time.time())
+
+    def rolled_back(self) -> None:
+        self.series.add(d.ROLLBACKS, 1)
+
+    def corrupt(self, samples: int) -> None:
+        self.series.add(d.CORRUPT_SAMPLES, samples)
 
     def close(self) -> None:
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+        self.endpoint.close()
+        self.pusher.close()
+
+    def _took(self, part: str, seconds: float) -> None:
+        self._seconds[part] = self._seconds.get(part, 0.0) + seconds
+        if part in _HISTOGRAMS:
+            self.series.observe(_HISTOGRAMS[part], seconds)

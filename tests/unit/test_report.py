@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import base64
+import hashlib
 import json
 import math
 import re
@@ -15,8 +17,14 @@ from PIL import Image
 
 from cyclesr_dist.cli import report as report_command
 from cyclesr_dist.cli.guard import guarded
+from cyclesr_dist.cli.main import main as cyclesr
+from cyclesr_dist.config import load
+from cyclesr_dist.configfile import to_dict
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.evaluate.album import SLIDER_SCRIPT, Album
+from cyclesr_dist.evaluate.compare import write_comparison
 from cyclesr_dist.evaluate.curves import MAX_POINTS, line_chart
+from cyclesr_dist.evaluate.paper import differences
 from cyclesr_dist.evaluate.report import MAX_PICTURES, write_report
 from cyclesr_dist.evaluate.strips import comparison_strip, most_detailed_crop, save_comparison
 
@@ -32,13 +40,14 @@ TERMS = ("adv_s2r", "adv_r2s", "cyc_forward", "cyc_backward", "id_real", "id_syn
 class Page(HTMLParser):
     """Checks that every element is closed in order; collects elements and the text of each section."""
 
-    VOID = frozenset({"meta", "img", "br", "hr", "link"})
+    VOID = frozenset({"meta", "img", "br", "hr", "link", "input", "wbr"})
 
     def __init__(self, source: str) -> None:
         super().__init__()
         self.open: list[str] = []
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.scripts: list[str] = []
         self.feed(source)
         self.close()
         assert self.open == []
@@ -55,7 +64,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] == ["script"]:
+            self.scripts.append(data)
+        elif self.open[-1:] != ["style"]:
             self.text += data
 
     def tags(self, tag: str) -> list[dict[str, str | None]]:
@@ -152,22 +163,27 @@ def test_every_section_has_its_charts(run: Path) -> None:
         "SR terms, equation (4)",
         "Discriminators",
         "Weighted total, equation (3)",
-        "Gradient norms",
-        "Throughput",
         "fake_real \u2212 syn",
+        "Gradient norms by player",
+        "Throughput",
     ]
     assert "bicubic 22.35" in page.text  # a reference line of the validation chart
     assert "clipped at 50" in page.text
     assert "Median throughput: 43 patches per second." in page.text
-    assert "This run has no" not in page.text
+    for what in ("pictures", "validation scores", "logged losses", "drift", "gradient norms", "throughput", "config"):
+        assert f"This run has no {what}" not in page.text
 
 
 def test_page_needs_nothing_but_itself(run: Path) -> None:
     page = page_of(run)
     (image,) = page.tags("img")
-    assert str(image["src"]).startswith("data:image/png;base64,")
+    assert str(image["src"]).startswith("data:image/webp;base64,")
     assert (image["width"], image["height"]) == ("60", "30")
-    assert not page.tags("script")
+    assert page.scripts == [SLIDER_SCRIPT]
+    policy = next(str(meta["content"]) for meta in page.tags("meta") if "http-equiv" in meta)
+    digest = base64.b64encode(hashlib.sha256(SLIDER_SCRIPT.encode()).digest()).decode()
+    assert policy.endswith(f"script-src 'sha256-{digest}'")
+    assert "default-src 'none'" in policy
     assert not page.tags("link")
     attributes = [value for _, attrs in page.elements for name, value in attrs.items() if name in ("src", "href")]
     assert all(str(value).startswith("data:") for value in attributes)
@@ -185,8 +201,7 @@ def test_page_is_the_same_every_time(run: Path) -> None:
         ("config.yaml", "This run has no config.yaml."),
         ("metrics.jsonl", "This run has no logged losses."),
         ("validation.jsonl", "This run has no validation scores."),
-        ("summary.json", "This run has no table of scores."),
-        ("comparisons/osprey.png", "This run has no comparison pictures."),
+        ("comparisons/osprey.png", "This run has no pictures."),
     ],
 )
 def test_missing_file_costs_its_section_only(run: Path, missing: str, sentence: str) -> None:
@@ -226,7 +241,7 @@ def test_text_from_files_is_escaped(run: Path) -> None:
     )
     (run / "comparisons" / "osprey.png").rename(run / "comparisons" / '"><script>.png')
     page = page_of(run)
-    assert not page.tags("script")
+    assert page.scripts == [SLIDER_SCRIPT]
     assert page.text.count(attack) >= 8
 
 
@@ -246,7 +261,7 @@ def test_values_that_are_not_finite_do_not_break_the_page(run: Path) -> None:
     change_summary(run, table={"bicubic": {"psnr": float("nan")}, "cyclesr": None}, best={"psnr": None}, notes="none")
     page = page_of(run)
     assert "no values to draw" in page.text
-    assert "This run has no table of scores." in page.text
+    assert "Scores" not in page.text
 
 
 def test_many_pictures_are_cut_off_and_broken_ones_named(run: Path) -> None:
@@ -276,6 +291,146 @@ def test_unreadable_config_or_summary_is_an_input_error(
         write_report(run)
     assert "\n" not in str(error.value)
     assert not (run / "report.html").exists()
+
+
+# What happened to the run
+
+
+STARTED = {"event": "started", "at": 1.7e9, "step": 0, "num_ranks": 2}
+
+
+def environment() -> dict[str, object]:
+    return {"host": "node7", "device": "a GPU", "versions": {"torch": "2.13.0"}}
+
+
+def test_a_run_still_going_says_so_and_how_far_it_is(run: Path) -> None:
+    (run / "summary.json").unlink()
+    write_lines(run / "events.jsonl", [STARTED | {"environment": environment()}])
+    page = page_of(run)
+    assert "Still going, or killed without a word; last logged: step 590." in page.text
+    assert "Started once." in page.text
+    assert "node7" in page.text
+
+
+def test_a_crashed_run_says_why(run: Path) -> None:
+    write_lines(run / "events.jsonl", [STARTED, {"event": "failed", "at": 1.7e9 + 60, "reason": "rank 1 burnt"}])
+    text = page_of(run).text
+    assert "Failed at step 590: rank 1 burnt" in text
+    assert "2023-11-14 22:14:20" in text
+
+
+def test_restarts_and_bad_steps_are_listed(run: Path) -> None:
+    again = STARTED | {"step": 100, "at": 1.7e9 + 5}
+    events = [STARTED, again, {"event": "rolled_back", "at": 1.7e9 + 9, "step": 50, "reason": "bad gradients"}]
+    write_lines(run / "events.jsonl", [*events, {"event": "finished", "at": 1.7e9 + 20}])
+    bad = {"step": 77, "grad_norm": {"g": "nan"}, "ranks": [{"hr": ["a_0_0", "b_0_0"]}, {"hr": ["c_0_0"] * 9}]}
+    write_lines(run / "bad_steps.jsonl", [bad])
+    text = page_of(run).text
+    assert "Restarted once." in text
+    assert "the start before ended without a word" in text
+    assert "went back" in text
+    assert "g nan" in text
+    assert "a_0_0, b_0_0, c_0_0, c_0_0 and 7 more" in text
+    assert "Still going" not in text
+
+
+def test_time_by_part_and_phases_are_shown(run: Path) -> None:
+    rows = [metrics_row(step) | {"seconds.step": 3.0, "seconds.data_wait": 1.0} for step in range(10, 600, 10)]
+    write_lines(run / "metrics.jsonl", rows)
+    page = page_of(run)
+    assert "waiting for batches59.0 s25.0%" in page.text.replace("\n", "")
+    assert page.text.count("joint") >= 5  # a mark in every chart of losses and of validation
+    assert "Time by part, between two logs" in page.charts
+
+
+def test_sliders_come_from_the_pictures_of_the_run(run: Path) -> None:
+    (run / "pictures").mkdir()
+    for name in ("a.lr", "a.bicubic", "a.first", "a.last", "a.hr", "figure3.first", "figure3.last"):
+        Image.new("RGB", (32, 32), (len(name) * 9, 5, 5)).save(run / f"pictures/{name}.png")
+    page = page_of(run)
+    sliders = page.tags("input")
+    assert [s["aria-label"] for s in sliders] == [
+        "a, centre: bicubic left of the line, g_l2h, last validation right of it",
+        "a, what training changed: first validation left of the line, last validation right of it",
+        "a, against the original: g_l2h, last validation left of the line, original right of it",
+    ]
+    assert len(page.tags("img")) == 6 + 2 + 1
+    assert all(image["alt"] for image in page.tags("img"))
+    (run / "pictures/a.best.png").write_bytes((run / "pictures/a.last.png").read_bytes())
+    assert "g_l2h, best validation" in str(page_of(run).tags("input")[0]["aria-label"])
+
+
+def test_pictures_stay_within_their_budget(tmp_path: Path) -> None:
+    noise_image = Image.fromarray(noise(128, 128))
+    for i in range(3):
+        noise_image.save(tmp_path / f"{i}.png")
+    album = Album(100_000)
+    shown = [album.picture(tmp_path / f"{i}.png", "noise") for i in range(3)]
+    assert sum(map(len, shown)) < 100_000 + 3 * 200
+    assert len(shown[0]) > 2 * len(shown[1])  # lossless, then lossy
+    tiny = Album(10)
+    assert tiny.picture(tmp_path / "0.png", "noise") == ""
+    assert tiny.notes() == ["No room on the page for: 0.png."]
+
+
+def test_differences_are_from_the_papers_configuration_of_the_track() -> None:
+    shipped = Path(__file__).parents[2] / "configs"
+    for name in ("ntire17_t2", "ntire17_t2_gan", "ntire18_t2", "ntire18_t2_gan", "ntire18_t4", "ntire18_t4_gan"):
+        found = differences(to_dict(load(shipped / f"{name}.yaml")))
+        assert [key for key, *_ in found] == ["precision"], name  # the paper has no bf16
+    changed = differences(to_dict(load(shipped / "ntire18_t2.yaml", ["weights.mse=1000", "precision=fp32"])))
+    assert changed == [("weights.mse", "1000", "100")]
+
+
+def test_the_page_lists_differences_from_the_paper(run: Path) -> None:
+    (run / "config.yaml").write_text("track: unknown\nweights:\n  mse: 20.0\n  cyc: 10.0\nunheard_of: 1\n")
+    text = page_of(run).text
+    assert "weights.mse201000" in text
+    assert "unheard_of1\u2013" in text
+    assert "weights.cyc10" not in text
+
+
+# Several runs
+
+
+def test_comparison_shows_runs_side_by_side(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("metrics.jsonl", "validation.jsonl"):
+        (other / name).write_text((run / name).read_text())
+    (other / "config.yaml").write_text("system: cyclesr\nseed: 4\nscale: 4\ntrack: mild\n")
+    for folder in (run, other):
+        (folder / "pictures").mkdir()
+        Image.new("RGB", (32, 32)).save(folder / "pictures/a.last.png")
+    out = tmp_path / "compare.html"
+    assert cyclesr(["compare", str(run), str(other), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    page = Page(out.read_text())
+    assert "demo · other" in page.text
+    assert "22.54 at 500" in page.text
+    assert "seed34" in page.text  # values of the two runs
+    assert "scale44" not in page.text
+    assert {"PSNR on real LR", "mse", "Throughput"} <= set(page.charts)
+    assert page.tags("input")[0]["aria-label"] == "a: demo left of the line, other right of it"
+    assert all(str(image["src"]).startswith("data:") for image in page.tags("img"))
+
+
+def test_comparison_of_folders_of_one_name_tells_them_apart(run: Path, tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        (tmp_path / name / "demo").mkdir(parents=True)
+        (tmp_path / name / "demo/metrics.jsonl").write_text((run / "metrics.jsonl").read_text())
+    write_comparison([tmp_path / "x/demo", tmp_path / "y/demo"], tmp_path / "out.html")
+    assert "x/demo · y/demo" in (tmp_path / "out.html").read_text()
+    write_comparison([run, run, tmp_path / "x/demo"], tmp_path / "out.html")
+    assert "demo (2)" in (tmp_path / "out.html").read_text()
+
+
+def test_comparison_refuses_one_run_and_what_is_none(run: Path, tmp_path: Path, capsys) -> None:
+    assert cyclesr(["compare", str(run), "--out", str(tmp_path / "a.html")]) == 2
+    assert cyclesr(["compare", str(run), str(tmp_path / "none"), "--out", str(tmp_path / "a.html")]) == 2
+    assert cyclesr(["compare", str(run), str(run), "--out", str(tmp_path / "none/a.html")]) == 2
+    assert not (tmp_path / "a.html").exists()
+    assert capsys.readouterr().err.count("cyclesr: error:") == 3
 
 
 # The command
@@ -455,3 +610,30 @@ def test_comparison_of_a_small_picture_has_one_crop(tmp_path: Path) -> None:
     save_comparison(tmp_path / "a.png", noise(16, 20), {"bicubic": hr}, hr, {"bicubic": math.inf})
     with Image.open(tmp_path / "a.png") as image:
         assert 128 < image.height < 256
+
+
+def test_a_finished_run_says_what_it_took(run: Path) -> None:
+    change_summary(run, completed=True, steps=1200, train_seconds=75.0, num_ranks=2)
+    assert "Finished: 1,200 steps in 1 min 15 s on 2 ranks." in page_of(run).text
+
+
+def test_pictures_that_are_the_same_are_shown_once(run: Path) -> None:
+    pictures = run / "pictures"
+    pictures.mkdir()
+    for name, grey in (("lr", 1), ("bicubic", 2), ("first", 3), ("best", 3), ("last", 4)):
+        Image.new("RGB", (8, 8), (grey, grey, grey)).save(pictures / f"a.{name}.png")
+    for name, grey in (("first", 3), ("best", 3), ("last", 4)):
+        Image.new("RGB", (8, 8), (grey, grey, grey)).save(pictures / f"figure3.{name}.png")
+    text = page_of(run).text
+    assert "first and best validation" in text
+    assert "last validation" in text
+    assert text.count("what training changed") == 1  # from the first, which was the best, to the last
+    (pictures / "a.last.png").unlink()
+    assert "what training changed" not in page_of(run).text
+
+
+def test_marks_are_in_view_and_their_names_inside() -> None:
+    chart = line_chart("PSNR", {"psnr": [(60.0, 1.0), (100.0, 2.0)]}, "step", "dB", marks={"joint": 50.0, "late": 99.9})
+    assert "joint" in chart
+    ends = re.findall(r'text-anchor="(\w+)"[^>]*>(joint|late)<', chart)
+    assert ends == [("start", "joint"), ("end", "late")]

@@ -1,0 +1,101 @@
+"""Where metrics are had: an HTTP endpoint that Prometheus scrapes, or a push gateway for jobs too short for that."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, push_to_gateway, start_http_server
+
+from cyclesr_dist.config import Telemetry
+from cyclesr_dist.errors import InputError
+
+_PUSH_TIMEOUT_SECONDS = 5.0
+_LAST_PORT = 65535
+
+
+class Endpoint:
+    """`/metrics` on `telemetry.host`, port `telemetry.port` + `offset`; with port 0 nothing listens.
+
+    Raises InputError when the port is taken and so are the `telemetry.port_search` ones behind it, or when the host is
+    none of this machine.
+    """
+
+    def __init__(self, telemetry: Telemetry, offset: int, registry: CollectorRegistry) -> None:
+        self.port = 0
+        """The port that it got; 0: none."""
+        if not telemetry.port:
+            return
+        first = telemetry.port + offset
+        last = min(first + telemetry.port_search, _LAST_PORT)
+        if first > _LAST_PORT:
+            raise InputError(
+                f"telemetry.port = {telemetry.port}: rank {offset} of this machine would listen on {first}; give a "
+                f"port of at most {_LAST_PORT} less the ranks of a machine"
+            )
+        for port in range(first, last + 1):
+            try:
+                self._server, self._thread = start_http_server(port, telemetry.host, registry)
+            except (OSError, OverflowError) as error:
+                if port < last and getattr(error, "errno", None) == errno.EADDRINUSE:
+                    continue
+                ports = f"{telemetry.host}:{first}" + (f" to {last}" if last > first else "")
+                raise InputError(
+                    f"telemetry.port: cannot listen on {ports}: {error}; give another port, or telemetry.port_search=N "
+                    "to try the N ports behind it"
+                ) from error
+            self.port = port
+            return
+
+    def close(self) -> None:
+        if self.port:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+            self.port = 0
+
+
+class Pusher:
+    """Pushes a registry to `telemetry.push_gateway` every `telemetry.push_every_seconds`, and once more at the end.
+
+    In a thread of its own: a gateway that is slow or gone never holds a step, and the end of the run for seconds alone.
+    The first failure is told to `warn`.
+    """
+
+    def __init__(
+        self, telemetry: Telemetry, labels: Mapping[str, str], registry: CollectorRegistry, warn: Callable[[str], None]
+    ) -> None:
+        self.url, self.labels, self.registry, self.warn = telemetry.push_gateway, labels, registry, warn
+        self.every_seconds = telemetry.push_every_seconds
+        self._failed = False
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="push", daemon=True) if self.url else None
+        if self._thread:
+            self._thread.start()
+
+    def close(self) -> None:
+        """Push what there is now. It stays at the gateway, which is what a gateway is for."""
+        if self._thread:
+            self._closed.set()
+            self._thread.join(_PUSH_TIMEOUT_SECONDS + 1)  # looking up a name has no timeout of its own
+
+    def _run(self) -> None:
+        while not self._closed.wait(self.every_seconds):
+            self._push()
+        self._push()
+
+    def _push(self) -> None:
+        try:
+            push_to_gateway(
+                self.url, "cyclesr", self.registry, grouping_key=dict(self.labels), timeout=_PUSH_TIMEOUT_SECONDS
+            )
+        except Exception as error:  # whatever the network does: a metric is no reason to stop a training
+            if not self._failed:
+                self._failed = True
+                self.warn(f"telemetry.push_gateway: {self.url} does not take the metrics: {_first_line(error)}")
+
+
+def _first_line(error: Any) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,191 @@
+"""Where else numbers and pictures may go: TensorBoard, Weights & Biases, MLflow, each a few lines behind one interface.
+
+Imported only when asked for. They are for looking at: one that fails in the middle of a run is left out with a warning.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyclesr_dist.config import Config
+from cyclesr_dist.configfile import to_dict
+from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.files import write_text
+
+Name = Literal["tensorboard", "wandb", "mlflow"]
+Picture = NDArray[np.uint8]
+"""(H, W, 3), RGB."""
+
+
+class Tracker(Protocol):
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers by name, with `/` between groups: loss/mse, validation/psnr."""
+
+    def picture(self, step: int, name: str, image: Picture) -> None:
+        """A strip as train/pictures.py draws it."""
+
+    def close(self) -> None:
+        """Let everything out."""
+
+
+class TensorBoard:
+    """Event files in `tensorboard/` of the run folder. A resumed run hides what it writes again."""
+
+    def __init__(self, folder: Path, start: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def picture(self, step: int, name: str, image: Picture) -> None:
+        self.writer.add_image(name, image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class WandB:
+    """One run of project `telemetry.project`; its own environment variables say where and as whom."""
+
+    def __init__(self, folder: Path, config: Config, known: dict[str, str]) -> None:
+        import wandb
+
+        self.wandb = wandb
+        self.run = wandb.init(
+            project=config.telemetry.project,
+            name=folder.name,
+            dir=str(folder),
+            id=known.get("wandb"),
+            resume="allow",
+            config=to_dict(config),
+        )
+        self.run.define_metric("*", step_metric="step")  # its own counter cannot go back after a resume
+        known["wandb"] = str(self.run.id)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self.run.log({"step": step, **values})
+
+    def picture(self, step: int, name: str, image: Picture) -> None:
+        self.run.log({"step": step, name: self.wandb.Image(image)})
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+class MLflow:
+    """One run of experiment `telemetry.project`; MLFLOW_TRACKING_URI says where."""
+
+    def __init__(self, folder: Path, config: Config, known: dict[str, str]) -> None:
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient()
+        if "mlflow" in known:
+            self.run_id = known["mlflow"]
+            self.client.update_run(self.run_id, status="RUNNING")
+            return
+        project = config.telemetry.project
+        experiment = self.client.get_experiment_by_name(project)
+        number = experiment.experiment_id if experiment else self.client.create_experiment(project)
+        self.run_id = known["mlflow"] = self.client.create_run(number, run_name=folder.name).info.run_id
+        self.client.log_dict(self.run_id, to_dict(config), "config.json")
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.client.log_metric(self.run_id, name, value, step=step, synchronous=False)
+
+    def picture(self, step: int, name: str, image: Picture) -> None:
+        self.client.log_image(self.run_id, image, key=name, step=step, synchronous=False)
+
+    def close(self) -> None:
+        from mlflow import flush_async_logging
+
+        flush_async_logging()
+        self.client.set_terminated(self.run_id)
+
+
+class Trackers:
+    """Those of `telemetry.trackers`, as one. None of them may stop a training."""
+
+    patience_seconds = 15.0
+    """For the end."""
+
+    def __init__(self, named: Mapping[str, Tracker], warn: Callable[[str], None]) -> None:
+        self.named = dict(named)
+        self.warn = warn
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self._each(lambda tracker: tracker.scalars(step, values))
+
+    def picture(self, step: int, name: str, image: Picture) -> None:
+        self._each(lambda tracker: tracker.picture(step, name, image))
+
+    def close(self) -> None:
+        """Of each, wait a while and no longer: a run that was told to stop has little time."""
+        closing = threading.Thread(target=lambda: self._each(lambda tracker: tracker.close()), daemon=True)
+        closing.start()
+        closing.join(self.patience_seconds)
+        if closing.is_alive():
+            names = ", ".join(self.named)
+            self.warn(f"telemetry.trackers: {names}: not everything was taken in {self.patience_seconds:g} s")
+        self.named = {}
+
+    def _each(self, call: Callable[[Tracker], None]) -> None:
+        for name, tracker in list(self.named.items()):
+            try:
+                call(tracker)
+            except Exception as error:  # of its network, its disk, its own code: nothing that training needs
+                del self.named[name]
+                first = (str(error) or type(error).__name__).splitlines()[0]
+                self.warn(f"telemetry.trackers: {name} is left out from now on: {first}")
+
+
+def open_trackers(config: Config, folder: Path, start: int, warn: Callable[[str], None]) -> Trackers:
+    """For a run in `folder` that begins at step `start`. On the main rank alone.
+
+    Raises ConfigError when a package is missing, InputError when a tracker cannot be begun.
+    """
+    ids = folder / "trackers.json"
+    known: dict[str, str] = json.loads(ids.read_text()) if ids.is_file() else {}
+    named: dict[str, Tracker] = {}
+    for name in config.telemetry.trackers:
+        try:
+            named[name] = _open(name, config, folder, start, known)
+        except ImportError as error:
+            raise ConfigError(
+                f"telemetry.trackers names {name}, which is not installed ({error}); pip install 'cyclesr-dist[{name}]'"
+            ) from error
+        except Exception as error:  # each library has its own kinds
+            first = (str(error) or type(error).__name__).splitlines()[0]
+            raise InputError(f"telemetry.trackers: {name} cannot be begun: {first}") from error
+    if known:
+        write_text(ids, json.dumps(known) + "\n")
+    return Trackers(named, warn)
+
+
+def _open(name: Name, config: Config, folder: Path, start: int, known: dict[str, str]) -> Tracker:
+    match name:
+        case "tensorboard":
+            return TensorBoard(folder, start)
+        case "wandb":
+            return WandB(folder.resolve(), config, known)
+        case "mlflow":
+            return MLflow(folder.resolve(), config, known)
+
+
+def grouped(values: Mapping[str, Any], leave_out: Sequence[str] = ()) -> dict[str, float]:
+    """The numbers of a line of metrics.jsonl, `loss.mse` as `loss/mse`."""
+    return {
+        name.replace(".", "/", 1): float(value)
+        for name, value in values.items()
+        if isinstance(value, int | float) and name not in leave_out
+    }
