@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow check manifests clean
 
 # Train on the bundled photographs and print the table. Run it again: what is there is reused.
 demo: $(READY)
@@ -11,7 +11,7 @@ demo: $(READY)
 
 # Everything that a change must pass: formatting, lint, types, the default tests.
 test: check
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -29,6 +29,11 @@ $(READY): pyproject.toml constraints.txt
 	grep '^torch==' constraints.txt | xargs $(BIN)/python -m pip install --quiet -c constraints.txt numpy
 	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e '.[dev]'
 	touch $(READY)
+
+# The rendered parts of k8s/ and docs/monitoring/.
+manifests: $(READY)
+	$(BIN)/python -m cyclesr_dist.cluster.kustomize
+	$(BIN)/cyclesr monitoring --out docs/monitoring
 
 clean:
 	rm -rf $(VENV) build *.egg-info runs

@@ -14,6 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
+from cyclesr_dist.cluster.config import Cluster, check_cluster
 from cyclesr_dist.configfile import check_range, read
 from cyclesr_dist.errors import ConfigError
 
@@ -157,7 +158,8 @@ class Train:
     keep_checkpoints: int = 3
     """The newest ones that stay; the one of the best validation stays besides, where one was written then."""
     checkpoints: str = ""
-    """Where they are kept: a folder, or a URL that fsspec can write (s3://bucket/run); empty: in the run folder."""
+    """Where they are kept: a folder, or a URL that fsspec can write (s3://bucket/run); empty: in the run folder. A URL
+    also gets the run folder's own files, below run/."""
     grace_seconds: float = 25.0
     """After SIGTERM or SIGINT: time to agree, save and leave, on all ranks."""
     lost_rank_seconds: float = 45.0
@@ -239,6 +241,8 @@ class Validate:
     are sharp photographs, spectrum_hr or agreement where not. evaluate/reference_free.py explains these three."""
     crop_px: int = 96
     """LR side of the central crop that the metrics without pairs look at."""
+    pictures: int = 2
+    """Photographs whose centres are kept as pictures at validations, for the report; 0: none."""
 
 
 @dataclass(frozen=True)
@@ -282,10 +286,46 @@ class Degrade:
 
 
 @dataclass(frozen=True)
+class Speed:
+    """How a step is computed, not what, but for rounding (docs/performance.md)."""
+
+    join_passes: bool = True
+    """Image sets that meet the same translator or discriminator go through it as one batch. g_l2h, which may have
+    BatchNorm, sees one set a step anyway."""
+    channels_last: bool = True
+    """Activations lie in memory pixel by pixel."""
+    fast_layers: bool = True
+    """InstanceNorm, and on CPUs large kernels with few outputs, in ways of our own (nets/layers.py)."""
+    fused_adam: bool = True
+    """One kernel for all of Adam's arithmetic."""
+    keep_memory: bool = True
+    """On CPUs: memory that is freed stays with the process (memory.py). Changes no bit."""
+    recompute: bool = False
+    """Activation checkpointing: a network's activations are computed again for its backward. Less memory, more time."""
+    compile: bool = False
+    """torch.compile of each network: minutes at the first start, seconds later (docs/performance.md)."""
+
+
+@dataclass(frozen=True)
 class Telemetry:
     port: int = 0
-    """Base port of /metrics; rank r listens on port + r. 0: off."""
+    """Base port of /metrics; each rank of a machine listens on port + its number there. 0: off."""
+    port_search: int = 0
+    """Where a port is taken, so many behind it are tried; 0: a taken port is an error. The run folder's
+    prometheus_targets.json has the ports."""
     host: str = "127.0.0.1"
+    """Address to listen on. 127.0.0.1: this machine alone; 0.0.0.0 or ::: every interface."""
+    push_gateway: str = ""
+    """URL of a Prometheus push gateway, for jobs too short to be scraped; empty: none."""
+    push_every_seconds: float = 30.0
+    log: Literal["auto", "live", "plain", "json"] = "auto"
+    """What the main rank shows while it trains: `live`, one view that redraws itself; `plain` lines; `json` lines.
+    `auto`: live on a terminal, else plain."""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Where else numbers and pictures go; each is an extra of the package. W&B and MLflow read their own environment
+    variables."""
+    project: str = "cyclesr"
+    """Project of W&B, experiment of MLflow."""
 
 
 @dataclass(frozen=True)
@@ -313,7 +353,10 @@ class Config:
     validate: Validate = field(default_factory=Validate)
     shards: Shards = field(default_factory=Shards)
     degrade: Degrade = field(default_factory=Degrade)
+    speed: Speed = field(default_factory=Speed)
     telemetry: Telemetry = field(default_factory=Telemetry)
+    cluster: Cluster = field(default_factory=Cluster)
+    """For `launch/submit.py` alone."""
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -337,6 +380,7 @@ def check(c: Config) -> None:
     if not c.perceptual.texture_layers:
         raise ConfigError("perceptual.texture_layers = []; allowed: one convolution or more, or weights.texture=0")
     check_range("validate.crop_px", c.validate.crop_px, minimum=16)
+    check_range("validate.pictures", c.validate.pictures, minimum=0, maximum=12)
     _check_at_least(c, 0, "nets.d_lr.layers", "nets.d_h.layers", "train.pretrain_epochs", "train.constant_epochs")
     _check_at_least(c, 0, "train.steps", "train.max_steps", "train.validate_every_steps", "degrade.shift_px")
     _check_at_least(c, 1, "global_batch", "nets.translator.channels", "nets.translator.blocks", "nets.d_lr.channels")
@@ -363,7 +407,8 @@ def check(c: Config) -> None:
     check_range("shards.min_std", c.shards.min_std, minimum=0, maximum=1)
     check_range("degrade.noise", c.degrade.noise, minimum=0, maximum=1)
     check_range("degrade.blur_px", c.degrade.blur_px, minimum=0, maximum=255)
-    check_range("telemetry.port", c.telemetry.port, minimum=0, maximum=65535)
+    check_telemetry(c.telemetry)
+    check_cluster(c.cluster)
     for name in ("pretrain_epochs", "constant_epochs"):
         check_range(f"train.{name}", getattr(c.train, name), maximum=c.train.epochs)
     check_range("nets.sr.res_scale", c.nets.sr.res_scale, above=0, maximum=1)
@@ -380,6 +425,14 @@ def check(c: Config) -> None:
         )
     if not (c.weights.mse or c.weights.l1) and c.system not in ("cyclegan", "cyclesrgan"):
         raise ConfigError(f"weights.mse = weights.l1 = 0 with system = {c.system}; one of them must be above 0")
+
+
+def check_telemetry(t: Telemetry) -> None:
+    check_range("telemetry.port", t.port, minimum=0, maximum=65535)
+    check_range("telemetry.port_search", t.port_search, minimum=0, maximum=1000)
+    check_range("telemetry.push_every_seconds", t.push_every_seconds, minimum=1)
+    if t.push_gateway and not t.push_gateway.startswith(("http://", "https://")):
+        raise ConfigError(f"telemetry.push_gateway = {t.push_gateway!r}; allowed: a URL, http:// or https://, or empty")
 
 
 def _check_at_least(c: Config, minimum: int, *keys: str) -> None:

@@ -114,7 +114,12 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def dump(config: Any) -> str:
     """YAML text that `read` turns into an equal configuration. Floats keep every digit."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, width=math.inf)
+    content = to_dict(config)
+    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=math.inf)
+    # These end lines for a YAML reader, and PyYAML writes them as they are.
+    if any(character in text for character in "\x85\u2028\u2029"):
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=False, width=math.inf)
+    return text
 
 
 def write_resolved(config: Any, path: str | Path) -> None:
@@ -270,12 +275,12 @@ def _plain(node: yaml.Node, key: str, source: _Source) -> Any:
         return values
     if isinstance(node, yaml.SequenceNode):
         return [_plain(child, f"{key}[{i}]", source) for i, child in enumerate(node.value)]
-    for kind in (NoneType, bool, int, float):
+    for kind in (NoneType, bool, int, float, str):
         try:
             return _scalar(kind, node)
         except _MismatchError:
             continue
-    return str(node.value)
+    source.fail(f"{key} = {_show(node)} is not {_KIND_NAMES[str]}", node.start_mark)
 
 
 def _scalar(kind: type, node: yaml.Node) -> Any:
@@ -286,7 +291,7 @@ def _scalar(kind: type, node: yaml.Node) -> Any:
     tag = node.tag.removeprefix(_TAG)
     plain = node.style is None
     if kind is str and (tag != "null" or not text):
-        return text
+        return _joined(text)
     if kind is NoneType and tag == "null":
         return None
     if kind is bool and tag == "bool" and text.lower() in _BOOL:
@@ -301,6 +306,14 @@ def _scalar(kind: type, node: yaml.Node) -> Any:
         if math.isfinite(value):
             return value
     raise _MismatchError
+
+
+def _joined(text: str) -> str:
+    """JSON writes what lies beyond U+FFFF as two escapes, which PyYAML leaves apart. One alone is no text."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError as error:
+        raise _MismatchError from error
 
 
 def _refuse_tag(node: yaml.Node, key: str, source: _Source) -> None:

@@ -24,7 +24,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from cyclesr_dist.config import Degrade, Track
 from cyclesr_dist.configfile import check_range
@@ -32,6 +31,7 @@ from cyclesr_dist.errors import InputError
 from cyclesr_dist.files import new_folder, sha256, write_json
 from cyclesr_dist.images import list_images, read_rgb8, write_png
 from cyclesr_dist.resize import bicubic_down, to_8bit_grid
+from cyclesr_dist.telemetry.bars import each
 
 TRACKS: tuple[str, ...] = get_args(Track)
 RECORD = "degradations.json"
@@ -177,7 +177,7 @@ def degrade_folder(
     if _holds(out, header, files):
         return 0
     with new_folder(out, overwrite=overwrite, inputs=(hr_dir,)) as folder:
-        for path in tqdm(sources, desc=f"degrade {track}", unit="image", disable=not progress):
+        for path in each(sources, f"degrade {track}", "image", progress):
             hr = torch.from_numpy(read_rgb8(path).astype(np.float32)).permute(2, 0, 1).unsqueeze(0) / 255
             if min(hr.shape[-2:]) < scale:
                 raise InputError(

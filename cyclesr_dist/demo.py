@@ -61,13 +61,7 @@ def run_demo(config_path: Path, run_dir: Path, overrides: list[str], quiet: bool
     config = load(config_path, overrides)
     layout = Layout(run_dir)
     started = time.monotonic()
-    _announce("1/5 photographs: HR halves, LR halves, validation, test")
-    split_photos(_photos(config), layout.data)
-    _announce(f"2/5 simulating the track {config.track!r} on LR halves, validation and test photographs")
-    for part in ("train_lr_clean", "valid_hr", "test_hr"):
-        _degrade(config, layout, part, quiet)
-    _announce("3/5 packing WebDataset shards")
-    _pack(config, layout, quiet)
+    prepare_data(config, run_dir, quiet)
     _announce(f"4/5 training {', '.join(BASELINES)} and {config.system} on {_NUM_RANKS} ranks")
     for system in BASELINES:
         _train(config_path, layout.baseline(system), [*overrides, f"system={system}"], quiet)
@@ -78,6 +72,18 @@ def run_demo(config_path: Path, run_dir: Path, overrides: list[str], quiet: bool
     write_text(layout.run / "summary.json", json.dumps(summary, indent=1) + "\n")
     write_report(layout.run)
     return summary
+
+
+def prepare_data(config: Config, run_dir: Path, quiet: bool) -> None:
+    """The first three stages: the bundled photographs to shard sets and validation folders, the same on any machine."""
+    layout = Layout(run_dir)
+    _announce("1/5 photographs: HR halves, LR halves, validation, test")
+    split_photos(_photos(config), layout.data)
+    _announce(f"2/5 simulating the track {config.track!r} on LR halves, validation and test photographs")
+    for part in ("train_lr_clean", "valid_hr", "test_hr"):
+        _degrade(config, layout, part, quiet)
+    _announce("3/5 packing WebDataset shards")
+    _pack(config, layout, quiet)
 
 
 def _announce(line: str) -> None:
@@ -148,12 +154,9 @@ def _train(config_path: Path, run_dir: Path, overrides: list[str], quiet: bool) 
             raise InputError(f"{run_dir} holds a run with other settings; remove it or choose another --run-dir")
         _announce(f"{run_dir} is complete: reused")
         return
-    script = Path("launch") / "train.py"
-    if not script.exists():
-        raise InputError(f"{script} not found: run the demo from the top folder of the source checkout")
     command = [
         str(Path(sys.executable).with_name("deepspeed")),
-        *("--num_accelerators", str(_NUM_RANKS), "--log_level", "warning", str(script)),
+        *("--num_accelerators", str(_NUM_RANKS), "--log_level", "warning", "--module", "cyclesr_dist.train"),
         *("--config", str(config_path), "--run-dir", str(run_dir), "--resume"),
         *(["--quiet"] if quiet else []),
         *overrides,

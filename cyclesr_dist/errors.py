@@ -25,6 +25,12 @@ class InputError(CycleSRError):
     exit_code = 2
 
 
+class UnreachableError(InputError):
+    """Storage that does not answer, all retries over: it may later (exit code 1, which Kubernetes begins again)."""
+
+    exit_code = 1
+
+
 class TrainingError(CycleSRError):
     """Training cannot go on, for instance because a loss is not finite (exit code 1)."""
 

@@ -74,13 +74,37 @@ class NetUpscaler:
 
 
 def resolve_model(name: str, scale: int = 4, allow_module: bool = False) -> Upscaler:
-    """`bicubic` (which enlarges by `scale`), a `.safetensors` file, or a run folder; on the GPU where there is one.
+    """`bicubic` (which enlarges by `scale`), a `.safetensors` file, a run folder, or an `.onnx` file that `export`
+    wrote; on the GPU where there is one (ONNX: on the CPU).
 
     A file may name a Python class to import for its network; only `allow_module` lets it. Raises InputError when `name`
     is none of them or the file cannot be used.
     """
     if name == "bicubic":
         return BicubicUpscaler(scale)
+    path = _find(name)
+    if path.suffix == ".onnx":
+        from cyclesr_dist.export import open_onnx  # an optional dependency, and it needs this module
+
+        return open_onnx(name, path)
+    net, own_scale = _load(path, allow_module)
+    return NetUpscaler(name, net.to("cuda" if torch.cuda.is_available() else "cpu"), own_scale)
+
+
+def load_network(name: str, allow_module: bool = False) -> tuple[nn.Module, SRNet, int, dict[str, Any]]:
+    """The network of a run folder or .safetensors file, on the CPU, with its description, scale and `extra`.
+
+    Raises InputError as `resolve_model` does.
+    """
+    path = _find(name)
+    net, scale = _load(path, allow_module)
+    with safe_open(path, framework="pt") as file:
+        extra = json.loads(file.metadata()[METADATA_KEY]).get("extra", {})
+    return net, _read_description(path)[0], scale, extra
+
+
+def _find(name: str) -> Path:
+    """The model file that `name` stands for."""
     path = Path(name)
     if path.is_dir():
         path = path / MODEL_FILE
@@ -88,8 +112,7 @@ def resolve_model(name: str, scale: int = 4, allow_module: bool = False) -> Upsc
             raise InputError(f"{name}: no {MODEL_FILE} in this folder; a run folder has one after its first validation")
     elif not path.is_file():
         raise InputError(f"model {name!r}: neither 'bicubic' nor an existing run folder or .safetensors file")
-    net, own_scale = _load(path, allow_module)
-    return NetUpscaler(name, net.to("cuda" if torch.cuda.is_available() else "cpu"), own_scale)
+    return path
 
 
 def save_model(path: Path, state: dict[str, Tensor], sr: SRNet, scale: int, extra: dict[str, Any]) -> None:

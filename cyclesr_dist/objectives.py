@@ -55,8 +55,10 @@ class JointGenerators(nn.Module):
         weights: Weights,
         sr_terms: SRTerms,
         global_mean: GlobalMean,
+        join: bool = False,
     ) -> None:
         super().__init__()
+        self.join = join
         self.g_s2r = g_s2r
         self.g_r2s = g_r2s
         self.g_l2h = g_l2h
@@ -73,7 +75,7 @@ class JointGenerators(nn.Module):
         """
         losses: Losses = {}
         l_1, fake_real, fake_syn = cycle_loss(
-            losses, self.g_s2r, self.g_r2s, syn, real, noise, self.weights, critics
+            losses, self.g_s2r, self.g_r2s, syn, real, noise, self.weights, critics, self.join
         )  # eq. (2)
         sr_input = syn if phase is Phase.PRETRAIN else fake_real  # "joint": the SR gradient reaches g_s2r
         sr = self.g_l2h(sr_input)
@@ -89,8 +91,9 @@ class JointGenerators(nn.Module):
 class CycleGenerators(nn.Module):
     """g_s2r and g_r2s under equation (2) alone: the first half of cycle_sr_separate."""
 
-    def __init__(self, g_s2r: nn.Module, g_r2s: nn.Module, weights: Weights) -> None:
+    def __init__(self, g_s2r: nn.Module, g_r2s: nn.Module, weights: Weights, join: bool = False) -> None:
         super().__init__()
+        self.join = join
         self.g_s2r = g_s2r
         self.g_r2s = g_r2s
         self.weights = weights
@@ -101,7 +104,7 @@ class CycleGenerators(nn.Module):
         """As `JointGenerators`, without the SR terms; `hr` and `phase` are not used."""
         losses: Losses = {}
         losses["total"], fake_real, fake_syn = cycle_loss(
-            losses, self.g_s2r, self.g_r2s, syn, real, noise, self.weights, critics
+            losses, self.g_s2r, self.g_r2s, syn, real, noise, self.weights, critics, self.join
         )
         return losses, {"d_r": fake_real.detach(), "d_s": fake_syn.detach()}, drift_of(fake_real, syn)
 
@@ -112,8 +115,9 @@ class EnlargedCycleGenerators(nn.Module):
     g_l2h enlarges and then translates; g_h2l makes of HR what looks like enlarged real LR.
     """
 
-    def __init__(self, g_h2l: nn.Module, g_l2h: EnlargeFirst, weights: Weights) -> None:
+    def __init__(self, g_h2l: nn.Module, g_l2h: EnlargeFirst, weights: Weights, join: bool = False) -> None:
         super().__init__()
+        self.join = join
         self.g_h2l = g_h2l
         self.g_l2h = g_l2h
         self.weights = weights
@@ -124,7 +128,7 @@ class EnlargedCycleGenerators(nn.Module):
         """As `CycleGenerators`, all images and the noise being of HR size."""
         losses: Losses = {}
         losses["total"], fake_real, fake_hr = cycle_loss(
-            losses, self.g_h2l, self.g_l2h.translator, syn, real, noise, self.weights, critics
+            losses, self.g_h2l, self.g_l2h.translator, syn, real, noise, self.weights, critics, self.join
         )
         return losses, {"d_r": fake_real.detach(), "d_s": fake_hr.detach()}, drift_of(fake_real, syn)
 
@@ -156,16 +160,23 @@ def cycle_loss(
     noise: Tensor,
     weights: Weights,
     critics: nn.ModuleDict,
+    join: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """L1, equation (2): the weighted sum, fake_real and fake_syn; each term is put into `losses` by name.
 
     noise: (2, N, E, h, w). The identity term gives g_s2r the noise it may not use, the backward cycle the same.
+    join: translate what is there from the beginning, for the fakes and the identity terms, in one call a translator;
+    the translators must treat each image by itself, as InstanceNorm does and BatchNorm does not.
     """
     w = weights
     cyc_backward = w.cyc if w.cyc_backward is None else w.cyc_backward
     noise_syn, noise_real = noise[0], noise[1]
-    fake_real = g_s2r(torch.cat([syn, noise_syn], 1))
-    fake_syn = g_r2s(real)
+    syn_noise, real_noise = torch.cat([syn, noise_syn], 1), torch.cat([real, noise_real], 1)
+    if join and w.id:
+        fake_real, same_real = apply_joined(g_s2r, syn_noise, real_noise)
+        fake_syn, same_syn = apply_joined(g_r2s, real, syn)
+    else:
+        fake_real, fake_syn = g_s2r(syn_noise), g_r2s(real)
     losses["adv_s2r"] = lsgan_generator(critics["d_r"](fake_real))
     losses["adv_r2s"] = lsgan_generator(critics["d_s"](fake_syn))
     losses["cyc_forward"] = l1(g_r2s(fake_real), syn)
@@ -175,10 +186,18 @@ def cycle_loss(
         cyc = cyc + cyc_backward * losses["cyc_backward"]
     total = w.adv * (losses["adv_s2r"] + losses["adv_r2s"]) + cyc
     if w.id:
-        losses["id_real"] = l1(g_s2r(torch.cat([real, noise_real], 1)), real)
-        losses["id_syn"] = l1(g_r2s(syn), syn)
+        if not join:
+            same_real, same_syn = g_s2r(real_noise), g_r2s(syn)
+        losses["id_real"] = l1(same_real, real)
+        losses["id_syn"] = l1(same_syn, syn)
         total = total + w.id * (losses["id_real"] + losses["id_syn"])
     return total, fake_real, fake_syn
+
+
+def apply_joined(net: nn.Module, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """`net` of each (N, C, H, W), in one call: for networks that treat each image by itself."""
+    out: Tensor = net(torch.cat([first, second]))
+    return out[: len(first)], out[len(first) :]
 
 
 def drift_of(fake_real: Tensor, syn: Tensor) -> Drift:
@@ -221,20 +240,26 @@ def sr_loss(
 class Discriminators(nn.Module):
     """d_r, d_s and, for cyclesrgan, d_h: the discriminators' side of equations (2) and (4)."""
 
-    def __init__(self, critics: nn.ModuleDict, global_mean: GlobalMean) -> None:
+    def __init__(self, critics: nn.ModuleDict, global_mean: GlobalMean, join: bool = False) -> None:
         super().__init__()
+        self.join = join
         self.critics = critics
         self.global_mean = global_mean
 
     def forward(self, syn: Tensor, real: Tensor, hr: Tensor, fakes: Fakes) -> Losses:
         """Loss terms with `total`, their plain sum: each discriminator has its own parameters."""
         losses = {
-            "d_r": lsgan_discriminator(self.critics["d_r"](real), self.critics["d_r"](fakes["d_r"])),
-            "d_s": lsgan_discriminator(self.critics["d_s"](syn), self.critics["d_s"](fakes["d_s"])),
+            "d_r": lsgan_discriminator(*self._judge("d_r", real, fakes)),
+            "d_s": lsgan_discriminator(*self._judge("d_s", syn, fakes)),
         }
         if "d_h" in self.critics:
-            losses["d_h"] = ragan_discriminator(
-                self.critics["d_h"](hr), self.critics["d_h"](fakes["d_h"]), self.global_mean
-            )
+            losses["d_h"] = ragan_discriminator(*self._judge("d_h", hr, fakes), self.global_mean)
         losses["total"] = torch.stack(list(losses.values())).sum()
         return losses
+
+    def _judge(self, name: str, true: Tensor, fakes: Fakes) -> tuple[Tensor, Tensor]:
+        critic = self.critics[name]
+        if self.join:
+            d_real, d_fake = apply_joined(critic, true, fakes[name].to(true.dtype))
+            return d_real, d_fake
+        return critic(true), critic(fakes[name])

@@ -22,6 +22,8 @@ from cyclesr_dist.meeting import meet_afresh
 
 T = TypeVar("T")
 _COLLECTIVE_TIMEOUT = timedelta(minutes=10)
+MEETING_SECONDS = "CYCLESR_MEETING_SECONDS"
+"""Environment variable: for how long a rank waits for the others to come; 600 without it."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,9 @@ class World:
         if self.num_ranks == 1:
             return HashStore()  # without a launcher there is no address to meet at
         try:
-            store, _, _ = next(rendezvous("env://", self.rank, self.num_ranks, timeout=_COLLECTIVE_TIMEOUT))
-            return meet_afresh(store, self.rank, self.num_ranks, _COLLECTIVE_TIMEOUT)
+            timeout = timedelta(seconds=_env_int(MEETING_SECONDS, 600))
+            store, _, _ = next(rendezvous("env://", self.rank, self.num_ranks, timeout=timeout))
+            return meet_afresh(store, self.rank, self.num_ranks, timeout)
         except (dist.DistError, ValueError) as error:
             place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             raise CycleSRError(

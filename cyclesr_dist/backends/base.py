@@ -49,6 +49,15 @@ class Player(Protocol):
         parameters and moments stay as they are (with fp16 the loss scale is lowered).
         """
 
+    def network_norms(self) -> TensorDict:
+        """Gradient norm of each network in the last update, before clipping, as scalars on the device.
+
+        Once after each update; empty where nothing was updated since, and where gradients are partitioned.
+        """
+
+    def loss_scale(self) -> Tensor | None:
+        """What the loss is multiplied by in backward, as a scalar on the device; None: by nothing."""
+
     def set_lr(self, factor: float) -> None:
         """Use `factor` times each parameter group's configured learning rate from now on."""
 
@@ -77,13 +86,13 @@ class ParamGroup:
         return [p for name, p in module.named_parameters() if name.startswith(self.prefixes)]
 
 
-def build_adam(module: nn.Module, groups: tuple[ParamGroup, ...], optim: Optim) -> Adam:
+def build_adam(module: nn.Module, groups: tuple[ParamGroup, ...], optim: Optim, fused: bool = False) -> Adam:
     """The paper's Adam, a parameter group each. `initial_lr` is kept for the schedule."""
     grouped = [g.params(module) for g in groups]
     num_grouped = sum(map(len, grouped))
     assert num_grouped == len(list(module.parameters())), "each parameter belongs to exactly one group"
     settings = [{"params": p, "lr": g.lr, "initial_lr": g.lr} for p, g in zip(grouped, groups, strict=True)]
-    return Adam(settings, betas=(optim.beta1, optim.beta2))
+    return Adam(settings, betas=(optim.beta1, optim.beta2), fused=fused)
 
 
 def read_moments(adam: Adam, module: nn.Module) -> tuple[TensorDict, TensorDict, int]:
@@ -99,7 +108,7 @@ def load_moments(adam: Adam, module: nn.Module, saved: PlayerState) -> None:
     for name, p in module.named_parameters():
         if name in saved.exp_avg:
             adam.state[p] = {
-                "step": torch.tensor(float(saved.num_updates)),
+                "step": step_counter(adam, saved.num_updates, p.device),
                 "exp_avg": saved.exp_avg[name].to(p.device, copy=True),
                 "exp_avg_sq": saved.exp_avg_sq[name].to(p.device, copy=True),
             }
@@ -107,9 +116,22 @@ def load_moments(adam: Adam, module: nn.Module, saved: PlayerState) -> None:
             adam.state.pop(p, None)
 
 
+def step_counter(adam: Adam, num_updates: int, device: torch.device) -> Tensor:
+    """As Adam keeps it: beside the parameter when it is fused, else on the CPU."""
+    return torch.tensor(float(num_updates), device=device if adam.defaults["fused"] else "cpu")
+
+
 def load_into(module: nn.Module, saved: PlayerState) -> None:
     """Copy saved parameters and buffers into a module whose parameters are whole on every rank."""
     module.load_state_dict(saved.params | saved.buffers, strict=True)
+
+
+def networks(module: nn.Module) -> dict[str, nn.Module]:
+    """The networks that a player is made of, by name: the discriminators lie in a ModuleDict of their own."""
+    found: dict[str, nn.Module] = {}
+    for name, child in module.named_children():
+        found |= dict(child.items()) if isinstance(child, nn.ModuleDict) else {name: child}
+    return found
 
 
 def strip(prefix: str, tensors: Iterable[tuple[str, Tensor]]) -> TensorDict:

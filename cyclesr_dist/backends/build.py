@@ -29,6 +29,6 @@ def build_backend(config: Config, world: World) -> MakePlayer:
     rank_batch = world.rank_batch(config.global_batch)
     match config.backend:
         case "single" | "ddp":
-            return make_plain_player(config.optim, config.precision, world, ddp=config.backend == "ddp")
+            return make_plain_player(config.optim, config.precision, world, config.backend == "ddp", config.speed)
         case "deepspeed":
-            return make_zero_player(config.optim, config.precision, config.zero_stage, rank_batch, world)
+            return make_zero_player(config.optim, config.precision, config.zero_stage, rank_batch, world, config.speed)

@@ -21,11 +21,12 @@ from cyclesr_dist.backends.base import (
     build_adam,
     load_into,
     load_moments,
+    networks,
     read_moments,
     strip,
     to_cpu,
 )
-from cyclesr_dist.config import Optim
+from cyclesr_dist.config import Optim, Speed
 from cyclesr_dist.world import World
 
 _AUTOCAST_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -42,15 +43,17 @@ class PlainPlayer:
         precision: str,
         world: World,
         ddp: bool,
+        speed: Speed,
     ) -> None:
         self.module = module.to(world.device)
-        self.adam = build_adam(module, groups, optim)
+        self.adam = build_adam(module, groups, optim, speed.fused_adam)
         self.params = [p for p in module.parameters() if p.requires_grad]
         self.clip_norm = optim.clip_norm
         self.device = world.device
         self.dtype = _AUTOCAST_DTYPE.get(precision)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=precision == "fp16")
         self.wrapped = _data_parallel(module) if ddp else module
+        self._clipped_by: float | None = None
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext()
@@ -64,10 +67,26 @@ class PlainPlayer:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's own annotation
         self.scaler.unscale_(self.adam)
         norm = float(nn.utils.clip_grad_norm_(self.params, self.clip_norm))
+        self._clipped_by = min(1.0, self.clip_norm / (norm + 1e-6))  # as clip_grad_norm_ does
         if math.isfinite(norm) or self.scaler.is_enabled():  # the scaler leaves out such a step by itself
             self.scaler.step(self.adam)
         self.scaler.update()
         return norm
+
+    def network_norms(self) -> TensorDict:
+        if self._clipped_by is None:
+            return {}
+        factor, self._clipped_by = self._clipped_by, None
+        by_network = {
+            name: [p.grad for p in net.parameters() if p.grad is not None]
+            for name, net in networks(self.module).items()
+        }
+        return {name: nn.utils.get_total_norm(grads) / factor for name, grads in by_network.items() if grads}
+
+    def loss_scale(self) -> Tensor | None:
+        if not self.scaler.is_enabled():
+            return None
+        return self.scaler._get_scale_async()  # get_scale() would wait for the device
 
     def set_lr(self, factor: float) -> None:
         for group in self.adam.param_groups:
@@ -106,13 +125,13 @@ def _data_parallel(module: nn.Module) -> nn.Module:
     """
     new_name = "forward_sync_buffers" in signature(DistributedDataParallel.__init__).parameters  # torch 2.13
     switch: dict[str, Any] = {"forward_sync_buffers" if new_name else "broadcast_buffers": False}
-    return DistributedDataParallel(module, **switch)
+    return DistributedDataParallel(module, gradient_as_bucket_view=True, **switch)
 
 
-def make_plain_player(optim: Optim, precision: str, world: World, ddp: bool) -> MakePlayer:
+def make_plain_player(optim: Optim, precision: str, world: World, ddp: bool, speed: Speed) -> MakePlayer:
     """For `backend: single` (ddp=False) and `backend: ddp`."""
 
     def make(module: nn.Module, groups: tuple[ParamGroup, ...]) -> Player:
-        return PlainPlayer(module, groups, optim, precision, world, ddp)
+        return PlainPlayer(module, groups, optim, precision, world, ddp, speed)
 
     return make

@@ -25,10 +25,11 @@ from cyclesr_dist.backends.base import (
     load_into,
     load_moments,
     read_moments,
+    step_counter,
     strip,
     to_cpu,
 )
-from cyclesr_dist.config import Optim
+from cyclesr_dist.config import Optim, Speed
 from cyclesr_dist.world import World
 
 
@@ -66,6 +67,7 @@ class ZeroPlayer:
         stage: int,
         rank_batch: int,
         world: World,
+        speed: Speed,
     ) -> None:
         import deepspeed
 
@@ -76,7 +78,7 @@ class ZeroPlayer:
         self.module = module.to(world.device)
         self.stage = stage
         self.rank = world.rank
-        self.adam = build_adam(self.module, groups, optim)
+        self.adam = build_adam(self.module, groups, optim, speed.fused_adam)
         self.initial_lrs = [group.lr for group in groups]
         self.engine = deepspeed.initialize(
             model=self.module,
@@ -101,6 +103,12 @@ class ZeroPlayer:
         self.engine.step()  # leaves everything as it is when the norm is not finite
         norm = float(self.engine.get_global_grad_norm())
         return norm if norm >= 0 else math.nan
+
+    def network_norms(self) -> TensorDict:
+        return {}
+
+    def loss_scale(self) -> Tensor | None:
+        return None
 
     def set_lr(self, factor: float) -> None:
         for group, lr in zip(self.engine.optimizer.param_groups, self.initial_lrs, strict=True):
@@ -175,7 +183,7 @@ class ZeroPlayer:
             return
         for flat in self._partitions():
             self.adam.state[flat] = {
-                "step": torch.tensor(float(saved.num_updates)),
+                "step": step_counter(self.adam, saved.num_updates, flat.device),
                 "exp_avg": torch.zeros_like(flat),
                 "exp_avg_sq": torch.zeros_like(flat),
             }
@@ -219,7 +227,9 @@ def _gradient_norm(module: nn.Module) -> Tensor:
     return nn.utils.get_total_norm(p.grad for p in module.parameters() if p.grad is not None)
 
 
-def make_zero_player(optim: Optim, precision: str, stage: int, rank_batch: int, world: World) -> MakePlayer:
+def make_zero_player(
+    optim: Optim, precision: str, stage: int, rank_batch: int, world: World, speed: Speed
+) -> MakePlayer:
     """For `backend: deepspeed`."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     # DeepSpeed 0.19 calls by its old name what torch 2.13 renamed; nothing a user could act on.
@@ -228,6 +238,6 @@ def make_zero_player(optim: Optim, precision: str, stage: int, rank_batch: int, 
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise each rank warns that it found no GPU
 
     def make(module: nn.Module, groups: tuple[ParamGroup, ...]) -> Player:
-        return ZeroPlayer(module, groups, optim, precision, stage, rank_batch, world)
+        return ZeroPlayer(module, groups, optim, precision, stage, rank_batch, world, speed)
 
     return make

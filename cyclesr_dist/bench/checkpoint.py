@@ -8,12 +8,12 @@ from statistics import median
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from cyclesr_dist.backends.build import build_backend
 from cyclesr_dist.config import Config
 from cyclesr_dist.systems.base import System
 from cyclesr_dist.systems.build import build_system
+from cyclesr_dist.telemetry.bars import each
 from cyclesr_dist.train.checkpoint import Checkpoint
 from cyclesr_dist.train.saver import Saver
 from cyclesr_dist.train.shelf import LocalShelf
@@ -33,7 +33,7 @@ def bench_checkpoint(config: Config, folder: Path, rounds: int, progress: bool) 
         _start_moments(system)
         times: dict[str, list[float]] = {"stopped": [], "written": [], "torch_save": []}
         saver = Saver(LocalShelf(folder / "checkpoints"), {}, keep=1)
-        for step in tqdm(range(1, rounds + 1), desc="rounds", disable=not progress):
+        for step in each(range(1, rounds + 1), "rounds", "round", progress):
             start = time.perf_counter()
             saver.begin(Checkpoint(step, system.state()))
             times["stopped"].append(time.perf_counter() - start)

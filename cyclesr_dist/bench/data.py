@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cyclesr_dist.bench.loaders import Rate, decode_limit, png_loader, rate, square, webdataset_loader
 from cyclesr_dist.bench.processes import memory_mb
@@ -24,6 +23,7 @@ from cyclesr_dist.data.loader import Sources, rank_batches
 from cyclesr_dist.data.shards import Kind, ShardSet
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.images import read_rgb8, write_png
+from cyclesr_dist.telemetry.bars import Bar, each
 from cyclesr_dist.world import World
 
 _OURS = "stream"
@@ -84,7 +84,7 @@ def bench_data(photos: list[Path], folder: Path, settings: Settings, progress: b
         "png folders": lambda: png_loader(folder / "png_hr", folder / "png_lr", batch, workers),
     }
     rates: dict[str, list[Rate]] = {name: [] for name in (*loaders, "decoding alone")}
-    for _ in tqdm(range(settings.rounds), desc="rounds", disable=not progress):
+    for _ in each(range(settings.rounds), "rounds", "round", progress):
         for name, make in loaders.items():
             batches = make()
             rates[name].append(rate(batches, batch, warm_up, settings.seconds))
@@ -192,7 +192,7 @@ def memory_by_epoch(sets: Sets, settings: Settings, progress: bool) -> list[floa
     epoch_steps = -(-len(sets.sources.epoch_set) // settings.batch)
     used: list[float] = []
     batches = rank_batches(sets.sources, sets.config, World(), 0, epoch_steps * settings.epochs)
-    bar = tqdm(total=settings.epochs, desc="memory", unit="epoch", disable=not progress)
+    bar = Bar(settings.epochs, "memory", "epoch", progress)
     for step, _ in enumerate(batches, start=1):
         if step % epoch_steps == 0:
             used.append(round(memory_mb(), 1))

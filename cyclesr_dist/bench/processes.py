@@ -38,6 +38,12 @@ def memory_mb() -> float:
     return total / 1024
 
 
+def resident_mb(key: str) -> float:
+    """Of this process: `VmRSS`, resident now, or `VmHWM`, at most so far."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
+
+
 def _stat(pid: int) -> list[str]:
     """Fields of /proc/pid/stat from the state on; empty if the process has ended."""
     try:

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from cyclesr_dist.evaluate.ntire import ntire2018
 from cyclesr_dist.evaluate.psnr import SSIM_C1, SSIM_C2, Image8, gaussian_window, one_thread, psnr, ssim
 from cyclesr_dist.images import read_rgb8
+from cyclesr_dist.telemetry.bars import each
 
 _SHIFT = 40
 _SIDE = 60
@@ -30,7 +30,7 @@ def bench_score(photos: list[Path], rounds: int, progress: bool) -> dict[str, An
     """
     cases: list[dict[str, Any]] = []
     with one_thread():
-        for path in tqdm(photos, desc="images", disable=not progress):
+        for path in each(photos, "images", "image", progress):
             hr = read_rgb8(path)
             sr = _restored(hr)
             times = []

@@ -11,13 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from cyclesr_dist.configfile import write_resolved
 from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.search.config import Search, absolute
 from cyclesr_dist.search.main import run_search
 from cyclesr_dist.search.space import with_values
+from cyclesr_dist.telemetry.bars import each
 
 
 def bench_search(search: Search, folder: Path, trials: int, steps: int, progress: bool) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def bench_search(search: Search, folder: Path, trials: int, steps: int, progress
     values = {record["trial"]: record["values"] for record in records}
     within = max(record["at"] for record in records) - min(record["at"] for record in records)
     began = time.perf_counter()
-    for number, chosen in enumerate(tqdm(values.values(), desc="plain runs", disable=not progress)):
+    for number, chosen in enumerate(each(values.values(), "plain runs", "run", progress)):
         config = folder / f"plain{number}.yaml"
         write_resolved(absolute(with_values(Path(search.base), search.overrides, chosen)), config)
         _train(search, config, folder / f"plain{number}")

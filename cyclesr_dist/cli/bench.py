@@ -8,7 +8,7 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
-from cyclesr_dist.bench import checkpoint, score, search
+from cyclesr_dist.bench import checkpoint, scaling, score, search, telemetry, train, upscale
 from cyclesr_dist.bench.data import Settings, bench_data, describe
 from cyclesr_dist.cli.guard import add_common_arguments
 from cyclesr_dist.config import load
@@ -32,7 +32,7 @@ example:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command and its actions."""
     bench = subparsers.add_parser("bench", help="measure on this machine")
-    actions = bench.add_subparsers(dest="action", required=True, metavar="data|score|checkpoint|search")
+    actions = bench.add_subparsers(dest="action", required=True, metavar="MEASUREMENT")
     data = actions.add_parser(
         "data",
         help="the stream",
@@ -54,9 +54,69 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     data.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     add_common_arguments(data)
     data.set_defaults(run=run)
+    _add_train(actions)
+    _add_scaling(actions)
+    _add_upscale(actions)
     _add_score(actions)
     _add_checkpoint(actions)
     _add_search(actions)
+    _add_telemetry(actions)
+
+
+def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    default = train.Plan()
+    parser = actions.add_parser(
+        "train",
+        help="the joint step",
+        description="Time the joint step against a plain loop of the same mathematics (fp32, eager, one call per image "
+        "set, separate backward calls), in turns: patches/s, ratio, time by part, FLOPs, share of the measured "
+        "matrix-product rate, memory.",
+        epilog="example: cyclesr bench train --case 'cyclesr paper' --batch 2 --json train.json",
+    )
+    parser.add_argument("--case", action="append", choices=list(train.CASES), help="again for more; default: all")
+    parser.add_argument(
+        "--switch",
+        action="append",
+        choices=train.SWITCHES,
+        help="time the step with this key of `speed` turned the other way, too; again for more",
+    )
+    parser.add_argument("--batch", type=int, metavar="N", help="of the paper's sizes; default: 32 on a GPU, 1 on a CPU")
+    parser.add_argument("--rounds", type=int, default=default.rounds, metavar="N", help="default: %(default)s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides of all cases")
+    add_common_arguments(parser)
+    parser.set_defaults(run=run_train)
+
+
+def _add_scaling(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = actions.add_parser(
+        "scaling",
+        help="several ranks",
+        description="Time 1 and 2 ranks, count the bytes that they exchange, and predict 8, 64 and 512 GPUs.",
+        epilog="example: cyclesr bench scaling --case 'cyclesr paper' --step-seconds 0.25 --json scaling.json",
+    )
+    parser.add_argument("--case", choices=list(train.CASES), default="cyclesr small", help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument("--step-seconds", type=float, metavar="S", help="of one GPU, for the model; default: measured")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides")
+    add_common_arguments(parser)
+    parser.set_defaults(run=run_scaling)
+
+
+def _add_upscale(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = actions.add_parser(
+        "upscale",
+        help="inference",
+        description="Measure megapixels a second and memory against the size of the image.",
+        epilog="example: cyclesr bench upscale --model runs/demo --model demo.onnx --sides 256 512 1024",
+    )
+    parser.add_argument("--model", action="append", required=True, help="as of `cyclesr upscale`; again for more")
+    parser.add_argument("--sides", type=int, nargs="+", default=[256, 512, 1024, 2048], metavar="PX", help="LR px")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    add_common_arguments(parser)
+    parser.set_defaults(run=run_upscale)
 
 
 def _add_score(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -103,6 +163,27 @@ def _add_search(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(run=run_search)
 
 
+def _add_telemetry(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    default = telemetry.Plan()
+    parser = actions.add_parser(
+        "telemetry",
+        help="what watching costs",
+        description="Time the training loop with all telemetry (metrics, an endpoint that is scraped, metrics.jsonl, "
+        "the live view) and without any, in blocks of steps that take turns.",
+        epilog="example: cyclesr bench telemetry --pairs 200 telemetry.trackers=[tensorboard]",
+    )
+    parser.add_argument("--case", choices=list(train.CASES), default=default.case, help="default: %(default)s")
+    parser.add_argument("--pairs", type=int, default=default.pairs, metavar="N", help="default: %(default)s")
+    parser.add_argument("--block", type=int, default=default.block, metavar="STEPS", help="default: %(default)s")
+    parser.add_argument(
+        "--scrape-seconds", type=float, default=default.scrape_seconds, metavar="S", help="default: %(default)s"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides")
+    add_common_arguments(parser)
+    parser.set_defaults(run=run_telemetry)
+
+
 def run(args: argparse.Namespace) -> int:
     """Returns 0; raises CycleSRError."""
     settings = Settings(**{name: getattr(args, name) for name in Settings.__dataclass_fields__})
@@ -113,6 +194,48 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
         result = bench_data(photos, Path(folder), settings, progress=not args.quiet)
     print(describe(result))
+    if args.json:
+        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Returns 0; raises CycleSRError."""
+    check_range("--rounds", args.rounds, minimum=1)
+    if args.batch is not None:
+        check_range("--batch", args.batch, minimum=1)
+    plan = train.Plan(
+        tuple(args.case or train.CASES), args.rounds, args.batch, tuple(args.overrides), tuple(args.switch or ())
+    )
+    with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
+        result = train.bench_train(plan, _photos(args), Path(folder), progress=not args.quiet)
+    print(train.describe(result))
+    if args.json:
+        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+def run_scaling(args: argparse.Namespace) -> int:
+    """Returns 0; raises CycleSRError."""
+    check_range("--rounds", args.rounds, minimum=1)
+    if args.step_seconds is not None:
+        check_range("--step-seconds", args.step_seconds, above=0)
+    links = scaling.Links(step_s=args.step_seconds) if args.step_seconds else None
+    load(None, [*train.CASES[args.case], *args.overrides])  # before any process is started
+    result = scaling.bench_scaling(args.case, tuple(args.overrides), args.rounds, links)
+    print(scaling.describe(result))
+    if args.json:
+        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+def run_upscale(args: argparse.Namespace) -> int:
+    """Returns 0; raises CycleSRError."""
+    check_range("--rounds", args.rounds, minimum=1)
+    for side in args.sides:
+        check_range("--sides", side, minimum=64)
+    result = upscale.bench_upscale(args.model, args.sides, args.rounds)
+    print(upscale.describe(result))
     if args.json:
         write_text(args.json, json.dumps(result, indent=1) + "\n")
     return 0
@@ -157,5 +280,20 @@ def run_search(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_telemetry(args: argparse.Namespace) -> int:
+    """Returns 0; raises CycleSRError."""
+    check_range("--pairs", args.pairs, minimum=1)
+    check_range("--block", args.block, minimum=1)
+    check_range("--scrape-seconds", args.scrape_seconds, above=0)
+    plan = telemetry.Plan(args.case, args.pairs, args.block, args.scrape_seconds, tuple(args.overrides))
+    plan.config()  # before anything is begun
+    with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
+        result = telemetry.bench_telemetry(plan, _photos(args), Path(folder), progress=not args.quiet)
+    print(telemetry.describe(result))
+    if args.json:
+        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    return 0
+
+
 def _photos(args: argparse.Namespace) -> list[Path]:
-    return list_images(args.photos or Path(str(resources.files("cyclesr_dist") / "demo_photos")))
+    return list_images(getattr(args, "photos", None) or Path(str(resources.files("cyclesr_dist") / "demo_photos")))

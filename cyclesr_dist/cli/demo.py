@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cyclesr_dist.cli.guard import add_common_arguments
-from cyclesr_dist.demo import format_table, run_demo
+from cyclesr_dist.config import load
+from cyclesr_dist.demo import format_table, prepare_data, run_demo
+from cyclesr_dist.shipped import config_file
 
 
 def add_parser(subparsers: Any) -> None:
@@ -18,8 +20,11 @@ def add_parser(subparsers: Any) -> None:
         epilog="example:\n  cyclesr demo --config configs/demo.yaml --run-dir runs/demo",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"))
+    parser.add_argument("--config", type=Path, default=config_file("demo.yaml"), help="default: %(default)s")
     parser.add_argument("--run-dir", type=Path, default=Path("runs/demo"))
+    parser.add_argument(
+        "--data-only", action="store_true", help="make the shards and folders that it trains on, no more"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides")
     add_common_arguments(parser)
     parser.set_defaults(run=run)
@@ -27,6 +32,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     overrides = [*_data_overrides(args.run_dir / "data"), *args.overrides]
+    if args.data_only:
+        prepare_data(load(args.config, overrides), args.run_dir, args.quiet)
+        return 0
     summary = run_demo(args.config, args.run_dir, overrides, args.quiet)
     print(f"\nTest photographs, track {summary['track']}, protocol {summary['protocol']}:")
     print(format_table(summary))

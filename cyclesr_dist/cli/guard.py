@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import multiprocessing
 import sys
 import time
 import traceback
@@ -55,5 +56,8 @@ def end_process(main: Callable[[], int]) -> NoReturn:
     except BaseException:  # nothing may escape to the finalising interpreter
         traceback.print_exc()
         code = 1
+    for child in multiprocessing.active_children():
+        if child.daemon:  # the exit handlers would ask loader processes to end, and wait, which these do not heed
+            child.kill()
     atexit._run_exitfuncs()
     leave(code)

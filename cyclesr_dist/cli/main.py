@@ -19,9 +19,12 @@ COMMANDS = {
     "evaluate": "evaluate",
     "upscale": "upscale",
     "report": "report",
+    "compare": "compare",
+    "monitoring": "monitoring",
     "demo": "demo",
     "table": "table",
     "ablate": "table",
+    "export": "export",
     "bench": "bench",
     "supervise": "supervise",
 }

@@ -6,11 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cyclesr_dist.cli.guard import add_common_arguments
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.images import list_images, read_picture, write_picture
+from cyclesr_dist.telemetry.bars import each
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -22,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog="example: cyclesr upscale holiday/ portrait.jpg --model runs/demo --out enlarged",
     )
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image file or folder of images")
-    parser.add_argument("--model", required=True, help="run folder, .safetensors file, or bicubic")
+    parser.add_argument("--model", required=True, help="run folder, .safetensors or .onnx file, or bicubic")
     parser.add_argument(
         "--allow-module", action="store_true", help="the model file may name a Python class, which is imported"
     )
@@ -50,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {args.out}: cannot be made ({error.strerror})") from error
-    for target, source in tqdm(targets.items(), desc=f"x{upscaler.scale}", disable=args.quiet):
+    for target, source in each(targets.items(), f"x{upscaler.scale}", "image", not args.quiet):
         write_picture(target, upscale_picture(upscaler, read_picture(source), args.tile))
     print(f"{len(targets)} image{'s' * (len(targets) > 1)} in {args.out}")
     return 0

@@ -67,6 +67,8 @@ def _look(api: Api, job: Manifest, label: str, news: _News) -> Manifest | None:
     for pod in pods:
         news.seen(pod)
     if ended := _ended(api, job):
+        for pod in api.pods(label)[0]:  # what a pod left with may be newer than the list before
+            news.seen(pod)
         return ended
     for kind, pod in api.watch_pods(label, version, _WATCH_SECONDS):
         if kind != "DELETED":

@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import webdataset
-from tqdm import tqdm
 
 from cyclesr_dist.config import Shards
 from cyclesr_dist.configfile import check_range
@@ -33,6 +32,7 @@ from cyclesr_dist.degrade import RECORD
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.files import new_folder, replacing, sha256, write_json, write_text
 from cyclesr_dist.images import hr_stem, list_images, match_pairs
+from cyclesr_dist.telemetry.bars import Bar, each
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -87,7 +87,7 @@ def build_set(
         (folder / _CUTS).mkdir(exist_ok=True)
         job = partial(_cut_to_file, folder / _CUTS, kind=kind, shards=shards, scale=scale, align=align)
         done = _in_order(job, list(enumerate(sources)), workers)
-        cuts = list(tqdm(done, total=len(sources), desc=f"cut {kind}", unit="image", disable=not progress))
+        cuts = list(each(done, f"cut {kind}", "image", progress, len(sources)))
         places = [place for found, _ in cuts for place in found]
         if not places:
             raise InputError(f"{folders[-1]}: no patch has a standard deviation of {shards.min_std} or more (min_std)")
@@ -95,7 +95,7 @@ def build_set(
         order = np.random.RandomState(_ORDER_SEED).permutation(len(places)).tolist()
         size = shards.samples_per_shard
         parts = [[places[i] for i in order[start : start + size]] for start in range(0, len(order), size)]
-        with tqdm(total=len(places), desc=f"pack {kind}", unit="patch", disable=not progress) as bar:
+        with Bar(len(places), f"pack {kind}", "patch", progress) as bar:
             pack = partial(_pack, folder, Files(), kind=kind, encoding=shards.encoding)
             entries = []
             for entry in _in_order(pack, list(enumerate(parts)), workers):

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cyclesr_dist.config import Remote
 from cyclesr_dist.data.encoding import EXTENSIONS, decode
 from cyclesr_dist.data.shards import (
@@ -27,6 +25,7 @@ from cyclesr_dist.data.shards import (
 from cyclesr_dist.data.source import Files, LocalSource
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.files import sha256
+from cyclesr_dist.telemetry.bars import Bar
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def check_set(url: str, progress: bool = True, remote: Remote | None = None) -> 
     num_samples = 0
     name = source.url.rsplit("/", 1)[-1]
     with (
-        tqdm(total=manifest.raw["count"], desc=f"check {name}", unit="patch", disable=not progress) as bar,
+        Bar(manifest.raw["count"], f"check {name}", "patch", progress) as bar,
         ThreadPoolExecutor() as pool,
     ):
         for number, entry in enumerate(manifest.shards):

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cyclesr_dist.errors import FailedElsewhere, InputError
+from cyclesr_dist.errors import FailedElsewhere, InputError, UnreachableError
 from cyclesr_dist.world import World
 
 
@@ -18,6 +18,8 @@ class Fault:
     index: int
     message: str
     """Names the shard and the sample's key."""
+    unreachable: bool = False
+    """The storage does not answer: nothing is known of the sample."""
 
 
 class FaultLog:
@@ -46,7 +48,8 @@ class FaultLog:
         self._known |= {(fault.domain, fault.index) for fault in new}
         if len(self._known) > self.limit:
             message = f"{new[0].message}; data.max_bad_samples = {self.limit}, and {len(self._known)} were met"
-            raise InputError(message) if self.world.is_main else FailedElsewhere(message, InputError.exit_code)
+            error = (UnreachableError if new[0].unreachable else InputError)(message)
+            raise error if self.world.is_main else FailedElsewhere(message, error.exit_code)
         if self.world.is_main:
             for fault in new:
                 print(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from cyclesr_dist.data.order import (
 from cyclesr_dist.data.overlap import describe, shared_photographs
 from cyclesr_dist.data.ring import Ring, Shapes
 from cyclesr_dist.data.shards import ShardSet
-from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.errors import ConfigError, InputError, UnreachableError
 from cyclesr_dist.resize import down, to_8bit_grid
 from cyclesr_dist.types import Batch
 from cyclesr_dist.world import World
@@ -178,7 +178,9 @@ class RankBatches(Dataset[RankBatch]):
         for place, (draw, found) in enumerate(zip(draws, samples, strict=True)):
             drawn, sample, attempt = draw, found, 0
             while isinstance(sample, InputError):
-                faults[draw.domain, drawn.index] = Fault(draw.domain, drawn.index, str(sample))
+                faults[draw.domain, drawn.index] = Fault(
+                    draw.domain, drawn.index, str(sample), isinstance(sample, UnreachableError)
+                )
                 if len(faults) > self.max_faults:
                     return tuple(keys), changes
                 attempt += 1
@@ -226,7 +228,7 @@ def rank_batches(
 
 def batches(
     sources: Sources, config: Config, world: World, start: int, stop: int
-) -> Iterator[tuple[Batch, Sequence[Fault]]]:
+) -> Generator[tuple[Batch, Sequence[Fault]]]:
     """This rank's batches of steps start..stop-1 on its device, and the samples it could not read for them.
 
     Seeks by index, whatever `start` is. A batch with more faults than `data.max_bad_samples` is incomplete.

@@ -21,7 +21,7 @@ import fsspec
 from cyclesr_dist.config import Remote
 from cyclesr_dist.data.cache import PieceCache
 from cyclesr_dist.data.source import Piece
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import InputError, UnreachableError
 
 T = TypeVar("T")
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.2, 10.0
@@ -88,7 +88,7 @@ class RemoteSource:
 
     def _accept(self, piece: Piece, data: bytes | BaseException) -> bytes | InputError:
         if isinstance(data, BaseException):
-            return InputError(f"{piece} cannot be read ({_reason(data)})")
+            return _failure(data)(f"{piece} cannot be read ({_reason(data)})")
         if len(data) == piece.file_bytes != piece.size:  # a server that ignores the Range header sends the whole file
             data = data[piece.offset : piece.offset + piece.size]
         if len(data) != piece.size:
@@ -162,7 +162,7 @@ class RemoteSource:
                 failure: Exception = error
                 if isinstance(error, _FOR_GOOD):
                     break
-        raise InputError(f"{self.url}/{name}: cannot be {done} ({_reason(failure)})") from failure
+        raise _failure(failure)(f"{self.url}/{name}: cannot be {done} ({_reason(failure)})") from failure
 
 
 def open_filesystem(url: str) -> tuple[Any, str]:
@@ -189,6 +189,11 @@ def wait_seconds(attempt: int) -> float:
     """Before attempt 1, 2, ...: doubled each time, with jitter, so that ranks do not ask in step."""
     longest = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
     return random.uniform(longest / 2, longest)
+
+
+def _failure(error: BaseException) -> type[InputError]:
+    """Of what kind a failure is: for good, or as long as the storage is away."""
+    return InputError if isinstance(error, _FOR_GOOD) else UnreachableError
 
 
 def _reason(error: BaseException) -> str:

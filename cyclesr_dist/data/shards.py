@@ -180,7 +180,7 @@ class ShardSet:
         try:
             shard = self._shard(number)
         except InputError as error:
-            return InputError(f"{error} (sample {j} of {shard_name(number)})")
+            return type(error)(f"{error} (sample {j} of {shard_name(number)})")
         entry = self._checked.shards[number]
         pieces = []
         for d, domain in enumerate(self.domains):

@@ -9,13 +9,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from cyclesr_dist.config import Remote
 from cyclesr_dist.data.build import answers
 from cyclesr_dist.data.remote import RemoteSource, cache_folder
 from cyclesr_dist.data.shards import MANIFEST
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.telemetry.bars import each
 
 _OWN_NAME = re.compile(r"shard-\d{6}\.(tar|json)|manifest\.json")
 
@@ -56,7 +55,7 @@ def upload(folder: Path, url: str, remote: Remote, progress: bool) -> None:
     for name in source.names():
         if name == MANIFEST or (_OWN_NAME.fullmatch(name) and not (folder / name).exists()):
             source.remove(name)
-    for path in tqdm(files, desc=f"upload {url.rsplit('/', 1)[-1]}", unit="file", disable=not progress):
+    for path in each(files, f"upload {url.rsplit('/', 1)[-1]}", "file", progress):
         source.put(path, path.name)
     source.put(folder / MANIFEST, MANIFEST)
     shutil.rmtree(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,7 +28,7 @@ class EnlargeFirst(nn.Module):
         wide = enlarged(x, self.scale)
         height, width = wide.shape[-2:]
         padding = (0, -width % _MULTIPLE, 0, -height % _MULTIPLE)
-        if any(padding):
+        if torch.compiler.is_exporting() or any(padding):  # an exported graph takes any size
             wide = F.pad(wide, padding, mode="replicate")
         out: Tensor = self.translator(wide)
         return out[..., :height, :width]

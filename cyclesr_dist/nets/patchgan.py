@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from cyclesr_dist.nets.init import init_normal
+from cyclesr_dist.nets.layers import InstanceNorm
 
 
 class PatchGAN(nn.Module):
@@ -23,7 +24,7 @@ class PatchGAN(nn.Module):
             new_width = channels * min(2**i, 8)
             body.append(nn.Conv2d(width, new_width, 4, 2 if i < layers else 1, 1))
             if norm == "instance":
-                body.append(nn.InstanceNorm2d(new_width))
+                body.append(InstanceNorm(new_width))
             body.append(nn.LeakyReLU(0.2, inplace=True))
             width = new_width
         body.append(nn.Conv2d(width, 1, 4, 1, 1))

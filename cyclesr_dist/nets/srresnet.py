@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from cyclesr_dist.nets.layers import FewOutputsConv
 from cyclesr_dist.nets.upsampler import pixel_shuffle_stages
 
 
@@ -35,7 +36,7 @@ class SRResNet(nn.Module):
             nn.BatchNorm2d(channels),
         )
         self.up = pixel_shuffle_stages(channels, scale, nn.PReLU)
-        self.tail = nn.Conv2d(channels, 3, 9, padding=4)
+        self.tail = FewOutputsConv(channels, 3, 9, padding=4)
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.head(x)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclesr_dist.nets.init import init_normal
+from cyclesr_dist.nets.layers import FewOutputsConv, InstanceNorm
 
 
 class _ResnetBlock(nn.Module):
@@ -17,11 +18,11 @@ class _ResnetBlock(nn.Module):
         self.body = nn.Sequential(
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            InstanceNorm(channels),
             nn.ReLU(inplace=True),
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            InstanceNorm(channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,19 +43,19 @@ class ResnetTranslator(nn.Module):
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(3),
             nn.Conv2d(3 + noise_channels, c, 7),
-            nn.InstanceNorm2d(c),
+            InstanceNorm(c),
             nn.ReLU(inplace=True),
         ]
         for width in (c, 2 * c):
-            layers += [nn.Conv2d(width, 2 * width, 3, 2, 1), nn.InstanceNorm2d(2 * width), nn.ReLU(inplace=True)]
+            layers += [nn.Conv2d(width, 2 * width, 3, 2, 1), InstanceNorm(2 * width), nn.ReLU(inplace=True)]
         layers += [_ResnetBlock(4 * c) for _ in range(blocks)]
         for width in (4 * c, 2 * c):
             layers += [
                 nn.ConvTranspose2d(width, width // 2, 3, 2, 1, output_padding=1),
-                nn.InstanceNorm2d(width // 2),
+                InstanceNorm(width // 2),
                 nn.ReLU(inplace=True),
             ]
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(c, 3, 7), nn.Tanh()]
+        layers += [nn.ReflectionPad2d(3), FewOutputsConv(c, 3, 7), nn.Tanh()]
         self.body = nn.Sequential(*layers)
         init_normal(self)
 

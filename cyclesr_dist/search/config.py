@@ -9,9 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from cyclesr_dist.config import Config, Telemetry, load
+from cyclesr_dist.cluster.config import Cluster, check_cluster
+from cyclesr_dist.config import Config, Telemetry, check_telemetry, load
 from cyclesr_dist.configfile import check_range, read
 from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.paths import with_paths
 from cyclesr_dist.search.space import Domain, parse_space
 from cyclesr_dist.train.schedule import Schedule
 
@@ -95,6 +97,8 @@ class Search:
     """Validation photographs of which the page shows the best, the median and the worst trial; 0: none."""
     telemetry: Telemetry = field(default_factory=Telemetry)
     """`/metrics` of the search itself, by trial. Trials have none of their own."""
+    cluster: Cluster = field(default_factory=Cluster)
+    """For `launch/submit.py` alone: a Ray cluster of the search's own."""
 
     @cached_property
     def domains(self) -> tuple[Domain, ...]:
@@ -138,7 +142,9 @@ class Search:
             f"train.keep_checkpoints={_ALL}",  # the trial removes those it has reported
             "train.checkpoints=",
             f"validate.metric={self.metric}",
-            "telemetry.port=0",
+            "telemetry.port=0",  # ranks of several trials share a machine; the search exports for them
+            "telemetry.push_gateway=",
+            "telemetry.trackers=[]",
         ]
 
 
@@ -172,6 +178,8 @@ def load_search(path: Path, overrides: Sequence[str] = ()) -> Search:
     check_range("pbt.interval_steps", search.pbt.interval_steps, minimum=0, maximum=own)
     check_range("pbt.quantile", search.pbt.quantile, above=0, maximum=0.5)
     check_range("pbt.resample", search.pbt.resample, minimum=0, maximum=1)
+    check_cluster(search.cluster)
+    check_telemetry(search.telemetry)
     _check_base(search)
     _check_combination(search)
     return search
@@ -232,17 +240,6 @@ def _refuse_grid(domains: Sequence[Domain], why: str) -> None:
             raise ConfigError(f"space.{domain.key}.grid with {why}; allowed: choice, uniform, loguniform")
 
 
-_PATHS = ("hr", "lr", "pairs", "valid_hr", "valid_lr")
-
-
 def absolute(config: Config) -> Config:
     """With local paths absolute: ranks run in folders of their own."""
-    data: dict[str, Any] = {name: _absolute(getattr(config.data, name)) for name in _PATHS}
-    perceptual = config.perceptual
-    if perceptual.source not in ("torchvision", "random"):
-        perceptual = replace(perceptual, source=_absolute(perceptual.source))
-    return replace(config, data=replace(config.data, **data), perceptual=perceptual)
-
-
-def _absolute(place: str) -> str:
-    return place if not place or "://" in place else str(Path(place).absolute())
+    return with_paths(config, lambda path: str(Path(path).absolute()))

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Gauge, start_http_server
 from ray import tune
 
-from cyclesr_dist.errors import InputError
 from cyclesr_dist.files import write_text
 from cyclesr_dist.search.config import Search, is_better
+from cyclesr_dist.telemetry import definitions as d
+from cyclesr_dist.telemetry.endpoint import Endpoint
+from cyclesr_dist.telemetry.series import Series
 
 _KEPT = ("loss.", "drift.")
 
@@ -170,40 +171,26 @@ class TrialMetrics:
     """`/metrics` of the search on `telemetry.port`; with port 0 nothing listens."""
 
     def __init__(self, search: Search) -> None:
-        registry = CollectorRegistry()
         self.search = search
-        self.step = Gauge("cyclesr_trial_step", "Steps that a trial has done", ["trial"], registry=registry)
-        self.score = Gauge("cyclesr_trial_validation", "Newest score of a trial", ["trial", "score"], registry=registry)
-        self.rate = Gauge("cyclesr_trial_patches_per_second", "HR patches a second", ["trial"], registry=registry)
-        self.trials = Gauge("cyclesr_search_trials", "Trials by state", ["state"], registry=registry)
-        self.best = Gauge("cyclesr_search_best", "Best score so far", ["score"], registry=registry)
-        telemetry = search.telemetry
-        self._server = None
-        if telemetry.port:
-            try:
-                self._server, _ = start_http_server(telemetry.port, telemetry.host, registry)
-            except OSError as error:
-                place = f"{telemetry.host}:{telemetry.port}"
-                raise InputError(f"telemetry.port: cannot listen on {place}: {error}") from error
+        self.series = Series(d.SEARCH)
+        self.endpoint = Endpoint(search.telemetry, 0, self.series.registry)
 
     def reported(self, name: str, result: Mapping[str, Any], best: Best | None) -> None:
-        self.step.labels(name).set(result["step"])
+        self.series.set(d.TRIAL_STEP, result["step"], name)
         for score in _scores(result):
-            self.score.labels(name, score).set(result[score])
+            self.series.set(d.TRIAL_VALIDATION, result[score], name, score)
         if "patches_per_second" in result:
-            self.rate.labels(name).set(result["patches_per_second"])
+            self.series.set(d.TRIAL_THROUGHPUT, result["patches_per_second"], name)
         if best:
-            self.best.labels(self.search.metric).set(best.value)
+            self.series.set(d.SEARCH_BEST, best.value, self.search.metric)
 
     def counted(self, trials: list[Any]) -> None:
         states = [str(trial.status).lower() for trial in trials]
         for state in ("pending", "running", "paused", "terminated", "error"):
-            self.trials.labels(state).set(states.count(state))
+            self.series.set(d.SEARCH_TRIALS, states.count(state), state)
 
     def close(self) -> None:
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+        self.endpoint.close()
 
 
 @dataclass(frozen=True)

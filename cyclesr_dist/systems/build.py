@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import nn
+
 from cyclesr_dist.backends.base import MakePlayer
 from cyclesr_dist.config import Config
+from cyclesr_dist.memory import keep_freed
+from cyclesr_dist.nets.enlarge_first import EnlargeFirst
+from cyclesr_dist.nets.tune import tune
+from cyclesr_dist.objectives import JointGenerators
 from cyclesr_dist.systems.base import System, SystemState
 from cyclesr_dist.systems.cyclegan import CycleGANSystem
 from cyclesr_dist.systems.joint import JointSystem
@@ -17,10 +27,35 @@ def build_system(config: Config, make_player: MakePlayer, world: World, saved: S
 
     Raises ConfigError or InputError when the perceptual network cannot be had.
     """
+    if config.speed.keep_memory and world.device.type == "cpu":
+        keep_freed()
     system = _build(config, make_player, world)
+    if config.speed.compile:
+        _keep_compiled()
+    for player in system.players.values():
+        for net in _networks(player.module):
+            tune(net, config.speed)
     if saved is not None:
         system.load(saved)
     return system
+
+
+def _keep_compiled() -> None:
+    """What torch.compile makes stays for the next run: in TORCHINDUCTOR_CACHE_DIR, or in the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(cache) / "cyclesr-dist" / "inductor"))
+
+
+def _networks(module: nn.Module) -> Iterator[nn.Module]:
+    """The networks of a player as its objective calls them, and the frozen ones beside them."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleDict):
+            yield from child.values()
+        else:
+            yield child.translator if isinstance(child, EnlargeFirst) else child
+    if isinstance(module, JointGenerators):
+        terms = module.sr_terms[0]
+        yield from (net for net in (terms.percep, terms.texture) if net is not None)
 
 
 def _build(config: Config, make_player: MakePlayer, world: World) -> System:

@@ -28,7 +28,9 @@ class CycleGANSystem:
         net = config.nets.translator
         self.scale = config.scale
         g_h2l = build_translator(net, net.noise_channels)
-        generators = EnlargedCycleGenerators(g_h2l, EnlargeFirst(build_translator(net), config.scale), config.weights)
+        generators = EnlargedCycleGenerators(
+            g_h2l, EnlargeFirst(build_translator(net), config.scale), config.weights, config.speed.join_passes
+        )
         groups = (ParamGroup(("g_h2l.", "g_l2h."), config.optim.lr_cyclegan),)
         self.players = {
             "g": make_player(generators, groups),

@@ -31,6 +31,7 @@ class JointSystem:
             weights=config.weights,
             sr_terms=terms,
             global_mean=mean_over_ranks,
+            join=config.speed.join_passes,
         )
         g_groups = (
             ParamGroup(("g_s2r.", "g_r2s."), config.optim.lr_cyclegan),

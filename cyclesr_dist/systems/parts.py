@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from cyclesr_dist.backends.base import MakePlayer, ParamGroup, Player
 from cyclesr_dist.backends.collectives import gather_batch, mean_over_ranks
 from cyclesr_dist.config import Config, PatchGANNet
+from cyclesr_dist.losses.pixel import full
 from cyclesr_dist.nets.build import build_discriminator, build_sr
 from cyclesr_dist.objectives import Discriminators, SRGenerator
 from cyclesr_dist.pool import ImagePool
@@ -36,7 +37,7 @@ def discriminator_player(config: Config, make_player: MakePlayer, net: PatchGANN
     if gan:
         critics["d_h"] = build_discriminator(config.nets.d_h)
         groups.append(ParamGroup(("critics.d_h.",), config.optim.lr_sr))
-    return make_player(Discriminators(critics, mean_over_ranks), tuple(groups))
+    return make_player(Discriminators(critics, mean_over_ranks, config.speed.join_passes), tuple(groups))
 
 
 class Pools:
@@ -52,7 +53,7 @@ class Pools:
         shown = dict(fakes)
         for name, pool in self.pools.items():
             num = len(fakes[name])
-            judged = pool.exchange(gather_batch(fakes[name].float()), first_index)
+            judged = pool.exchange(gather_batch(full(fakes[name])), first_index)
             shown[name] = judged[self.rank * num : (self.rank + 1) * num]
         return shown
 

@@ -21,7 +21,9 @@ class SeparateSystem:
     def __init__(self, config: Config, make_player: MakePlayer, world: World) -> None:
         torch.manual_seed(config.seed)
         net = config.nets.translator
-        translators = CycleGenerators(build_translator(net, net.noise_channels), build_translator(net), config.weights)
+        translators = CycleGenerators(
+            build_translator(net, net.noise_channels), build_translator(net), config.weights, config.speed.join_passes
+        )
         groups = (ParamGroup(("g_s2r.", "g_r2s."), config.optim.lr_cyclegan),)
         self.players = {
             "g": make_player(translators, groups),

@@ -17,7 +17,7 @@ from cyclesr_dist.config import Track
 from cyclesr_dist.evaluate.curves import line_chart
 from cyclesr_dist.evaluate.page import figure, page, paragraph, section
 from cyclesr_dist.evaluate.score import to_uint8
-from cyclesr_dist.evaluate.strips import comparison_strip, most_detailed_crop
+from cyclesr_dist.evaluate.strips import comparison_strip, most_detailed_crop, renormalised
 from cyclesr_dist.images import list_images, read_rgb8, write_png
 from cyclesr_dist.table.config import Table
 from cyclesr_dist.table.data import TableData
@@ -78,13 +78,6 @@ def draw(table: Table, data: TableData, jobs: Sweep, root: Path) -> dict[str, li
         write_png(path, comparison_strip(panels, crop, _ZOOM))
         written.setdefault(track, []).append(path)
     return written
-
-
-def renormalised(image: Any, like: Any) -> Any:
-    """(H, W, 3) in [0, 1] brought to the mean and the variance of `like`, channel by channel."""
-    mean, std = image.mean(axis=(0, 1)), image.std(axis=(0, 1))
-    wanted_mean, wanted_std = like.mean(axis=(0, 1)), like.std(axis=(0, 1))
-    return (image - mean) * (wanted_std / np.maximum(std, 1e-6)) + wanted_mean
 
 
 def markdown(content: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The runs of a table or a sweep: what is trained under which configuration, one after another or spread by Ray.
 
-Every run is `launch/train.py` in a process of its own, resumed where it stopped and skipped where it is complete.
+Every run is launch/train.py's code in a process of its own: resumed where it stopped, skipped where complete.
 """
 
 from __future__ import annotations
@@ -165,18 +165,11 @@ def do(job: Job) -> str:
 
 
 def _train(job: Job) -> int:
-    script = Path(__file__).resolve().parents[2] / "launch" / "train.py"
     config = job.folder / "wanted.yaml"
     write_resolved(job.config, config)
     command = [
-        sys.executable,
-        str(script),
-        "--config",
-        str(config),
-        "--run-dir",
-        str(job.folder),
-        "--resume",
-        "--quiet",
+        *(sys.executable, "-m", "cyclesr_dist.train", "--config", str(config)),
+        *("--run-dir", str(job.folder), "--resume", "--quiet"),
     ]
     environment = os.environ | {"CYCLESR_NUM_THREADS": str(job.threads), "OMP_NUM_THREADS": str(job.threads)}
     with (job.folder / "train.log").open("a", encoding="utf-8") as log:

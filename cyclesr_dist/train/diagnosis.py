@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 # In [0, 1]. Good runs of the demo's networks stay below 0.01; the failures of docs/results.md are above 0.04.
-_LARGEST_DRIFT = 0.03
+LARGEST_DRIFT = 0.03
 # Of the distance between synthetic and real spectra: a translator that closes less than this does next to nothing.
 _SMALLEST_SHARE = 0.1
 # LSGAN's discriminator loss is 0.25 when it cannot tell and 0 when it always can.
-_SATURATED = 0.01
+SATURATED = 0.01
 _LOGS_IN_A_ROW = 5
 
 
@@ -29,21 +29,21 @@ class Diagnosis:
         """The new warnings from a logged step's means over ranks."""
         found = []
         brightness, colour = drift.get("mean", 0.0), drift.get("colour", 0.0)
-        if abs(brightness) > _LARGEST_DRIFT:
+        if abs(brightness) > LARGEST_DRIFT:
             found += self._warn(
                 "brightness",
                 f"step {step}: brightness drift: g_s2r makes images {abs(brightness):.3f} of the range "
                 f"{'brighter' if brightness > 0 else 'darker'}; a larger weights.cyc or weights.id holds it, "
                 "InstanceNorm in the discriminators (nets.d_lr.norm=instance) prevents most of it",
             )
-        if colour > _LARGEST_DRIFT:
+        if colour > LARGEST_DRIFT:
             found += self._warn(
                 "colour",
                 f"step {step}: colour drift: g_s2r shifts one colour by {colour:.3f} of the range against the others; "
                 "a larger weights.mse, cyc or id holds it, data.augment.hr_colours and lr_colours with few photographs",
             )
         for name in ("d_r", "d_s", "d_h"):
-            low = name in losses and losses[name] < _SATURATED
+            low = name in losses and losses[name] < SATURATED
             self._saturated[name] = self._saturated.get(name, 0) + 1 if low else 0
             if self._saturated[name] == _LOGS_IN_A_ROW:
                 found += self._warn(

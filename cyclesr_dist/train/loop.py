@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cyclesr_dist.backends.base import TensorDict
 from cyclesr_dist.config import Config
@@ -21,12 +24,15 @@ from cyclesr_dist.step import StepResult
 from cyclesr_dist.survive.leaving import will_leave
 from cyclesr_dist.survive.stopping import StopRequest
 from cyclesr_dist.systems.base import System, SystemState
-from cyclesr_dist.telemetry.progress import Progress
+from cyclesr_dist.telemetry.progress import Progress, Status
 from cyclesr_dist.telemetry.prometheus import Metrics
+from cyclesr_dist.telemetry.trackers import Trackers, grouped
 from cyclesr_dist.train.bad_numbers import BadNumbers, RollBack, keep_buffers, restore_buffers
 from cyclesr_dist.train.checkpoint import Checkpoint
 from cyclesr_dist.train.diagnosis import Diagnosis
 from cyclesr_dist.train.ema import EMA
+from cyclesr_dist.train.journal import Journal
+from cyclesr_dist.train.pictures import Pictures
 from cyclesr_dist.train.resume import load_newest
 from cyclesr_dist.train.run_folder import RunFolder, append_line
 from cyclesr_dist.train.saver import Saver
@@ -52,6 +58,9 @@ class Run:
     identity: dict[str, Any]
     shelf: Shelf
     stop: StopRequest
+    journal: Journal
+    trackers: Trackers
+    """None but on the main rank."""
 
 
 def train(run: Run, progress: Progress, schedule: Schedule) -> dict[str, Any]:
@@ -60,7 +69,7 @@ def train(run: Run, progress: Progress, schedule: Schedule) -> dict[str, Any]:
     Raises TrainingError when gradients stay bad or something cannot be written, Preempted (the other ranks:
     FailedElsewhere) when `run.stop` asks for it and all is saved.
     """
-    saver = Saver(run.shelf, run.identity, run.config.train.keep_checkpoints)
+    saver = Saver(run.shelf, run.identity, run.config.train.keep_checkpoints, written=run.metrics.checkpoint_written)
     diagnosis = Diagnosis(schedule.num_steps)
     run.stop.training = True
     try:
@@ -87,26 +96,38 @@ class Attempt:
         self.validation_due = saved.validation_due
         self.seconds_before = saved.seconds
         self.started = self.logged_at = time.monotonic()
+        self.first_step = saved.step
 
     def to_the_end(self) -> dict[str, Any]:
-        run, train = self.run, self.run.config.train
+        run = self.run
         faults = FaultLog(run.config.data.max_bad_samples, run.world)
         if self.validation_due:
             self._validate()
-        for batch, found in batches(run.sources, run.config, run.world, self.step, self.schedule.num_steps):
-            self._agree(faults, found)  # all ranks
-            result = None if self.step in self.left_out else self._update(batch)  # all ranks: gradients are averaged
-            self.step += 1
-            run.metrics.steps.inc()
-            if result and self._is_due(train.log_every_steps):
-                self._log(result)
+        # Closed at once, whoever still holds the exception's frames: its worker processes end with it.
+        with closing(batches(run.sources, run.config, run.world, self.step, self.schedule.num_steps)) as stream:
+            self._steps(stream, faults)
+        self._agree(faults, ())  # a stop during the last validation
+        return self._finish()
+
+    def _steps(self, stream: Iterable[tuple[Batch, Sequence[Fault]]], faults: FaultLog) -> None:
+        run, train = self.run, self.run.config.train
+        for batch, found in run.metrics.waiting(stream):
+            self.advance(batch, found, faults)
             if self._is_due(train.validate_every_steps):
                 self._validate()
             if self._is_due(train.checkpoint_every_steps):
                 self._save()
-            self.progress.advance()
-        self._agree(faults, ())  # a stop during the last validation
-        return self._finish()
+
+    def advance(self, batch: Batch, found: Sequence[Fault], faults: FaultLog) -> None:
+        """One step, and what is told of it. `found` are this rank's samples that could not be read."""
+        metrics = self.run.metrics
+        with metrics.timed("step"):
+            self._agree(faults, found)  # all ranks
+            result = self._update(batch)  # all ranks: gradients are averaged
+        self.step += 1
+        metrics.stepped(self.step, self.schedule.phase(self.step - 1).value, batch.hr_keys, batch.lr_keys)
+        if result and self._is_due(self.run.config.train.log_every_steps):
+            self.log(result)
 
     def _is_due(self, every: int) -> bool:
         return bool(every) and (self.step % every == 0 or self.step == self.schedule.num_steps)
@@ -120,7 +141,7 @@ class Attempt:
         if counts[1]:
             self._stop()
         if counts[0]:
-            self.run.metrics.corrupt_samples.inc(faults.agree(found))
+            self.run.metrics.corrupt(faults.agree(found))
 
     def _stop(self) -> None:
         world = self.run.world
@@ -133,8 +154,12 @@ class Attempt:
         raise Preempted(message) if world.is_main else FailedElsewhere(message, Preempted.exit_code)
 
     def _update(self, batch: Batch) -> StepResult | None:
-        """None when the numbers were bad: parameters, moments, statistics and pools are then as before."""
+        """None when the step is left out, or its numbers were bad: parameters, moments, statistics and pools are then
+        as before."""
         run, step = self.run, self.step
+        if step in self.left_out:
+            run.metrics.skipped("rollback")
+            return None
         players = run.system.players
         for player in players.values():
             player.set_lr(self.schedule.lr_factor(step))
@@ -143,7 +168,11 @@ class Attempt:
             _log_keys(run, step, batch)
         buffers = keep_buffers(players)
         result = run.system.step(batch, self.schedule.phase(step))
-        if self.bad.found(result):
+        run.metrics.gradients(result.grad_norm)
+        bad = self.bad.found(result)
+        if not all(math.isfinite(norm) for norm in result.grad_norm.values()):
+            run.metrics.skipped("not_finite" if bad else "loss_scale")
+        if bad:
             restore_buffers(buffers)
             self.bad.leave_out(step, result, batch, self.progress, can_go_back=self.saved_step > 0)
             return None
@@ -151,26 +180,60 @@ class Attempt:
             self.ema.update(run.system.sr_player.full_params("g_l2h."), _trainable(run.system.sr_player.module))
         return result
 
-    def _log(self, result: StepResult) -> None:
+    def log(self, result: StepResult) -> None:
+        """Fetch a step's numbers and tell them everywhere. All ranks."""
         now = time.monotonic()
         rate = (self.step - self.logged_step) * self.run.config.global_batch / (now - self.logged_at)
         self.logged_at, self.logged_step = now, self.step
-        losses, drift = _means(self.run, result)  # all ranks
-        _log(self.run, self.progress, self.schedule, self.step, losses, drift, result.grad_norm, rate)
-        self.progress.warn(self.diagnosis.logged(self.step, losses, drift))
+        measured = _measure(self.run, result)  # all ranks
+        metrics, phase = self.run.metrics, self.schedule.phase(self.step - 1)
+        left = (now - self.started) / (self.step - self.first_step) * (self.schedule.num_steps - self.step)
+        epoch, lr_factor = self.schedule.epoch(self.step - 1), self.schedule.lr_factor(self.step - 1)
+        metrics.measured(measured.losses, measured.drift, measured.norms, measured.loss_scales)
+        metrics.logged(epoch, lr_factor, left, rate)
+        seconds = metrics.seconds()
+        wait = seconds.get("data_wait", 0.0)
+        share = wait / max(wait + seconds.get("step", 0.0), 1e-9)
+        num_steps = self.schedule.num_steps
+        self.progress.show(Status(self.step, num_steps, epoch, phase.value, left, rate, share, measured.losses))
+        if self.run.world.is_main:
+            record: dict[str, Any] = {"step": self.step, "epoch": epoch, "phase": phase.value}
+            record |= {f"loss.{name}": value for name, value in measured.losses.items()}
+            record |= {f"grad_norm.{name}": value for name, value in result.grad_norm.items()}
+            record |= {f"network_norm.{name}": value for name, value in measured.norms.items()}
+            record |= {f"drift.{name}": value for name, value in measured.drift.items()}
+            record |= {"lr_factor": lr_factor, "patches_per_second": round(rate, 3)}
+            record |= {f"seconds.{part}": round(value, 4) for part, value in seconds.items()}
+            record |= {f"memory_mb.{kind}": round(value / 2**20) for kind, value in metrics.memory().items()}
+            append_line(self.run.folder.metrics, record)
+            self.run.trackers.scalars(self.step, grouped(record, leave_out=("step",)))
+        self.progress.warn(self.diagnosis.logged(self.step, measured.losses, measured.drift))
+
+    @contextmanager
+    def _aside(self, part: str) -> Iterator[None]:
+        """Time the block as a part of the loop that is no training: throughput is of training alone."""
+        began = time.monotonic()
+        with self.run.metrics.timed(part):
+            yield
+        self.logged_at += time.monotonic() - began
 
     def _validate(self) -> None:
         """All ranks, each its pictures. A stop breaks it off; it is then due when the run resumes."""
         run, step = self.run, self.step
         if not run.validator.enabled or self.schedule.phase(step - 1) is Phase.TRANSLATE:  # g_l2h has not begun then
             return
+        with self._aside("validation"):
+            self._score()
+
+    def _score(self) -> None:
+        run, step = self.run, self.step
         weights = _model_weights(run, self.ema)  # all ranks
         scores = run.validator.score(weights, _translators(run), run.stop)  # all ranks
         self.validation_due = scores is None
         if scores is None:
             return
         run.metrics.validated(scores)
-        self.progress.say(f"step {step}: validation " + ", ".join(f"{name} {x:.4f}" for name, x in scores.items()))
+        self.progress.validated(step, scores)
         self.progress.warn(self.diagnosis.validated(step, scores))
         if improved := run.validator.better(scores, self.best):
             self.best = {"step": step, **scores}
@@ -178,10 +241,19 @@ class Attempt:
             append_line(run.folder.validation, {"step": step, **scores})
             if improved:
                 _export(run, weights)
-        self.logged_at = time.monotonic()  # throughput is of training alone
+            pictures = Pictures(run.validator, run.folder.pictures, run.config.validate.pictures)
+            for name, strip in pictures.draw(bool(improved)).items():
+                run.trackers.picture(step, f"pictures/{name}", strip)
+            run.trackers.scalars(step, {f"validation/{name}": value for name, value in scores.items()})
 
     def _save(self) -> None:
         """Copy the state and let it be written. All ranks call it."""
+        with self._aside("checkpoint"):
+            self._copy_state()
+        self.saved_step = self.step
+        self.bad.saved()
+
+    def _copy_state(self) -> None:
         seconds = self.seconds_before + time.monotonic() - self.started
         state = Checkpoint(
             step=self.step,
@@ -194,9 +266,6 @@ class Attempt:
             rollbacks=self.bad.rollbacks,
         )
         self.run.world.together(lambda: self.saver.begin(state) if self.run.world.is_main else None)
-        self.saved_step = self.step
-        self.bad.saved()
-        self.logged_at = time.monotonic()
 
     def _finish(self) -> dict[str, Any]:
         run = self.run
@@ -226,9 +295,10 @@ def _go_back(run: Run, saver: Saver, progress: Progress, request: RollBack) -> N
     saved.rollbacks += 1
     run.system.load(saved.system)
     run.saved = saved
+    run.metrics.rolled_back()
     if run.world.is_main:
         run.folder.cut_back(saved.step)
-    progress.back_to(saved.step)
+        run.journal.note("rolled_back", step=saved.step, reason=f"bad gradients in {request}")
 
 
 def _start_ema(run: Run) -> EMA | None:
@@ -249,33 +319,31 @@ def _seed_step(seed: int, step: int, rank: int) -> None:
     torch.manual_seed((seed * 1_000_003 + step) * 4099 + rank)
 
 
-def _means(run: Run, result: StepResult) -> tuple[dict[str, float], dict[str, float]]:
-    """Loss terms and drift, averaged over ranks."""
-    names = list(result.losses)
-    means = run.world.mean([float(t) for t in (*result.losses.values(), *result.drift.values())])
-    return dict(zip(names, means, strict=False)), dict(zip(result.drift, means[len(names) :], strict=True))
+@dataclass(frozen=True)
+class Measured:
+    """Numbers of a logged step on the host. Losses and drift are means over ranks, the rest is alike on all."""
+
+    losses: dict[str, float]
+    drift: dict[str, float]
+    norms: dict[str, float]
+    """Of gradients, by network."""
+    loss_scales: dict[str, float]
+    """By player."""
 
 
-def _log(
-    run: Run,
-    progress: Progress,
-    schedule: Schedule,
-    step: int,
-    losses: dict[str, float],
-    drift: dict[str, float],
-    grad_norm: dict[str, float],
-    rate: float,
-) -> None:
-    phase = schedule.phase(step - 1)
-    run.metrics.logged(step, losses, grad_norm, rate)
-    progress.show(phase.value, losses, rate)
-    if run.world.is_main:
-        record: dict[str, Any] = {"step": step, "epoch": schedule.epoch(step - 1), "phase": phase.value}
-        record |= {f"loss.{name}": value for name, value in losses.items()}
-        record |= {f"grad_norm.{name}": value for name, value in grad_norm.items()}
-        record |= {f"drift.{name}": value for name, value in drift.items()}
-        record |= {"lr_factor": schedule.lr_factor(step - 1), "patches_per_second": round(rate, 3)}
-        append_line(run.folder.metrics, record)
+def _measure(run: Run, result: StepResult) -> Measured:
+    """One copy from the device, one exchange between ranks. All ranks call it."""
+    players = run.system.players
+    norms = {name: norm for player in players.values() for name, norm in player.network_norms().items()}
+    scales = {name: player.loss_scale() for name, player in players.items()}
+    on_device = {name: scale for name, scale in scales.items() if scale is not None}
+    groups: list[dict[str, Tensor]] = [result.losses, result.drift, norms, on_device]
+    flat = [t.detach().float().reshape(()) for group in groups for t in group.values()]
+    fetched = torch.stack(flat).tolist()
+    num_means = len(result.losses) + len(result.drift)
+    values = iter(run.world.mean(fetched[:num_means]) + fetched[num_means:])
+    losses, drift, norms_, scales_ = ({name: next(values) for name in group} for group in groups)
+    return Measured(losses, drift, norms_, dict.fromkeys(players, 1.0) | scales_)
 
 
 def _log_keys(run: Run, step: int, batch: Batch) -> None:

@@ -7,6 +7,7 @@ import json
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,16 @@ from cyclesr_dist.survive.leaving import arrived
 from cyclesr_dist.survive.stopping import StopRequest
 from cyclesr_dist.survive.watch import Watch
 from cyclesr_dist.systems.build import build_system
-from cyclesr_dist.telemetry.progress import Progress
+from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
+from cyclesr_dist.telemetry.progress import Progress, open_progress
 from cyclesr_dist.telemetry.prometheus import Metrics
+from cyclesr_dist.telemetry.targets import write_targets
+from cyclesr_dist.telemetry.trackers import Trackers, open_trackers
 from cyclesr_dist.train.checkpoint import Checkpoint
 from cyclesr_dist.train.checkpoint import identity as run_identity
+from cyclesr_dist.train.journal import Journal
 from cyclesr_dist.train.loop import Run, train
+from cyclesr_dist.train.mirror import Mirror, MirroredShelf
 from cyclesr_dist.train.resume import load_newest
 from cyclesr_dist.train.run_folder import RunFolder
 from cyclesr_dist.train.schedule import Schedule
@@ -68,16 +74,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     stop = StopRequest()
-    with stop.listening():
+    with stop.listening(), LibraryWarnings() as libraries:
         world = World.from_env()
         arrived(world.rank)
         store = world.join()
         watch = Watch(store, world, stop)
+        folder = RunFolder(args.run_dir or Path("runs") / Path(args.config).stem)
+        journal = Journal(folder, world)
         try:
-            _train(args, world, stop, watch)
+            with ExitStack() as closing:
+                _train(args, world, stop, watch, folder, journal, libraries, closing)
             world.leave()
         except BaseException as error:
             first = watch.failed(error)
+            journal.ended(first)
             if first is error:
                 raise
             if not isinstance(error, CycleSRError):
@@ -90,9 +100,16 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _train(args: argparse.Namespace, world: World, stop: StopRequest, watch: Watch) -> None:
-    run_dir = args.run_dir or Path("runs") / Path(args.config).stem
-    folder = RunFolder(run_dir)
+def _train(
+    args: argparse.Namespace,
+    world: World,
+    stop: StopRequest,
+    watch: Watch,
+    folder: RunFolder,
+    journal: Journal,
+    libraries: LibraryWarnings,
+    closing: ExitStack,
+) -> None:
     config = world.together(lambda: _load_config(args, world))
     stop.grace_seconds = config.train.grace_seconds
     watch.silence_seconds = config.train.lost_rank_seconds
@@ -107,22 +124,52 @@ def _train(args: argparse.Namespace, world: World, stop: StopRequest, watch: Wat
     shelf = world.together(lambda: open_shelf(config.train.checkpoints or str(folder.checkpoints), config.data.remote))
     world.together(lambda: _check_shelf(args, config, shelf) if world.is_main else None)
     saved = _load_checkpoint(args, shelf, identity, world)
-    metrics = world.together(lambda: Metrics(config.telemetry, world.rank))
+    if "://" in config.train.checkpoints:
+        mirror = world.together(lambda: Mirror(folder, config.train.checkpoints, config.data.remote))
+        world.together(lambda: mirror.fetch() if saved and world.is_main else None)
+        shelf = MirroredShelf(shelf, mirror)
+    run_name = folder.path.resolve().name
+    metrics = world.together(lambda: Metrics(config, world, run_name, schedule.num_steps, _warn))
+    closing.callback(metrics.close)
+    libraries.to(folder.log if world.is_main else None)
     make_player = build_backend(config, world)
     system = world.together(lambda: build_system(config, make_player, world, saved.system if saved else None))
     world.together(lambda: _start_files(config, folder, saved) if world.is_main else None)
     if config.data.log_keys:
         world.together(lambda: None if world.is_main else folder.start_keys(world.rank, saved.step if saved else 0))
 
-    run = Run(config, world, folder, sources, system, validator, metrics, saved, identity, shelf, stop)
     start = saved.step if saved else 0
-    progress = Progress(config.system, start, schedule.num_steps, enabled=world.is_main and not args.quiet)
-    try:
-        summary = train(run, progress, schedule)
-    finally:
-        progress.close()
-        metrics.close()
+    trackers = world.together(
+        lambda: open_trackers(config, folder.path, start, _warn) if world.is_main else Trackers({}, _warn)
+    )
+    closing.callback(trackers.close)
+    run = Run(
+        config, world, folder, sources, system, validator, metrics, saved, identity, shelf, stop, journal, trackers
+    )
+    metrics.started(start, world.together(lambda: journal.started(start)))
+    progress = open_progress(config.telemetry.log, config.system, enabled=world.is_main and not args.quiet)
+    closing.callback(progress.close)
+    addresses = world.gather_objects(metrics.address)
+    if world.is_main:
+        closing.callback(folder.targets.unlink, missing_ok=True)
+    world.together(lambda: _publish(run, progress, addresses))
+    summary = train(run, progress, schedule)
+    closing.close()
     world.together(lambda: _finish(run, summary) if world.is_main else None)
+
+
+def _warn(line: str) -> None:
+    print(f"cyclesr: warning: {line}", file=sys.stderr, flush=True)
+
+
+def _publish(run: Run, progress: Progress, addresses: list[str]) -> None:
+    """Where the metrics of all ranks are."""
+    if not run.world.is_main:
+        return
+    run.folder.targets.unlink(missing_ok=True)  # of a process that was killed
+    if any(addresses):
+        write_targets(run.folder.targets, addresses)
+        progress.say(f"metrics: http://{addresses[0]}/metrics; of all ranks: {run.folder.targets}")
 
 
 def _load_config(args: argparse.Namespace, world: World) -> Config:
@@ -191,4 +238,7 @@ def _finish(run: Run, summary: dict[str, Any]) -> None:
         "notes": notes,
     }
     write_text(run.folder.summary, json.dumps(summary, indent=1) + "\n")
+    run.journal.ended()
     write_report(run.folder.path)
+    if isinstance(run.shelf, MirroredShelf):
+        run.shelf.mirror.send()

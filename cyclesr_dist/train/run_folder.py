@@ -23,6 +23,10 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.summary = path / "summary.json"
         self.bad_steps = path / "bad_steps.jsonl"
+        self.events = path / "events.jsonl"
+        self.log = path / "log.txt"
+        self.pictures = path / "pictures"
+        self.targets = path / "prometheus_targets.json"
 
     def keys(self, rank: int) -> Path:
         return self.path / f"keys.rank{rank}.jsonl"
@@ -82,6 +86,16 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")
+
+
+def end_line(path: Path) -> None:
+    """Begin a new line after what a killed process left half-written. Raises TrainingError."""
+    try:
+        if path.is_file() and (written := path.read_bytes()) and not written.endswith(b"\n"):
+            with path.open("a") as file:
+                file.write("\n")
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be written: {error}") from error
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 from cyclesr_dist.errors import CycleSRError, TrainingError
@@ -14,10 +16,14 @@ from cyclesr_dist.train.shelf import Shelf, prune
 class Saver:
     """One checkpoint at a time. A failure is raised where the ranks next agree: see `failed`."""
 
-    def __init__(self, shelf: Shelf, who: dict[str, Any], keep: int) -> None:
+    def __init__(
+        self, shelf: Shelf, who: dict[str, Any], keep: int, written: Callable[[float], None] = lambda seconds: None
+    ) -> None:
+        """`written` is told how long each took, from the writing thread."""
         self.shelf = shelf
         self.who = who
         self.keep = keep
+        self.written = written
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
 
@@ -51,9 +57,11 @@ class Saver:
             self._thread.join()
 
     def _write(self, checkpoint: Checkpoint) -> None:
+        began = time.monotonic()
         try:
             self.shelf.put(checkpoint_name(checkpoint.step), lambda folder: write(folder, checkpoint, self.who))
             prune(self.shelf, self.keep, checkpoint.best.get("step"))  # type: ignore[arg-type]  # a whole number
+            self.written(time.monotonic() - began)
         except CycleSRError as error:  # a full disk is not bad input: the run may be started again
             self._failure = TrainingError(f"{error}; earlier checkpoints are intact")
         except Exception as error:  # of any kind: it is raised in the training thread

@@ -102,10 +102,10 @@ class Validator:
             c.nets.translator.noise_channels,
         )
         real = [
-            real_record(nets, _crop(path, side, 4, self.world.device), c.scale) for path in stop.until(self.real[part])
+            real_record(nets, centre(path, side, 4, self.world.device), c.scale) for path in stop.until(self.real[part])
         ]
         sharp = [
-            sharp_record(nets, _crop(path, side * c.scale, 4 * c.scale, self.world.device), c.scale, seed=index)
+            sharp_record(nets, centre(path, side * c.scale, 4 * c.scale, self.world.device), c.scale, seed=index)
             for index, path in stop.until(list(enumerate(self.sharp))[part])
         ]
         return real + sharp
@@ -152,7 +152,7 @@ def _pairs(sharp: list[Path], real: list[Path]) -> list[Pair]:
     return match_pairs(sharp[0].parent, real[0].parent)
 
 
-def _crop(path: Path, side: int, multiple: int, device: torch.device) -> Tensor:
+def centre(path: Path, side: int, multiple: int, device: torch.device) -> Tensor:
     """The central square of at most `side` px, (1, 3, n, n) in [0, 1], n a multiple of `multiple` (4 LR px, which is
     what translators need). Raises InputError when there is no such square of 16 px or more."""
     image = read_rgb8(path)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from cyclesr_dist.cli.guard import end_process
+from cyclesr_dist.data.loader import RankBatches
 from cyclesr_dist.systems.joint import JointSystem
 from cyclesr_dist.train.main import main
 
@@ -19,6 +20,14 @@ def install(kind: str, rank: int, step: int) -> None:
     """Make the joint system of this rank misbehave in its `step`-th step."""
     if int(os.environ.get("RANK", "0")) != rank:
         return
+    if kind == "starved":  # from the beginning: storage that takes half a second for each batch
+        true_item = RankBatches.__getitem__
+
+        def slow_item(self: RankBatches, step: int) -> Any:
+            time.sleep(0.5)
+            return true_item(self, step)
+
+        RankBatches.__getitem__ = slow_item  # type: ignore[method-assign]
     true_step = JointSystem.step
     calls = 0
 

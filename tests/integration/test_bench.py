@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cyclesr_dist.bench.scaling import Links, predict
 from cyclesr_dist.cli.main import main as cyclesr
 from cyclesr_dist.testing import tiny_overrides
 
@@ -53,3 +54,80 @@ def test_bench_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert 0 < seconds["stopped"] < seconds["written"]
     assert result["ratio"] == pytest.approx(seconds["torch_save"] / seconds["stopped"])
     assert "step stopped" in capsys.readouterr().out
+
+
+SMALL_NETS = ["nets.translator.channels=4", "nets.translator.blocks=1", "nets.sr.channels=4", "nets.sr.blocks=1"]
+SMALL_NETS += ["nets.d_lr.channels=4", "nets.d_h.channels=4", "global_batch=2", "shards.patch=16", "perceptual.layer=2"]
+
+
+def test_bench_train(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYCLESR_NUM_THREADS", "1")
+    argv = ["bench", "train", "--case", "cyclesrgan small", "--rounds", "1", "--json", str(tmp_path / "t.json")]
+    argv += ["--switch", "recompute", "--switch", "join_passes"]
+    assert cyclesr([*argv, "--quiet", *SMALL_NETS]) == 0
+    result = json.loads((tmp_path / "t.json").read_text())
+    (case,) = result["cases"]
+    assert result["ratio"] == case["ratio"] == pytest.approx(case["reference_s"] / case["seconds"])
+    assert case["mfu"] == pytest.approx(case["flops"] / case["seconds"] / result["matmul_flops_per_second"]["fp32"])
+    assert {"translators", "sr", "discriminators", "vgg", "optimizer", "other"} <= case["parts"].keys()
+    assert min(case["parts"].values()) > 0
+    assert case["first_gradients_apart"]["float64"] < 1e-6
+    assert case["first_gradients_apart"]["ours"] < 1e-3  # fp32, of tiny networks; tests/unit/test_tuned.py is strict
+    assert case["peak_memory_mb"]["ours"] > 0
+    assert {name: s["on"] for name, s in case["switches"].items()} == {"recompute": True, "join_passes": False}
+    assert "cyclesrgan small" in capsys.readouterr().out
+
+
+def test_bench_scaling(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["bench", "scaling", "--rounds", "1", "--step-seconds", "0.25", "--json", str(tmp_path / "s.json")]
+    assert cyclesr([*argv, *SMALL_NETS]) == 0
+    result = json.loads((tmp_path / "s.json").read_text())
+    sent = result["bytes_by_collective"]
+    assert sent["gradient buckets"] == result["theoretical_bytes"]  # each gradient travels once
+    assert sent["all_gather"] == result["fakes_bytes"] == 2 * 2 * 3 * 16 * 16 * 4
+    assert set(sent) == {"gradient buckets", "all_gather"}
+    assert [row["gpus"] for row in result["model"]["rows"]] == [1, 8, 64, 512]
+    assert result["model"]["rows"][0]["efficiency"] == 1
+    assert "GB/s" in capsys.readouterr().out
+
+
+def test_the_model_of_many_gpus() -> None:
+    slow = Links(step_s=0.1, network_gb_s=1.0, hidden=0.0, latency_us=0.0)
+    rows = {int(row["gpus"]): row for row in predict(gradient_bytes=10**8, fakes_bytes=0, rank_batch=4, links=slow)}
+    assert rows[64]["reduce_s"] == pytest.approx(2 * 63 / 64 * 0.1)
+    assert rows[64]["efficiency"] == pytest.approx(0.1 / (0.1 + 2 * 63 / 64 * 0.1))
+    assert rows[64]["patches_per_second"] == pytest.approx(64 * 4 / rows[64]["step_s"])
+    hidden = predict(10**8, 0, 4, Links(step_s=10.0, network_gb_s=1.0, latency_us=0.0))
+    assert all(row["efficiency"] == 1 for row in hidden)
+
+
+def test_bench_upscale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["bench", "upscale", "--model", "bicubic", "--sides", "64", "128", "--rounds", "1"]
+    assert cyclesr([*argv, "--json", str(tmp_path / "u.json")]) == 0
+    cases = json.loads((tmp_path / "u.json").read_text())["cases"]
+    assert [case["side_px"] for case in cases] == [64, 128]
+    assert all(case["megapixels_per_second"] > 0 for case in cases)
+    assert "MP/s" in capsys.readouterr().out
+
+
+def test_bench_telemetry(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYCLESR_NUM_THREADS", "1")
+    argv = ["bench", "telemetry", "--pairs", "6", "--block", "4", "--scrape-seconds", "0.02", "--quiet"]
+    assert cyclesr([*argv, "--json", str(tmp_path / "t.json"), *SMALL_NETS]) == 0
+    result = json.loads((tmp_path / "t.json").read_text())
+    for clock in ("wall", "cpu"):
+        measured = result[clock]
+        added = sorted(on - off for on, off in zip(measured["rounds"]["on"], measured["rounds"]["off"], strict=True))
+        assert len(added) == 6
+        assert measured["added_s"] == pytest.approx((added[2] + added[3]) / 2)
+        assert (measured["low_s"], measured["high_s"]) == (added[0], added[5])  # of six, no narrower one has 95%
+    assert result["scrapes"] > 0
+    assert all(seconds > 0 for seconds in result["alone_s"].values())
+    assert result["alone_share"]["log"] == pytest.approx(result["alone_s"]["log"] / (4 * result["wall"]["off_s"]))
+    assert "telemetry adds" in capsys.readouterr().out
+
+
+def test_bench_telemetry_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cyclesr(["bench", "telemetry", "--pairs", "0"]) == 2
+    assert cyclesr(["bench", "telemetry", "telemetry.port_search=-1"]) == 2
+    assert "telemetry.port_search" in capsys.readouterr().err

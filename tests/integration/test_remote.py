@@ -25,7 +25,7 @@ from cyclesr_dist.config import load
 from cyclesr_dist.data.check import check_set
 from cyclesr_dist.data.loader import open_sources, rank_batches
 from cyclesr_dist.data.shards import ShardSet
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import InputError, UnreachableError
 from cyclesr_dist.testing import write_photos
 from cyclesr_dist.train.main import main as train
 from cyclesr_dist.world import World
@@ -294,9 +294,11 @@ def test_a_server_that_stays_away_is_an_error_with_the_name(local: Path) -> None
         found = ShardSet.open(f"{server.url}/hr", "hr", config_for(server.url, "data.remote.retries=1").data)
         found.key(0)
         server.troubles, server.flaky = repeat("drop"), True
-        with pytest.raises(InputError, match=r"http://127\.0\.0\.1:\d+/hr/shard-000000\.tar: sample .* cannot be read"):
+        with pytest.raises(
+            UnreachableError, match=r"http://127\.0\.0\.1:\d+/hr/shard-000000\.tar: sample .* cannot be"
+        ):
             found.read(0)
-        with pytest.raises(InputError, match=r"manifest\.json: cannot be read"):
+        with pytest.raises(UnreachableError, match=r"manifest\.json: cannot be read"):
             ShardSet.open(f"{server.url}/hr", "hr", config_for(server.url, "data.remote.retries=1").data)
 
 
@@ -308,8 +310,9 @@ def test_a_missing_set_and_a_missing_shard_are_named_at_once(local: Path, tmp_pa
     (tmp_path / "sets/lr/shard-000001.json").unlink()
     with FlakyServer(tmp_path / "sets", flaky=False) as server:
         hr, lr = (ShardSet.open(f"{server.url}/{kind}", kind) for kind in ("hr", "lr"))
-        with pytest.raises(InputError, match=r"shard-000000\.tar: sample .*\.hr cannot be read \(FileNotFoundError"):
+        with pytest.raises(InputError, match=r"shard-000000\.tar: sample .*\.hr cannot be read \(FileNotFound") as gone:
             hr.read(0)
+        assert gone.value.exit_code == 2
         with pytest.raises(InputError, match=r"lr/shard-000001\.json: missing \(sample 0 of shard-000001\)"):
             lr.read(6)
 
@@ -359,3 +362,11 @@ def test_checkpoints_on_s3(bucket: str, config_file, tiny_data, tmp_path, capsys
     assert "resuming at step 6" in err
     expected = (tmp_path / "whole/model.safetensors").read_bytes()
     assert (tmp_path / "second/model.safetensors").read_bytes() == expected
+    # The run folder's files are there as well; the logs of the first host's steps came back from there.
+    there = {path.rsplit("/", 1)[-1]: fs.cat_file(path) for path in fs.ls("shards/run/run", refresh=True)}
+    assert there["model.safetensors"] == expected
+    assert json.loads(there["summary.json"])["completed"] is True
+    assert b"<html" in there["report.html"]
+    metrics = (tmp_path / "second/metrics.jsonl").read_bytes()
+    assert there["metrics.jsonl"] == metrics
+    assert [json.loads(line)["step"] for line in metrics.splitlines()] == list(range(1, 11))

@@ -136,6 +136,7 @@ def test_a_search_from_end_to_end(write_search, scratch, tmp_path) -> None:
     # Adam's step is of the size of the learning rate: with 1e30 float32 overflows.
     space = {"optim.lr_sr": {"grid": [1.0e-4, 1.0e30]}}
     impatient = ["weights.mse=20", "train.max_bad_steps=0", "train.max_rollbacks=0"]
+    impatient += [f"telemetry.port={20000 + os.getpid() % 10000}"]  # which only one of two trials could have
     config, run = write_search(space=space, overrides=impatient, steps=16, report_every_steps=0), tmp_path / "run"
     code, said = search(config, run)
     assert code == 0, said
@@ -274,7 +275,7 @@ def test_three_raylets_one_is_lost_and_the_driver_too(write_search, scratch, tmp
 @pytest.mark.slow
 def test_populations_exploit_and_stay_inside_the_space(write_search, scratch, tmp_path) -> None:
     space = {"weights.mse": {"loguniform": [1.0, 100.0]}, "optim.lr_sr": {"choice": [1.0e-4, 1.0e-2]}}
-    config, run = write_search(space=space, scheduler="pbt", num_samples=4, steps=16), tmp_path / "run"
+    config, run = write_search(space=space, scheduler="pbt", num_samples=4, steps=64), tmp_path / "run"
     code, said = search(config, run, "max_concurrent=2")
     assert code == 0, said
     found = reports(run)

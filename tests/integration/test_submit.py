@@ -554,6 +554,25 @@ def test_lines_out_of_order_are_written_once_and_a_reconnection_reads_no_old_one
     assert 60 <= int(asked[1]) < 120
 
 
+def test_a_pod_that_ends_with_its_job_between_two_requests_is_seen(lab: Cluster, quick: pytest.MonkeyPatch) -> None:
+    ask, happened = Api.get, threading.Event()
+
+    def get_late(api: Api, manifest: Manifest) -> Manifest | None:
+        """The pods have been listed, and the job is asked for: all ends in between."""
+        if not happened.is_set():
+            happened.set()
+            lab.put("pods", pod("demo-0-aaaaa", 0, "Failed", code=2))
+            job_ends(lab, "Failed", "PodFailurePolicy")
+        return ask(api, manifest)
+
+    quick.setattr(Api, "get", get_late)
+    lab.do(lambda s: s.logs.update({"demo-0-aaaaa": lines("cyclesr: error: key scale")}))
+    lab.do(lambda s: s.ended_logs.add("demo-0-aaaaa"))
+    following = Following(lab)
+    assert following.code.result(30) == 2
+    assert following.written == ["cyclesr: error: key scale"]
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_pod_that_fails_in_its_preparation_shows_why(lab: Cluster) -> None:
     failed = pod("demo-1-aaaaa", 1, "Failed", waiting="PodInitializing")

@@ -139,9 +139,11 @@ def test_a_signal_to_every_process_at_once_saves(config_file, tiny_data, tmp_pat
     with started([*launcher("torchrun"), TRAIN, *arguments(config_file, tmp_path / "run", *settings)]) as p:
         wait_for(lambda: steps_done(tmp_path / "run") >= 3)
         everybody = [psutil.Process(p.pid), *below(p.pid)]
+        sent = time.monotonic()
         for process in everybody:
             process.send_signal(signal.SIGINT)
         code, stderr = outcome(p)
+        assert time.monotonic() - sent < 25  # by themselves: torchrun kills after 30 s
         assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in everybody)
     assert code != 0
     # Rank 0 has it from rank 1, or by agreement: whichever was sooner.

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from cyclesr_dist.model_file import resolve_model
 from cyclesr_dist.testing import write_photos
 from cyclesr_dist.train.main import main as train
+from cyclesr_dist.train.validation import Validator
 
 REPOSITORY = Path(__file__).parents[2]
 LAUNCHERS = {
@@ -54,7 +55,8 @@ def newest(run_dir: Path) -> Path:
 
 
 def without_time(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if k != "patches_per_second"} for line in metrics]
+    of_time = ("patches_per_second", "seconds.", "memory_mb.")
+    return [{k: v for k, v in line.items() if not k.startswith(of_time)} for line in metrics]
 
 
 # One epoch, 4 steps, a round, so that cycle_sr_separate reaches its second one.
@@ -228,36 +230,35 @@ def test_a_world_size_that_does_not_divide_stops_all_ranks(config_file, tiny_dat
     assert not (tmp_path / "run").exists()
 
 
-def test_metrics_are_served(config_file, tiny_data, tmp_path) -> None:
-    import socket
-    import urllib.request
+@pytest.mark.slow
+def test_throughput_is_of_training_alone(config_file, tiny_data, tmp_path, monkeypatch) -> None:
+    true_score = Validator.score
 
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    command = [sys.executable, str(REPOSITORY / "launch/train.py"), "--config", str(config_file), "--quiet"]
-    command += [
-        "--run-dir",
-        str(tmp_path / "run"),
-        *tiny_data.overrides,
-        "train.epochs=100000",
-        f"telemetry.port={port}",
+    def slow_score(self: Validator, *args: Any) -> Any:
+        time.sleep(0.5)
+        return true_score(self, *args)
+
+    monkeypatch.setattr(Validator, "score", slow_score)
+    settings = [*tiny_data.overrides, "train.max_steps=8", "train.log_every_steps=4", "train.validate_every_steps=2"]
+    assert run(config_file, tmp_path / "run", *settings, "train.checkpoint_every_steps=3") == 0
+    logged = lines(tmp_path / "run/metrics.jsonl")[1]  # of steps 5 to 8, a validation and a checkpoint among them
+    spent = logged["seconds.step"] + logged["seconds.data_wait"]
+    assert logged["seconds.validation"] > 0.5
+    assert logged["patches_per_second"] == pytest.approx(4 * 4 / spent, rel=0.3)
+
+
+def test_a_start_after_half_a_line_is_noted_on_a_line_of_its_own(config_file, tiny_data, tmp_path) -> None:
+    settings = [*tiny_data.overrides, "train.validate_every_steps=0"]
+    assert run(config_file, tmp_path / "run", *settings, "train.max_steps=4") == 0
+    with (tmp_path / "run/events.jsonl").open("a") as file:
+        file.write('{"event": "roll')
+    (tmp_path / "run/prometheus_targets.json").write_text("[]")  # of a process that was killed
+    assert run(config_file, tmp_path / "run", *settings, "train.max_steps=5", "--resume") == 0
+    events = (tmp_path / "run/events.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for i, line in enumerate(events) if i != 2] == [
+        *("started", "finished", "started", "finished")
     ]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            deadline = time.monotonic() + 120
-            text = ""
-            while 'cyclesr_loss{term="mse"}' not in text:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
-                        text = response.read().decode()
-                except OSError:
-                    time.sleep(0.2)
-        finally:
-            process.kill()
-    assert "cyclesr_patches_per_second" in text
+    assert not (tmp_path / "run/prometheus_targets.json").exists()
 
 
 def test_validation_without_pairs_chooses_by_a_score_that_needs_none(config_file, tiny_data, tmp_path) -> None:

@@ -215,3 +215,9 @@ def test_fuzz_overrides_end_in_a_config_or_a_config_error(key, value) -> None:
 def test_reading_a_config_needs_no_torch() -> None:
     code = "import sys, cyclesr_dist.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_json_beyond_the_basic_plane() -> None:
+    assert load(None, ['data.hr="\\ud83d\\ude00"']).data.hr == "😀"
+    with pytest.raises(ConfigError, match=r"data\.hr = '.+' is not a string"):
+        load(None, ['data.hr="\\ud83d"'])

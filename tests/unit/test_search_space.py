@@ -44,6 +44,14 @@ def search_file(base: Path, /, **changes: object) -> Path:
     return path
 
 
+def test_trials_ask_for_no_port_whatever_the_configuration_says(base: Path) -> None:
+    base.write_text(BASE + "telemetry: {port: 9400, push_gateway: 'http://gateway', trackers: [tensorboard]}\n")
+    search = load_search(search_file(base, overrides=["telemetry.port=9500"], telemetry={"port": 9600}))
+    trial = load(base, [*search.overrides, *search.trial_overrides()])
+    assert (trial.telemetry.port, trial.telemetry.push_gateway, trial.telemetry.trackers) == (0, "", ())
+    assert search.telemetry.port == 9600
+
+
 @pytest.mark.parametrize(
     ("space", "said"),
     [

@@ -1,5 +1,11 @@
 """World: reading the environment, agreeing on failures, dividing the batch."""
 
+import os
+import socket
+import subprocess
+import sys
+import time
+
 import pytest
 import torch
 
@@ -75,3 +81,18 @@ def test_run_ranks_reports_a_failing_rank() -> None:
 def fail_on_rank_one(world: World) -> None:
     if world.rank == 1:
         raise ValueError("broken")
+
+
+def test_a_rank_that_waits_in_vain_says_so_when_its_patience_ends() -> None:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = str(s.getsockname()[1])
+    alone = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [sys.executable, "-c", "from cyclesr_dist.world import World; World.from_env().join()"]
+    began = time.monotonic()
+    done = subprocess.run(
+        command, env=os.environ | alone | {"CYCLESR_MEETING_SECONDS": "2"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "rank 0 of 2 cannot meet the others" in done.stderr
+    assert time.monotonic() - began < 60

@@ -1,0 +1,65 @@
+"""`speed:` applied to a network: how it computes, not what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from cyclesr_dist.config import Speed
+from cyclesr_dist.nets.layers import FewOutputsConv, InstanceNorm
+
+
+def tune(net: nn.Module, speed: Speed) -> None:
+    """Switch on in place what `speed` asks for. Parameters, their names and the results stay, but for rounding."""
+    for module in net.modules():
+        if isinstance(module, InstanceNorm | FewOutputsConv):
+            module.fast = speed.fast_layers
+        if isinstance(module, nn.ReLU | nn.LeakyReLU) and speed.fast_layers and _has_norm(net):
+            module.inplace = False  # what it would overwrite is kept for the norm's backward
+    # PyTorch's InstanceNorm would make every activation contiguous again.
+    if speed.channels_last and (speed.fast_layers or not _has_norm(net)):
+        net.register_forward_pre_hook(_to_channels_last)
+    if speed.recompute:
+        net.forward = partial(_recomputed, net, net.forward)
+    if speed.compile:
+        net.compile(dynamic=False)
+
+
+def _has_norm(net: nn.Module) -> bool:
+    return any(isinstance(module, nn.InstanceNorm2d) for module in net.modules())
+
+
+def _to_channels_last(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        x.contiguous(memory_format=torch.channels_last) if isinstance(x, Tensor) and x.dim() == 4 else x for x in inputs
+    )
+
+
+def _recomputed(net: nn.Module, forward: Any, *inputs: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*inputs)
+    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=partial(_contexts, net))
+
+
+def _contexts(net: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _statistics_kept(net)
+
+
+@contextmanager
+def _statistics_kept(net: nn.Module) -> Iterator[None]:
+    """The second forward leaves BatchNorm's running statistics as the first has made them."""
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm, (_, counter) in zip(norms, before, strict=True):
+        norm.momentum, norm.num_batches_tracked = 0.0, None if counter is None else counter.clone()
+    try:
+        yield
+    finally:
+        for norm, (momentum, counter) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counter
