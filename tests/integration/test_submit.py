@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ import yaml
 from kube_server import KINDS, Cluster, cluster
 
 from cyclesr_dist.cluster import submit as submission
-from cyclesr_dist.cluster.api import Api
+from cyclesr_dist.cluster.api import Api, Manifest
 from cyclesr_dist.cluster.follow import follow
 from cyclesr_dist.errors import CycleSRError, InputError
 
