@@ -1,5 +1,9 @@
-"""Shared by all tests: one thread a process, so that several ranks fit two cores."""
+"""Shared by all tests: one thread a process, so that several ranks fit two cores; Ctrl-C reaches what they start."""
+
+import signal
 
 import torch
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job, and every child inherits that
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -36,6 +36,7 @@ class StopRequest:
         self._since: float | None = None
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self._grace = threading.Thread(target=self._enforce, name="grace", daemon=True)
 
     @property
     def requested(self) -> bool:
@@ -49,7 +50,7 @@ class StopRequest:
                 leave_now(Preempted.exit_code)
             if self._since is None:
                 self.reason, self._since = reason, time.monotonic()
-                threading.Thread(target=self._enforce, name="grace", daemon=True).start()
+                self._grace.start()
 
     def until(self, items: Iterable[T]) -> Iterator[T]:
         """The items, up to the moment of a request."""
@@ -77,6 +78,8 @@ class StopRequest:
             writer.close()
             listener.join()
             reader.close()
+            if self._grace.ident is not None:  # begun: it would end this process later
+                self._grace.join()
 
     def _listen(self, reader: socket.socket) -> None:
         while received := reader.recv(1):
