@@ -42,7 +42,7 @@ def test_bench_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert case["max_difference_db"] < 1e-6
     assert case["ssim_difference"] < 1e-9
     assert case["ratio"] == pytest.approx(case["loop_s"] / case["seconds"])
-    assert case["ratio"] > 100  # 200 and more on a machine that does nothing else
+    assert case["ratio"] > 50  # 200 and more on a machine that does nothing else
     assert case["name"] in capsys.readouterr().out
 
 
