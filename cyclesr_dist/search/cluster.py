@@ -82,24 +82,45 @@ def _times(resources: Mapping[str, float], wanted: Mapping[str, float]) -> int:
     return min(int(resources.get(name, 0.0) / amount + 1e-9) for name, amount in wanted.items())
 
 
-def check_nodes(nodes: list[Mapping[str, Any]], storage: str) -> None:
-    """Look from each node: is this version installed, and a shared folder there? Raises InputError naming one."""
+def ready_nodes(workers: Workers, storage: str) -> list[Mapping[str, Any]]:
+    """The nodes that can hold a worker, each looked at: see check_nodes. Raises InputError when too few are left.
+
+    A node whose loss the cluster notices only now, because it was asked, is named on stderr and left out.
+    """
+    nodes = check_fits(workers)
+    while lost := check_nodes(nodes, storage):
+        print(f"cyclesr tune: gone while the cluster was looked at: node {', node '.join(lost)}", file=sys.stderr)
+        nodes = check_fits(workers)
+    return nodes
+
+
+def check_nodes(nodes: list[Mapping[str, Any]], storage: str) -> list[str]:
+    """Look from each node: is this version installed, and a shared folder there? Raises InputError naming one.
+
+    Returns the names of the nodes that were lost meanwhile.
+    """
     marker = None
     if "://" not in storage:
         Path(storage).mkdir(parents=True, exist_ok=True)
         marker = Path(storage) / ".cyclesr-seen"
         marker.write_text("")
-    look = ray.remote(num_cpus=0, max_retries=0)(_look)
+    look = ray.remote(num_cpus=0)(_look)  # retried by Ray: a lost node can show as a crashed worker before it is known
     asked = {
-        node["NodeManagerAddress"] + " " + node["NodeID"][:8]: look.options(
+        node["NodeID"]: look.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         ).remote(None if marker is None else str(marker))
         for node in nodes
     }
-    for name, answer in asked.items():
+    names = {node["NodeID"]: f"{node['NodeManagerAddress']} {node['NodeID'][:8]}" for node in nodes}
+    lost = []
+    for node_id, answer in asked.items():
+        name = names[node_id]
         try:
             version, sees = ray.get(answer, timeout=_CHECK_SECONDS)
         except (ray.exceptions.RayError, ImportError) as error:
+            if node_id not in {node["NodeID"] for node in living_nodes()}:
+                lost.append(name)
+                continue
             raise InputError(f"node {name} cannot run this package: {str(error).strip().splitlines()[-1]}") from error
         if version != cyclesr_dist.__version__:
             raise InputError(f"node {name} has cyclesr-dist {version}, and this is {cyclesr_dist.__version__}")
@@ -109,6 +130,7 @@ def check_nodes(nodes: list[Mapping[str, Any]], storage: str) -> None:
             )
     if marker is not None:
         marker.unlink()
+    return lost
 
 
 def _look(marker: str | None) -> tuple[str, bool]:
@@ -118,7 +140,7 @@ def _look(marker: str | None) -> tuple[str, bool]:
 def check_training(search: Search, base: str) -> None:
     """Let a worker of the cluster open the data, without training. Raises ConfigError with what it says."""
     workers = search.workers
-    task = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus, max_retries=0)(_dry_run)
+    task = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus)(_dry_run)
     try:
         code, words = ray.get(task.remote(base, search.trial_overrides()), timeout=_CHECK_SECONDS)
     except ray.exceptions.RayError as error:

@@ -86,15 +86,14 @@ def run_search(
     Raises ConfigError and InputError before any trial begins, Preempted when it is interrupted, CycleSRError when no
     trial gave a score.
     """
-    from cyclesr_dist.search.cluster import check_fits, check_nodes, check_training, connected
+    from cyclesr_dist.search.cluster import check_training, connected, ready_nodes
 
     storage = search.storage or str((run_dir / "ray").absolute())
     base = dump(absolute(search.base_config()))
     if not dry_run:
         resume = _prepare(search, run_dir, resume)
     with connected(address), _sigterm_as_sigint():  # in this order: Ray takes SIGTERM when it is begun
-        nodes = check_fits(search.workers)
-        check_nodes(nodes, storage)
+        nodes = ready_nodes(search.workers, storage)
         if not resume:
             check_training(search, base)
         if dry_run:

@@ -273,6 +273,27 @@ def test_three_raylets_one_is_lost_and_the_driver_too(write_search, scratch, tmp
 
 
 @pytest.mark.slow
+def test_a_node_whose_loss_nobody_noticed_yet(write_search, tmp_path) -> None:
+    """The cluster calls a node alive until its heartbeats are missed: a search begun by then does without it."""
+    from ray.cluster_utils import Cluster
+
+    config = write_search(workers={"num": 1})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        node = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+        raylet.suspend()  # it keeps its connections, as a machine that lost its power does
+        code, said = search(config, tmp_path / "run", "--address", cluster.address, "--dry-run")
+        raylet.kill()
+    finally:
+        cluster.shutdown()
+    assert code == 0, said
+    assert f"gone while the cluster was looked at: node {node.node_ip_address} {node.node_id[:8]}" in said
+    assert "on 1 nodes; none begun" in said
+
+
+@pytest.mark.slow
 def test_populations_exploit_and_stay_inside_the_space(write_search, scratch, tmp_path) -> None:
     space = {"weights.mse": {"loguniform": [1.0, 100.0]}, "optim.lr_sr": {"choice": [1.0e-4, 1.0e-2]}}
     config, run = write_search(space=space, scheduler="pbt", num_samples=4, steps=64), tmp_path / "run"
