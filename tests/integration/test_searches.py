@@ -15,7 +15,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,10 @@ def ranks(scratch: Path) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def raylet(node: Any) -> psutil.Process:
+    return psutil.Process(node.all_processes["raylet"][0].process.pid)
 
 
 def wait_for(condition: Any, seconds: float = 120.0) -> None:
@@ -249,7 +253,11 @@ def test_three_raylets_one_is_lost_and_the_driver_too(write_search, scratch, tmp
         cluster.wait_for_nodes()
         with searching(config, run, "--address", cluster.address) as process:
             wait_for(lambda: len(reports(run)) >= 2)
+            machine = raylet(nodes[0]).children(recursive=True)
             cluster.remove_node(nodes[0], allow_graceful=False)
+            for process_there in machine:  # they outlive their raylet by long enough to end a trial
+                with suppress(psutil.NoSuchProcess):
+                    process_there.kill()
             wait_for(lambda: "goes on from its last checkpoint" in printed(run), 120)
             wait_for(lambda: len({r["trial"] for r in reports(run)}) >= 5, 120)
             process.kill()
@@ -282,10 +290,9 @@ def test_a_node_whose_loss_nobody_noticed_yet(write_search, tmp_path) -> None:
     try:
         node = cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
-        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-        raylet.suspend()  # it keeps its connections, as a machine that lost its power does
+        raylet(node).suspend()  # it keeps its connections, as a machine that lost its power does
         code, said = search(config, tmp_path / "run", "--address", cluster.address, "--dry-run")
-        raylet.kill()
+        raylet(node).kill()
     finally:
         cluster.shutdown()
     assert code == 0, said
