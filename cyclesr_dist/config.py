@@ -18,10 +18,10 @@ from cyclesr_dist.cluster.config import Cluster, check_cluster
 from cyclesr_dist.configfile import check_range, read
 from cyclesr_dist.errors import ConfigError
 
-System = Literal["sr_syn", "sr_paired", "cyclegan", "cycle_sr_separate", "cyclesr", "cyclesrgan"]
+System = Literal["sr_syn", "sr_paired", "estimated", "cyclegan", "cycle_sr_separate", "cyclesr", "cyclesrgan"]
 Downsampling = Literal["bicubic", "bilinear", "nearest"]
-Metric = Literal["auto", "psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr"]
-Track = Literal["unknown", "mild", "wild"]
+Metric = Literal["auto", "psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr", "psnr_estimated"]
+Track = Literal["unknown", "mild", "wild", "camera"]
 Protocol = Literal["plain", "ntire2017", "ntire2018"]
 Region = Literal["all", "left", "right", "top", "bottom"]
 
@@ -38,6 +38,11 @@ class Weights:
     """Weight of the backward direction g_s2r(g_r2s(real)) = real alone; null: the same as `cyc`."""
     id: float = 5.0
     """Identity, L1. The paper's 0.5 is multiplied by lambda_cyc in CycleGAN code, hence 5."""
+    spectrum: float = 0.0
+    """L1 between the log power spectra of fake_real and of real LR, in decades; beyond the paper."""
+    sr_to_s2r: float = 1.0
+    """Factor of the SR gradient on its way into g_s2r: 1 is the paper's joint training, 0 lets g_s2r alone. g_l2h's own
+    gradient stays."""
     mse: float = 1000.0
     """MSE between g_l2h(fake_real) and HR, equation (4). NTIRE 2017: 1e3; NTIRE 2018: 1e2."""
     l1: float = 0.0
@@ -54,12 +59,18 @@ class Weights:
 class TranslatorNet:
     """g_s2r and g_r2s."""
 
-    kind: Literal["resnet", "residual"] = "resnet"
-    """`resnet`: CycleGAN's generator (two stride-2 convolutions, tanh). `residual`: x + f(x), full size, no norm."""
+    kind: Literal["resnet", "residual", "degradation"] = "resnet"
+    """`resnet`: CycleGAN's generator (two stride-2 convolutions, tanh). `residual`: x + f(x), full size, no norm.
+    `degradation`: g_s2r starts from the blur and noise measured between `data.hr` and `data.lr`; g_r2s is `residual`.
+    Some weights then have other defaults."""
     channels: int = 64
     blocks: int = 9
     noise_channels: int = 0
-    """Extra input channels of unit Gaussian noise for g_s2r; 0 is the paper. A deterministic net invents no noise."""
+    """Extra input channels of unit Gaussian noise for g_s2r; 0 is the paper. A deterministic net invents no noise.
+    Not read with `kind: degradation`, which has three."""
+    estimate: str = ""
+    """What `cyclesr estimate` wrote (the folder, or its degradation.json) for `kind: degradation` and `system:
+    estimated`. Empty: it is measured when training starts."""
 
 
 @dataclass(frozen=True)
@@ -237,8 +248,9 @@ class Data:
 class Validate:
     protocol: Protocol = "plain"
     metric: Metric = "auto"
-    """What the best checkpoint is chosen by; `auto`: psnr with pairs, else spectrum_lr where LR is translated and there
-    are sharp photographs, spectrum_hr or agreement where not. evaluate/reference_free.py explains these three."""
+    """What the best checkpoint is chosen by; `auto`: psnr with pairs; else with sharp photographs psnr_estimated where
+    the degradation is measured, spectrum_lr where LR is translated, spectrum_hr where not; and without any agreement.
+    evaluate/reference_free.py explains these four."""
     crop_px: int = 96
     """LR side of the central crop that the metrics without pairs look at."""
     pictures: int = 2
@@ -275,14 +287,21 @@ class Shards:
 
 @dataclass(frozen=True)
 class Degrade:
-    """Levels of the simulated tracks, equation (1): y = (x * k) down s + n. Lengths in HR px, noise in [0, 1]."""
+    """Levels of the simulated tracks. Lengths in HR px, noise in [0, 1].
+
+    unknown, mild and wild are equation (1): y = (x * k) down s + n. camera is not (camera.py).
+    """
 
     blur_px: float = 9.0
-    """unknown: width of the fixed kernel; mild: length of the motion blur; wild: the largest length drawn."""
+    """unknown: width of the fixed kernel; mild: length of the motion blur; wild: the largest length drawn; camera:
+    standard deviation of the lens blur, times 0.8 to 1.2 per image."""
     noise: float = 0.02
-    """mild: standard deviation of the Poisson noise at mid grey; wild: the largest level drawn. unknown has none."""
+    """mild: standard deviation of the Poisson noise at mid grey; wild: the largest level drawn; camera: standard
+    deviation of the sensor's noise at mid grey, before demosaicing, times 0.7 to 1.3 per image. unknown has none."""
     shift_px: int = 4
-    """mild: largest shift in HR px along each axis; wild: the same. unknown has none."""
+    """mild: largest shift in HR px along each axis; wild: the same. unknown and camera have none."""
+    jpeg_quality: int = 80
+    """camera: quality of its JPEG files, 1 to 100, plus -8 to 8 per image. The others have no JPEG."""
 
 
 @dataclass(frozen=True)
@@ -359,12 +378,39 @@ class Config:
     """For `launch/submit.py` alone."""
 
 
+MEASURED: Literal["degradation"] = "degradation"
+"""`nets.translator.kind` of a g_s2r that starts from the estimate."""
+TRANSLATING = ("cycle_sr_separate", "cyclesr", "cyclesrgan")
+"""Systems that translate LR."""
+_DRAW_CHANNELS = 3  # degradation/apply.py
+
+MEASURED_DEFAULTS = Config(
+    weights=Weights(adv=0.01, cyc=0.0, cyc_backward=0.0, id=0.0, spectrum=0.3, sr_to_s2r=0.0),
+    nets=Nets(translator=TranslatorNet(kind=MEASURED)),
+)
+"""Defaults with `nets.translator.kind: degradation`: what a network that starts from the identity needs does harm here
+(docs/decisions/0005-measured-first.md)."""
+
+
+def uses_estimate(config: Config) -> bool:
+    """Whether a run needs the estimated degradation."""
+    return config.system == "estimated" or (config.system in TRANSLATING and config.nets.translator.kind == MEASURED)
+
+
+def noise_channels(config: Config) -> int:
+    """Channels of unit Gaussian noise that g_s2r takes beside the three colours."""
+    measured = config.system == "estimated" or config.nets.translator.kind == MEASURED
+    return _DRAW_CHANNELS if measured else config.nets.translator.noise_channels
+
+
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Read `path` (None: all defaults), apply `a.b=value` overrides, check ranges.
 
     Raises ConfigError naming the file and line (or the override), the key, the value and what is allowed.
     """
     config = read(Config, path, overrides)
+    if config.nets.translator.kind == MEASURED:
+        config = read(Config, path, overrides, MEASURED_DEFAULTS)
     check(config)
     return config
 
@@ -407,6 +453,7 @@ def check(c: Config) -> None:
     check_range("shards.min_std", c.shards.min_std, minimum=0, maximum=1)
     check_range("degrade.noise", c.degrade.noise, minimum=0, maximum=1)
     check_range("degrade.blur_px", c.degrade.blur_px, minimum=0, maximum=255)
+    check_range("degrade.jpeg_quality", c.degrade.jpeg_quality, minimum=1, maximum=100)
     check_telemetry(c.telemetry)
     check_cluster(c.cluster)
     for name in ("pretrain_epochs", "constant_epochs"):

@@ -66,18 +66,20 @@ class _Source:
         self.fail(f"unknown key {_quote(key)}; {hint}", mark)
 
 
-def read(cls: type[T], path: str | Path | None, overrides: Sequence[str] = ()) -> T:
+def read(cls: type[T], path: str | Path | None, overrides: Sequence[str] = (), defaults: T | None = None) -> T:
     """Build `cls` from a YAML file (None or an empty file: all defaults), then apply `a.b=value` overrides in order.
+
+    `defaults` has the values of keys that the file does not give; None: the dataclasses have them.
 
     Numbers are decimal; int is accepted for float; nan, inf, aliases and tags are refused. A str field takes a scalar
     as written (a folder called 2024 needs no quotes). `a.b=` is the empty string for str, null for Optional.
     Raises ConfigError naming file and line, or the override, with the key, the value and what is allowed.
     """
     if path is None:
-        config = _section(cls, None, "", _Source("configuration", cls, has_lines=False))
+        config = defaults or _section(cls, None, "", _Source("configuration", cls, has_lines=False))
     else:
         source = _Source(str(path), cls)
-        config = _section(cls, _compose(_read_text(path, source), source), "", source)
+        config = _section(cls, _compose(_read_text(path, source), source), "", source, defaults)
     for override in overrides:
         config = _apply(config, override, _Source(f"override {_quote(override)}", cls, has_lines=False))
     return config
@@ -195,7 +197,7 @@ def _compose(text: str, source: _Source) -> yaml.Node | None:
         source.fail(f"not valid YAML ({' '.join(str(error).split())})")
 
 
-def _section(cls: type[T], node: yaml.Node | None, prefix: str, source: _Source) -> T:
+def _section(cls: type[T], node: yaml.Node | None, prefix: str, source: _Source, defaults: T | None = None) -> T:
     """A mapping node to an instance of `cls`; nothing there means all defaults."""
     types = _field_types(cls)
     values: dict[str, Any] = {}
@@ -216,21 +218,23 @@ def _section(cls: type[T], node: yaml.Node | None, prefix: str, source: _Source)
             if name in lines:
                 source.fail(f"duplicate key {_quote(prefix + name)}; first on line {lines[name]}", mark)
             lines[name] = mark.line + 1
-            values[name] = _convert(types[name], value_node, prefix + name, source)
+            values[name] = _convert(types[name], value_node, prefix + name, source, getattr(defaults, name, None))
+    if defaults is not None:
+        return replace(defaults, **values)  # type: ignore[type-var]  # T is a dataclass type
     for f in fields(cls):  # type: ignore[arg-type]  # T is a dataclass type
         if f.init and f.name not in values and f.default is MISSING and f.default_factory is MISSING:
             source.fail(f"key {_quote(prefix + f.name)} is missing", node.start_mark if node else None)
     return cls(**values)
 
 
-def _convert(kind: Any, node: yaml.Node, key: str, source: _Source) -> Any:
-    """A node to a value of type `kind`."""
+def _convert(kind: Any, node: yaml.Node, key: str, source: _Source, defaults: Any = None) -> Any:
+    """A node to a value of type `kind`; `defaults` is of that type, too, where it is a dataclass."""
     _refuse_tag(node, key, source)
     inner, optional = _without_none(kind)
     if optional and _is_null(node):
         return None
     if is_dataclass(inner):
-        return _section(inner, node, key + ".", source)  # type: ignore[arg-type]  # field types are classes
+        return _section(inner, node, key + ".", source, defaults)  # type: ignore[arg-type]  # field types are classes
     if get_origin(inner) is tuple:
         items = get_args(inner)
         if not isinstance(node, yaml.SequenceNode):

@@ -1,4 +1,4 @@
-"""Equation (1), y = (x * k) down_s + n: three seeded tracks that imitate those of the NTIRE challenges.
+"""Seeded simulated tracks: three of equation (1), y = (x * k) down_s + n, like the NTIRE challenges', and a camera.
 
 The challenges never published their parameters, so these are "unknown-like", "mild-like" and "wild-like":
 
@@ -6,6 +6,8 @@ The challenges never published their parameters, so these are "unknown-like", "m
 - `mild`: motion blur along a bent path, Poisson noise and a pixel shift. One level for all images; the direction and
   bend of the path, the direction of the shift and the noise itself are drawn per image.
 - `wild`: the same with the levels drawn per image too, four variants a scene.
+
+`camera` is outside equation (1): see camera.py. Its levels are drawn per image, around those given.
 
 A draw depends on (seed, track, name, variant) only: neither on the machine nor on the other files in the folder.
 """
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from cyclesr_dist.camera import SMALLEST_PX, photograph
 from cyclesr_dist.config import Degrade, Track
 from cyclesr_dist.configfile import check_range
 from cyclesr_dist.errors import InputError
@@ -36,24 +39,27 @@ from cyclesr_dist.telemetry.bars import each
 TRACKS: tuple[str, ...] = get_args(Track)
 RECORD = "degradations.json"
 
-_VARIANTS = {"unknown": ("",), "mild": ("m",), "wild": ("w1", "w2", "w3", "w4")}
+_VARIANTS = {"unknown": ("",), "mild": ("m",), "wild": ("w1", "w2", "w3", "w4"), "camera": ("",)}
 _VERSION = 1  # of the drawing code and the record; a change of either makes old folders differ
 
 
 def degrade(
     hr: Tensor, track: Track, scale: int, levels: Degrade, seed: int, name: str, variant: int = 0
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Equation (1) for one image.
+    """What a track does to one image.
 
     `hr` is (1, 3, H, W) in [0, 1]; its bottom and right are cropped to multiples of `scale`. Returns LR, (1, 3,
     H // scale, W // scale) in [0, 1] on the 8-bit grid, and the parameters drawn, ready for JSON. Borders are
     replicated. A shift of (dy, dx) HR px moves the content down and to the right.
-    Raises ValueError if `hr` is smaller than `scale`.
+    Raises ValueError if `hr` is smaller than `smallest_px`.
     """
     parameters = draw_parameters(track, levels, seed, name, variant)
     height, width = (size // scale * scale for size in hr.shape[-2:])
-    if not height or not width:
+    if min(height, width) < smallest_px(track, scale):
         raise ValueError(f"an image of {hr.shape[-1]} x {hr.shape[-2]} px cannot be shrunk by {scale}")
+    if track == "camera":
+        random = _random(seed, track, name, variant, "noise")
+        return photograph(hr[..., :height, :width], scale, **parameters, random=random), parameters
     kernel = (
         unknown_kernel(levels.blur_px, seed)
         if track == "unknown"
@@ -72,10 +78,17 @@ def draw_parameters(track: Track, levels: Degrade, seed: int, name: str, variant
 
     `blur_px`: length of the path; `angle`: its direction half-way, `bend`: by how much it turns, both in radians;
     `noise`: standard deviation at mid grey, in [0, 1]; `shift_px`: (down, right). Lengths are HR px.
+    `camera` has `blur_px`, the standard deviation of its blur, `noise`, and `jpeg_quality`.
     """
     if track == "unknown":
         return {}
     random = _random(seed, track, name, variant, "parameters")
+    if track == "camera":
+        return {
+            "blur_px": float(random.uniform(0.8, 1.2) * levels.blur_px),
+            "noise": float(random.uniform(0.7, 1.3) * levels.noise),
+            "jpeg_quality": min(max(levels.jpeg_quality + int(random.randint(-8, 9)), 1), 100),
+        }
     share, share_noise, share_shift = random.random_sample(3) if track == "wild" else (1.0, 1.0, 1.0)
     largest_shift = math.floor(share_shift * (levels.shift_px + 1)) if track == "wild" else levels.shift_px
     return {
@@ -141,6 +154,11 @@ def lr_names(stem: str, track: Track, scale: int) -> list[str]:
     return [f"{stem}x{scale}{suffix}.png" for suffix in _VARIANTS[track]]
 
 
+def smallest_px(track: Track, scale: int) -> int:
+    """The least width and height of an HR image."""
+    return scale * SMALLEST_PX if track == "camera" else scale
+
+
 def degrade_folder(
     hr_dir: Path,
     out: Path,
@@ -166,7 +184,7 @@ def degrade_folder(
         "track": track,
         "scale": scale,
         "seed": seed,
-        "levels": asdict(levels),
+        "levels": _recorded(levels, chosen),
         "crop": "top left, to multiples of the scale",
     }
     files: dict[str, dict[str, Any]] = {
@@ -176,13 +194,14 @@ def degrade_folder(
     }
     if _holds(out, header, files):
         return 0
+    least = smallest_px(chosen, scale)
     with new_folder(out, overwrite=overwrite, inputs=(hr_dir,)) as folder:
         for path in each(sources, f"degrade {track}", "image", progress):
             hr = torch.from_numpy(read_rgb8(path).astype(np.float32)).permute(2, 0, 1).unsqueeze(0) / 255
-            if min(hr.shape[-2:]) < scale:
+            if min(hr.shape[-2:]) < least:
                 raise InputError(
                     f"{path}: {hr.shape[-1]} x {hr.shape[-2]} px is too small for scale {scale}; "
-                    f"at least {scale} x {scale} px are needed"
+                    f"at least {least} x {least} px are needed"
                 )
             for i, lr_name in enumerate(lr_names(path.stem, chosen, scale)):
                 lr, _ = degrade(hr, chosen, scale, levels, seed, path.stem, i)
@@ -228,11 +247,20 @@ def _poisson(x: Tensor, noise: float, random: np.random.RandomState) -> Tensor:
     return torch.from_numpy(counts / photons).to(x.dtype)
 
 
+def _recorded(levels: Degrade, track: Track) -> dict[str, Any]:
+    """The levels as the record has them."""
+    recorded = asdict(levels)
+    if track != "camera":
+        del recorded["jpeg_quality"]  # folders made before there was a camera hold the same result still
+    return recorded
+
+
 def _check_settings(track: str, scale: int, levels: Degrade) -> Track:
     check_range("scale", scale, minimum=1)
     check_range("degrade.blur_px", levels.blur_px, minimum=0, maximum=255)
     check_range("degrade.noise", levels.noise, minimum=0, maximum=1)
     check_range("degrade.shift_px", levels.shift_px, minimum=0, maximum=255)
+    check_range("degrade.jpeg_quality", levels.jpeg_quality, minimum=1, maximum=100)
     for known in get_args(Track):
         if track == known:
             chosen: Track = known

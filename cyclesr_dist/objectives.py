@@ -5,6 +5,8 @@
     L2 = λ_mse MSE(g_l2h(fake_real), I^H) + λ_advsr L_RaGAN + λ_percep L_VGG         (4)
          + λ_l1 L1(...) + λ_texture L_Gram, which the paper names as further choices and which are off by default
 
+Beyond the paper, and off by default: λ_spectrum L_spectrum in L1, and less than all of the SR gradient in g_s2r.
+
 Each objective is one module, so that any backend wraps one module a player: G, the generators, and D, the
 discriminators. Inputs and outputs are plain tensors and dicts of tensors, which DDP and ZeRO can see through.
 Images are in [0, 1]; N samples of this rank, LR (N, 3, h, w), HR (N, 3, s * h, s * w).
@@ -27,6 +29,7 @@ from cyclesr_dist.losses.adversarial import (
 )
 from cyclesr_dist.losses.perceptual import perceptual, texture
 from cyclesr_dist.losses.pixel import full, l1, mse
+from cyclesr_dist.losses.spectrum import SpectrumMatch
 from cyclesr_dist.nets.enlarge_first import EnlargeFirst
 from cyclesr_dist.types import Drift, Fakes, Losses, Phase
 
@@ -56,13 +59,19 @@ class JointGenerators(nn.Module):
         sr_terms: SRTerms,
         global_mean: GlobalMean,
         join: bool = False,
+        spectrum: SpectrumMatch | None = None,
+        pretrain_on_fakes: bool = False,
     ) -> None:
+        """pretrain_on_fakes: g_l2h sees fake_real from the beginning, detached: for a g_s2r that starts from a measured
+        degradation."""
         super().__init__()
         self.join = join
         self.g_s2r = g_s2r
         self.g_r2s = g_r2s
         self.g_l2h = g_l2h
         self.weights = weights
+        self.spectrum = spectrum
+        self.pretrain_on_fakes = pretrain_on_fakes
         self.sr_terms = (sr_terms,)  # in a tuple: a plain attribute would register the frozen VGG as a submodule
         self.global_mean = global_mean
 
@@ -75,10 +84,9 @@ class JointGenerators(nn.Module):
         """
         losses: Losses = {}
         l_1, fake_real, fake_syn = cycle_loss(
-            losses, self.g_s2r, self.g_r2s, syn, real, noise, self.weights, critics, self.join
+            losses, self.g_s2r, self.g_r2s, syn, real, noise, self.weights, critics, self.join, self.spectrum
         )  # eq. (2)
-        sr_input = syn if phase is Phase.PRETRAIN else fake_real  # "joint": the SR gradient reaches g_s2r
-        sr = self.g_l2h(sr_input)
+        sr = self.g_l2h(self._sr_input(syn, fake_real, phase))
         l_2 = sr_loss(losses, sr, hr, self.weights, self.sr_terms[0], critics, self.global_mean)  # eq. (4)
         losses["total"] = l_1 + l_2  # eq. (3)
 
@@ -87,16 +95,29 @@ class JointGenerators(nn.Module):
             fakes["d_h"] = sr.detach()
         return losses, fakes, drift_of(fake_real, syn)
 
+    def _sr_input(self, syn: Tensor, fake_real: Tensor, phase: Phase) -> Tensor:
+        if phase is Phase.JOINT:
+            return passing(fake_real, self.weights.sr_to_s2r)  # "joint": the SR gradient reaches g_s2r
+        return fake_real.detach() if self.pretrain_on_fakes else syn
+
 
 class CycleGenerators(nn.Module):
     """g_s2r and g_r2s under equation (2) alone: the first half of cycle_sr_separate."""
 
-    def __init__(self, g_s2r: nn.Module, g_r2s: nn.Module, weights: Weights, join: bool = False) -> None:
+    def __init__(
+        self,
+        g_s2r: nn.Module,
+        g_r2s: nn.Module,
+        weights: Weights,
+        join: bool = False,
+        spectrum: SpectrumMatch | None = None,
+    ) -> None:
         super().__init__()
         self.join = join
         self.g_s2r = g_s2r
         self.g_r2s = g_r2s
         self.weights = weights
+        self.spectrum = spectrum
 
     def forward(
         self, syn: Tensor, real: Tensor, hr: Tensor, noise: Tensor, phase: Phase, critics: nn.ModuleDict
@@ -104,7 +125,7 @@ class CycleGenerators(nn.Module):
         """As `JointGenerators`, without the SR terms; `hr` and `phase` are not used."""
         losses: Losses = {}
         losses["total"], fake_real, fake_syn = cycle_loss(
-            losses, self.g_s2r, self.g_r2s, syn, real, noise, self.weights, critics, self.join
+            losses, self.g_s2r, self.g_r2s, syn, real, noise, self.weights, critics, self.join, self.spectrum
         )
         return losses, {"d_r": fake_real.detach(), "d_s": fake_syn.detach()}, drift_of(fake_real, syn)
 
@@ -134,18 +155,23 @@ class EnlargedCycleGenerators(nn.Module):
 
 
 class SRGenerator(nn.Module):
-    """g_l2h alone under equation (4)'s pixel-wise terms: on (syn, hr), (real, hr) or (fake_real, hr)."""
+    """g_l2h alone under equation (4)'s pixel-wise terms: on (syn, hr), (real, hr) or (fake_real, hr).
 
-    def __init__(self, g_l2h: nn.Module, weights: Weights) -> None:
+    `measured`: a g_s2r of its own that is never trained, the estimated degradation.
+    """
+
+    def __init__(self, g_l2h: nn.Module, weights: Weights, measured: nn.Module | None = None) -> None:
         super().__init__()
         self.g_l2h = g_l2h
         self.weights = weights
+        self.g_s2r = measured
 
     def forward(self, lr: Tensor, hr: Tensor, noise: Tensor | None = None, g_s2r: nn.Module | None = None) -> Losses:
         """With `g_s2r`, which stays as it is, and its noise (N, E, h, w), g_l2h sees its translation of `lr`."""
-        if g_s2r is not None and noise is not None:
+        translator = g_s2r or self.g_s2r
+        if translator is not None and noise is not None:
             with torch.no_grad():
-                lr = g_s2r(torch.cat([lr, noise], 1))
+                lr = translator(torch.cat([lr, noise], 1))
         losses: Losses = {}
         losses["total"] = sr_loss(losses, self.g_l2h(lr), hr, self.weights, SRTerms(), nn.ModuleDict(), torch.mean)
         return losses
@@ -161,6 +187,7 @@ def cycle_loss(
     weights: Weights,
     critics: nn.ModuleDict,
     join: bool = False,
+    spectrum: SpectrumMatch | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """L1, equation (2): the weighted sum, fake_real and fake_syn; each term is put into `losses` by name.
 
@@ -191,7 +218,18 @@ def cycle_loss(
         losses["id_real"] = l1(same_real, real)
         losses["id_syn"] = l1(same_syn, syn)
         total = total + w.id * (losses["id_real"] + losses["id_syn"])
+    if spectrum is not None:
+        losses["spectrum"] = spectrum(fake_real, real)
+        total = total + w.spectrum * losses["spectrum"]
     return total, fake_real, fake_syn
+
+
+def passing(x: Tensor, factor: float) -> Tensor:
+    """x, whose gradient is multiplied by `factor` on its way back."""
+    if factor == 1:
+        return x
+    held = x.detach()
+    return held if factor == 0 else held + factor * (x - held)
 
 
 def apply_joined(net: nn.Module, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

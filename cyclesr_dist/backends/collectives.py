@@ -38,6 +38,14 @@ def mean_over_ranks(x: Tensor) -> Tensor:
     return mean
 
 
+def elementwise_mean_over_ranks(x: Tensor) -> Tensor:
+    """The mean of all ranks' x, element by element, differentiable. All ranks call it."""
+    if dist.get_world_size() == 1:
+        return x
+    mean: Tensor = _MeanOverRanks.apply(x)  # type: ignore[no-untyped-call]  # torch's own annotation
+    return mean
+
+
 def gather_batch(x: Tensor) -> Tensor:
     """(N, ...) of each rank -> (ranks * N, ...) in rank order, without gradient. All ranks call it."""
     if dist.get_world_size() == 1:

@@ -14,7 +14,7 @@ from torch import nn
 
 from cyclesr_dist.backends.build import build_backend
 from cyclesr_dist.bench.train import CASES
-from cyclesr_dist.config import Config, load
+from cyclesr_dist.config import Config, load, noise_channels
 from cyclesr_dist.resize import bicubic_down
 from cyclesr_dist.systems.build import build_system
 from cyclesr_dist.testing import run_ranks
@@ -196,7 +196,7 @@ def _batch(config: Config, num: int, seed: int) -> Batch:
     size, scale = config.shards.patch, config.scale
     hr = torch.rand(num, 3, size * scale, size * scale, generator=generator)
     real = torch.rand(num, 3, size, size, generator=generator)
-    noise = torch.randn(2, num, config.nets.translator.noise_channels, size, size, generator=generator)
+    noise = torch.randn(2, num, noise_channels(config), size, size, generator=generator)
     device = World.from_env().device
     return Batch(bicubic_down(hr, scale).to(device), real.to(device), hr.to(device), noise.to(device), 0, (), ())
 

@@ -8,7 +8,7 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
-from cyclesr_dist.bench import checkpoint, scaling, score, search, telemetry, train, upscale
+from cyclesr_dist.bench import checkpoint, estimate, scaling, score, search, telemetry, train, upscale
 from cyclesr_dist.bench.data import Settings, bench_data, describe
 from cyclesr_dist.cli.guard import add_common_arguments
 from cyclesr_dist.config import load
@@ -61,6 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_checkpoint(actions)
     _add_search(actions)
     _add_telemetry(actions)
+    _add_estimate(actions)
 
 
 def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -184,6 +185,41 @@ def _add_telemetry(actions: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.set_defaults(run=run_telemetry)
 
 
+def _add_estimate(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    default = estimate.Plan()
+    parser = actions.add_parser(
+        "estimate",
+        help="how well a degradation is estimated",
+        description="Degrade photographs in ways that are known, estimate each from sets that show different scenes, "
+        "and print the estimates beside the truth.",
+        epilog="example: cyclesr bench estimate --photos DIV2K_valid_HR --json estimate.json",
+    )
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="sharp ones; default: the bundled photographs")
+    parser.add_argument(
+        "--counts",
+        type=_counts,
+        default=default.counts,
+        metavar="N,N,...",
+        help=f"photographs a side of the tracks; default: {','.join(map(str, default.counts))}",
+    )
+    parser.add_argument("--seed", type=int, default=default.seed, metavar="N", help="default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="one small case of each kind")
+    parser.add_argument("--cost", action="store_true", help="measure time and memory instead")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    add_common_arguments(parser)
+    parser.set_defaults(run=run_estimate)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        counts = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        counts = ()
+    if not counts or min(counts) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: numbers of at least 1 with commas between them are needed")
+    return counts
+
+
 def run(args: argparse.Namespace) -> int:
     """Returns 0; raises CycleSRError."""
     settings = Settings(**{name: getattr(args, name) for name in Settings.__dataclass_fields__})
@@ -290,6 +326,17 @@ def run_telemetry(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
         result = telemetry.bench_telemetry(plan, _photos(args), Path(folder), progress=not args.quiet)
     print(telemetry.describe(result))
+    if args.json:
+        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+def run_estimate(args: argparse.Namespace) -> int:
+    """Returns 0; raises CycleSRError."""
+    check_range("--seed", args.seed, minimum=0)
+    plan = estimate.Plan(args.counts, args.seed, args.quick, args.cost)
+    result = estimate.bench_estimate(_photos(args), plan, progress=not args.quiet)
+    print(estimate.describe(result))
     if args.json:
         write_text(args.json, json.dumps(result, indent=1) + "\n")
     return 0

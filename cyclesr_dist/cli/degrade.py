@@ -12,10 +12,11 @@ from cyclesr_dist.config import load
 from cyclesr_dist.degrade import TRACKS, degrade_folder
 
 _EPILOG = """\
-tracks (the challenges' parameters are unpublished; these are like them):
+tracks (the challenges' parameters are unpublished; the first three are like them):
   unknown  one fixed unusual kernel for all images
   mild     motion blur, Poisson noise and pixel shift, one level for all images
   wild     the same with levels drawn per image, four variants of each
+  camera   lens blur, sensor noise under a colour mosaic, sharpening and JPEG, levels drawn per image
 
 example:
   cyclesr degrade --hr photos/hr --track mild --scale 4 --seed 0 --out photos/lr_mild
@@ -40,6 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--blur-px", type=float, metavar="PX", help="instead of the config's degrade.blur_px")
     parser.add_argument("--noise", type=float, metavar="STD", help="instead of the config's degrade.noise, in [0, 1]")
     parser.add_argument("--shift-px", type=int, metavar="PX", help="instead of the config's degrade.shift_px")
+    parser.add_argument("--jpeg-quality", type=int, metavar="N", help="instead of the config's degrade.jpeg_quality")
     parser.add_argument("--overwrite", action="store_true", help="replace what the folder holds")
     add_common_arguments(parser)
     parser.set_defaults(run=run)
@@ -49,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
     """Returns 0; raises CycleSRError."""
     config = load(args.config)
     given: dict[str, Any] = {
-        name: value
-        for name, value in (("blur_px", args.blur_px), ("noise", args.noise), ("shift_px", args.shift_px))
-        if value is not None
+        name: getattr(args, name)
+        for name in ("blur_px", "noise", "shift_px", "jpeg_quality")
+        if getattr(args, name) is not None
     }
     count = degrade_folder(
         args.hr,

@@ -15,6 +15,7 @@ from cyclesr_dist.cli.guard import guarded
 
 COMMANDS = {
     "degrade": "degrade",
+    "estimate": "estimate",
     "shards": "shards",
     "evaluate": "evaluate",
     "upscale": "upscale",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cyclesr_dist.config import Config
+from cyclesr_dist.config import Config, noise_channels
 from cyclesr_dist.data.faults import Fault
 from cyclesr_dist.data.order import (
     Augmentation,
@@ -117,7 +117,7 @@ class RankBatches(Dataset[RankBatch]):
         self.tail = config.data.tail
         self.max_faults = config.data.max_bad_samples
         self.augment = config.data.augment
-        self.noise_channels = config.nets.translator.noise_channels
+        self.noise_channels = noise_channels(config)
         self.rank_batch = world.rank_batch(config.global_batch)
         self.first = world.rank * self.rank_batch
         self.ring = ring

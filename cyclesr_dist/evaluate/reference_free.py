@@ -1,9 +1,12 @@
-"""How good is g_l2h on real photographs, when nobody has their HR? Scores that need no pairs, smaller is better.
+"""How good is g_l2h on real photographs, when nobody has their HR? Scores that need no pairs.
+
+Smaller is better, but for the last:
 
 - `agreement`: mean |down(g_l2h(real)) - g_r2s(real)|. Two networks say what the photograph would be without its
   degradation; they should agree. Needs g_r2s.
 - `spectrum_lr`: how far the power spectrum of fake_real = g_s2r(down(sharp)) is from that of real LR. Needs g_s2r.
 - `spectrum_hr`: how far the power spectrum of g_l2h(real) is from that of sharp photographs. Needs g_l2h alone.
+- `psnr_estimated`: PSNR of g_l2h on pairs that the measured degradation makes of sharp photographs. Needs an estimate.
 
 `spectrum_syn`, the distance of the synthetic LR's spectrum from the real LR's, is the scale for `spectrum_lr`: a
 translator that does nothing has exactly this. Distances of spectra are mean absolute differences of log10 of the
@@ -12,6 +15,7 @@ radial power spectra, each the mean over photographs, in decades. How the scores
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,15 +28,17 @@ from cyclesr_dist.resize import bicubic_down
 
 Net = Callable[[Tensor], Tensor]
 Record = dict[str, NDArray[np.float64]]
-"""Of one photograph: spectra by name, and `agreement` as an array of one number."""
+"""Of one photograph: spectra by name, and `agreement` and `psnr_estimated` as arrays of one number."""
 
 SMALLER_IS_BETTER = frozenset({"agreement", "spectrum_lr", "spectrum_hr"})
+SCORES = (*sorted(SMALLER_IS_BETTER), "psnr_estimated")
 
 _SPECTRA = {
     "spectrum_lr": ("fake_real", "real"),
     "spectrum_hr": ("sr", "sharp"),
     "spectrum_syn": ("syn", "real"),
 }
+_NUMBERS = ("agreement", "psnr_estimated")
 _NUM_FREQUENCIES = 32
 _FLOOR = 1e-10  # of power: black photographs have a logarithm too
 
@@ -45,6 +51,8 @@ class Nets:
     g_r2s: Net | None = None
     g_s2r: Net | None = None
     noise_channels: int = 0
+    measured: Net | None = None
+    """The estimated degradation, which takes such channels, too."""
 
 
 @torch.no_grad()
@@ -65,6 +73,9 @@ def sharp_record(nets: Nets, sharp: Tensor, scale: int, seed: int) -> Record:
     record: Record = {"sharp": log_spectrum(sharp), "syn": log_spectrum(syn)}
     if nets.g_s2r is not None:
         record["fake_real"] = log_spectrum(translated(nets.g_s2r, syn, nets.noise_channels, seed))
+    if nets.measured is not None:
+        sr = nets.g_l2h(translated(nets.measured, syn, nets.noise_channels, seed)).clamp(0, 1)
+        record["psnr_estimated"] = np.array(-10 * math.log10(max(float((sr - sharp).square().mean()), _FLOOR)))
     return record
 
 
@@ -78,7 +89,7 @@ def translated(g_s2r: Net, syn: Tensor, noise_channels: int, seed: int) -> Tenso
 def reference_free(records: Sequence[Record]) -> dict[str, float]:
     """The scores of a set of photographs, from the records of its real and its sharp ones; those that can be had."""
     means = {}
-    for name in ("real", "sr", "sharp", "syn", "fake_real", "agreement"):
+    for name in ("real", "sr", "sharp", "syn", "fake_real", *_NUMBERS):
         found = [record[name] for record in records if name in record]
         if found:
             means[name] = np.mean(np.stack(found), axis=0)
@@ -87,7 +98,7 @@ def reference_free(records: Sequence[Record]) -> dict[str, float]:
         for name, (a, b) in _SPECTRA.items()
         if a in means and b in means
     }
-    return scores | ({"agreement": float(means["agreement"])} if "agreement" in means else {})
+    return scores | {name: float(means[name]) for name in _NUMBERS if name in means}
 
 
 def log_spectrum(image: Tensor) -> NDArray[np.float64]:

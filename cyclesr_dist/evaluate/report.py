@@ -27,6 +27,7 @@ _ROWS = {
     "bicubic": "enlargement without training",
     "sr_syn": "trained on bicubic pairs",
     "sr_paired": "supervised reference: trained on real pairs",
+    "estimated": "trained on the measured degradation",
     "cyclegan": "CycleGAN at HR size",
     "cycle_sr_separate": "CycleGAN first, then SR",
     "cyclesr": "joint, MSE",

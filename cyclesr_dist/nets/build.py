@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from cyclesr_dist.config import Config, PatchGANNet, SRNet, TranslatorNet
+from cyclesr_dist.config import MEASURED, Config, PatchGANNet, SRNet, TranslatorNet
+from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.nets.compact import Compact
+from cyclesr_dist.nets.degradation import DegradationTranslator, MeasuredDegradation
 from cyclesr_dist.nets.edsr import EDSR
 from cyclesr_dist.nets.enlarge_first import EnlargeFirst
 from cyclesr_dist.nets.foreign import build_foreign
@@ -16,12 +18,25 @@ from cyclesr_dist.nets.translator import ResidualTranslator, ResnetTranslator
 from cyclesr_dist.nets.vdsr import VDSRMod
 
 
+def build_g_s2r(config: Config, degradation: Degradation | None = None) -> nn.Module:
+    """g_s2r: (N, 3 + E, h, w) -> (N, 3, h, w) in [0, 1], E = `noise_channels(config)`.
+
+    `degradation` is what a network of `kind: degradation`, or that of `system: estimated`, starts from.
+    """
+    net = config.nets.translator
+    if config.system == "estimated":
+        return MeasuredDegradation(degradation)
+    if net.kind == MEASURED:
+        return DegradationTranslator(net.channels, net.blocks, degradation)
+    return build_translator(net, net.noise_channels)
+
+
 def build_translator(net: TranslatorNet, noise_channels: int = 0) -> nn.Module:
-    """g_s2r (with `noise_channels`) or g_r2s (without): (N, 3 + E, h, w) -> (N, 3, h, w) in [0, 1]."""
+    """g_r2s, or a translator at HR size: (N, 3 + noise_channels, h, w) -> (N, 3, h, w) in [0, 1]."""
     match net.kind:
         case "resnet":
             return ResnetTranslator(net.channels, net.blocks, noise_channels)
-        case "residual":
+        case "residual" | "degradation":  # what is measured is one way: from synthetic to real LR
             return ResidualTranslator(net.channels, net.blocks, noise_channels)
 
 

@@ -17,7 +17,7 @@ from cyclesr_dist.paths import with_paths
 from cyclesr_dist.search.space import Domain, parse_space
 from cyclesr_dist.train.schedule import Schedule
 
-Score = Literal["psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr"]
+Score = Literal["psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr", "psnr_estimated"]
 LARGER_IS_BETTER = frozenset({"psnr", "ssim"})
 _WORST = {"psnr": 0.0, "ssim": -1.0}
 _REPORTS = 8

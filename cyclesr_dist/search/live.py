@@ -221,7 +221,7 @@ def mend(path: Path) -> None:
 
 
 def _scores(result: Mapping[str, Any]) -> list[str]:
-    names = ("psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr", "spectrum_syn")
+    names = ("psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr", "spectrum_syn", "psnr_estimated")
     return [name for name in names if name in result]
 
 

@@ -17,7 +17,13 @@ from cyclesr_dist.search.parallel import Axis, parallel_coordinates
 from cyclesr_dist.search.results import Row, front, ranked, steps_trained
 
 _NONE = "\u2013"
-_UNITS = {"psnr": "dB", "agreement": "in [0, 1]", "spectrum_lr": "decades", "spectrum_hr": "decades"}
+_UNITS = {
+    "psnr": "dB",
+    "psnr_estimated": "dB",
+    "agreement": "in [0, 1]",
+    "spectrum_lr": "decades",
+    "spectrum_hr": "decades",
+}
 
 
 def html(

@@ -16,7 +16,7 @@ from cyclesr_dist.search.live import Results
 from cyclesr_dist.search.space import with_values
 
 State = Literal["finished", "stopped early", "failed", "lost", "unfinished"]
-_SCORES = ("psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr")
+_SCORES = ("psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr", "psnr_estimated")
 
 
 @dataclass(frozen=True)

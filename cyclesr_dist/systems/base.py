@@ -11,6 +11,8 @@ from cyclesr_dist.backends.base import Player, PlayerState
 from cyclesr_dist.step import StepResult
 from cyclesr_dist.types import Batch, Phase
 
+G_L2H, ESTIMATED = "g_l2h", "g_l2h_estimated"
+
 
 @dataclass
 class SystemState:
@@ -24,8 +26,12 @@ class System(Protocol):
     players: dict[str, Player]
 
     @property
-    def sr_player(self) -> Player:
-        """The player whose `g_l2h.` is the network used at inference."""
+    def sr_players(self) -> dict[str, Player]:
+        """The players whose `g_l2h.` may be the network used at inference.
+
+        `G_L2H` is the system's own, `ESTIMATED`, where there is one, is trained beside it on the measured degradation
+        alone. The better one is exported.
+        """
 
     def step(self, batch: Batch, phase: Phase) -> StepResult:
         """One update of every player. All ranks call it, each with its share of the global batch."""

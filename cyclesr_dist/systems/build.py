@@ -10,26 +10,36 @@ from torch import nn
 
 from cyclesr_dist.backends.base import MakePlayer
 from cyclesr_dist.config import Config
+from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.memory import keep_freed
 from cyclesr_dist.nets.enlarge_first import EnlargeFirst
 from cyclesr_dist.nets.tune import tune
 from cyclesr_dist.objectives import JointGenerators
 from cyclesr_dist.systems.base import System, SystemState
 from cyclesr_dist.systems.cyclegan import CycleGANSystem
+from cyclesr_dist.systems.estimated import EstimatedSystem
 from cyclesr_dist.systems.joint import JointSystem
 from cyclesr_dist.systems.separate import SeparateSystem
 from cyclesr_dist.systems.sr_only import SROnlySystem
 from cyclesr_dist.world import World
 
 
-def build_system(config: Config, make_player: MakePlayer, world: World, saved: SystemState | None = None) -> System:
+def build_system(
+    config: Config,
+    make_player: MakePlayer,
+    world: World,
+    saved: SystemState | None = None,
+    degradation: Degradation | None = None,
+) -> System:
     """With `saved`, in that state. All ranks call it.
+
+    `degradation` is what a measured g_s2r starts from; a saved state holds it, and without either it is the identity.
 
     Raises ConfigError or InputError when the perceptual network cannot be had.
     """
     if config.speed.keep_memory and world.device.type == "cpu":
         keep_freed()
-    system = _build(config, make_player, world)
+    system = _build(config, make_player, world, degradation)
     if config.speed.compile:
         _keep_compiled()
     for player in system.players.values():
@@ -51,20 +61,22 @@ def _networks(module: nn.Module) -> Iterator[nn.Module]:
     for child in module.children():
         if isinstance(child, nn.ModuleDict):
             yield from child.values()
-        else:
+        elif any(True for _ in child.parameters()):  # the measured degradation has none
             yield child.translator if isinstance(child, EnlargeFirst) else child
     if isinstance(module, JointGenerators):
         terms = module.sr_terms[0]
         yield from (net for net in (terms.percep, terms.texture) if net is not None)
 
 
-def _build(config: Config, make_player: MakePlayer, world: World) -> System:
+def _build(config: Config, make_player: MakePlayer, world: World, degradation: Degradation | None) -> System:
     match config.system:
         case "sr_syn" | "sr_paired":
             return SROnlySystem(config, make_player)
+        case "estimated":
+            return EstimatedSystem(config, make_player, degradation)
         case "cyclegan":
             return CycleGANSystem(config, make_player, world)
         case "cycle_sr_separate":
-            return SeparateSystem(config, make_player, world)
+            return SeparateSystem(config, make_player, world, degradation)
         case "cyclesr" | "cyclesrgan":
-            return JointSystem(config, make_player, world)
+            return JointSystem(config, make_player, world, degradation)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from cyclesr_dist.backends.base import MakePlayer, ParamGroup, Player
-from cyclesr_dist.config import Config
+from cyclesr_dist.config import Config, noise_channels
 from cyclesr_dist.nets.build import build_translator
 from cyclesr_dist.nets.enlarge_first import EnlargeFirst, enlarged
 from cyclesr_dist.objectives import EnlargedCycleGenerators
 from cyclesr_dist.resize import bicubic_up
 from cyclesr_dist.step import StepResult, joint_step
-from cyclesr_dist.systems.base import SystemState
+from cyclesr_dist.systems.base import G_L2H, SystemState
 from cyclesr_dist.systems.parts import Pools, discriminator_player, load_players
 from cyclesr_dist.types import Batch, Phase
 from cyclesr_dist.world import World
@@ -27,7 +27,7 @@ class CycleGANSystem:
         torch.manual_seed(config.seed)
         net = config.nets.translator
         self.scale = config.scale
-        g_h2l = build_translator(net, net.noise_channels)
+        g_h2l = build_translator(net, noise_channels(config))
         generators = EnlargedCycleGenerators(
             g_h2l, EnlargeFirst(build_translator(net), config.scale), config.weights, config.speed.join_passes
         )
@@ -39,8 +39,8 @@ class CycleGANSystem:
         self.pools = Pools(config, world)
 
     @property
-    def sr_player(self) -> Player:
-        return self.players["g"]
+    def sr_players(self) -> dict[str, Player]:
+        return {G_L2H: self.players["g"]}
 
     def step(self, batch: Batch, phase: Phase) -> StepResult:
         noise = _enlarged_noise(batch.noise, self.scale)

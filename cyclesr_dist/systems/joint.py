@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from cyclesr_dist.backends.base import MakePlayer, ParamGroup, Player
 from cyclesr_dist.backends.collectives import mean_over_ranks
-from cyclesr_dist.config import Config
-from cyclesr_dist.nets.build import build_translator
+from cyclesr_dist.config import MEASURED, Config
+from cyclesr_dist.degradation.record import Degradation
+from cyclesr_dist.nets.build import build_g_s2r, build_translator
+from cyclesr_dist.nets.degradation import MeasuredDegradation
 from cyclesr_dist.nets.vgg import build_vgg
 from cyclesr_dist.objectives import JointGenerators, SRTerms
-from cyclesr_dist.step import StepResult, joint_step
-from cyclesr_dist.systems.base import SystemState
-from cyclesr_dist.systems.parts import Pools, build_g_l2h, discriminator_player, load_players
+from cyclesr_dist.step import StepResult, joint_step, sr_step
+from cyclesr_dist.systems.base import ESTIMATED, G_L2H, SystemState
+from cyclesr_dist.systems.parts import Pools, build_g_l2h, build_spectrum, discriminator_player, load_players, sr_player
 from cyclesr_dist.types import Batch, Phase
 from cyclesr_dist.world import World
 
 
 class JointSystem:
-    """Builds the networks from `config.nets`, equally on all ranks, and steps them."""
+    """Builds the networks from `config.nets`, equally on all ranks, and steps them.
 
-    def __init__(self, config: Config, make_player: MakePlayer, world: World) -> None:
+    cyclesr with a g_s2r that starts from a measured degradation trains a second g_l2h beside, on that degradation as it
+    was measured: the same network as that of `system: estimated`. So the run cannot end with a worse one.
+    """
+
+    def __init__(self, config: Config, make_player: MakePlayer, world: World, degradation: Degradation | None) -> None:
         torch.manual_seed(config.seed)
         nets = config.nets
+        measured = nets.translator.kind == MEASURED
         terms = _sr_terms(config, world)
         generators = JointGenerators(
-            g_s2r=build_translator(nets.translator, nets.translator.noise_channels),
+            g_s2r=build_g_s2r(config, degradation),
             g_r2s=build_translator(nets.translator),
             g_l2h=build_g_l2h(config),
             weights=config.weights,
             sr_terms=terms,
             global_mean=mean_over_ranks,
             join=config.speed.join_passes,
+            spectrum=build_spectrum(config),
+            pretrain_on_fakes=measured,
         )
         g_groups = (
             ParamGroup(("g_s2r.", "g_r2s."), config.optim.lr_cyclegan),
@@ -39,14 +50,23 @@ class JointSystem:
         )
         d = discriminator_player(config, make_player, nets.d_lr, gan=terms.gan)
         self.players = {"g": make_player(generators, g_groups), "d": d}
+        if measured and config.system == "cyclesr":
+            torch.manual_seed(config.seed)
+            self.players["e"] = sr_player(config, make_player, MeasuredDegradation(degradation))
         self.pools = Pools(config, world)
 
     @property
-    def sr_player(self) -> Player:
-        return self.players["g"]
+    def sr_players(self) -> dict[str, Player]:
+        own = {G_L2H: self.players["g"]}
+        return own | ({ESTIMATED: self.players["e"]} if "e" in self.players else {})
 
     def step(self, batch: Batch, phase: Phase) -> StepResult:
-        return joint_step(self.players["g"], self.players["d"], batch, phase, self.pools.exchange)
+        result = joint_step(self.players["g"], self.players["d"], batch, phase, self.pools.exchange)
+        if "e" in self.players and all(map(math.isfinite, result.grad_norm.values())):
+            beside = sr_step(self.players["e"], batch.syn, batch.hr, batch.noise[0])
+            result.losses["mse_estimated"] = beside.losses["mse"]
+            result.grad_norm["e"] = beside.grad_norm["g"]
+        return result
 
     def state(self) -> SystemState:
         return SystemState({name: player.state() for name, player in self.players.items()}, self.pools.state())

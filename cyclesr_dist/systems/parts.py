@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from cyclesr_dist.backends.base import MakePlayer, ParamGroup, Player
-from cyclesr_dist.backends.collectives import gather_batch, mean_over_ranks
+from cyclesr_dist.backends.collectives import elementwise_mean_over_ranks, gather_batch, mean_over_ranks
 from cyclesr_dist.config import Config, PatchGANNet
 from cyclesr_dist.losses.pixel import full
+from cyclesr_dist.losses.spectrum import SpectrumMatch
 from cyclesr_dist.nets.build import build_discriminator, build_sr
 from cyclesr_dist.objectives import Discriminators, SRGenerator
 from cyclesr_dist.pool import ImagePool
@@ -24,9 +25,14 @@ def build_g_l2h(config: Config) -> nn.Module:
     return net
 
 
-def sr_player(config: Config, make_player: MakePlayer) -> Player:
-    """g_l2h as a player of its own."""
-    generator = SRGenerator(build_g_l2h(config), config.weights)
+def build_spectrum(config: Config) -> SpectrumMatch | None:
+    """The spectral term's running means; None where its weight is zero."""
+    return SpectrumMatch(elementwise_mean_over_ranks) if config.weights.spectrum else None
+
+
+def sr_player(config: Config, make_player: MakePlayer, measured: nn.Module | None = None) -> Player:
+    """g_l2h as a player of its own, on what `measured`, if given, makes of LR."""
+    generator = SRGenerator(build_g_l2h(config), config.weights, measured)
     return make_player(generator, (ParamGroup(("g_l2h.",), config.optim.lr_sr),))
 
 

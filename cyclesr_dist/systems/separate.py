@@ -6,11 +6,12 @@ import torch
 
 from cyclesr_dist.backends.base import MakePlayer, ParamGroup, Player
 from cyclesr_dist.config import Config
-from cyclesr_dist.nets.build import build_translator
+from cyclesr_dist.degradation.record import Degradation
+from cyclesr_dist.nets.build import build_g_s2r, build_translator
 from cyclesr_dist.objectives import CycleGenerators
 from cyclesr_dist.step import StepResult, joint_step, sr_step
-from cyclesr_dist.systems.base import SystemState
-from cyclesr_dist.systems.parts import Pools, discriminator_player, load_players, sr_player
+from cyclesr_dist.systems.base import G_L2H, SystemState
+from cyclesr_dist.systems.parts import Pools, build_spectrum, discriminator_player, load_players, sr_player
 from cyclesr_dist.types import Batch, Phase
 from cyclesr_dist.world import World
 
@@ -18,11 +19,14 @@ from cyclesr_dist.world import World
 class SeparateSystem:
     """Each half is as long as a joint run, so that both parts get as many updates as they would there."""
 
-    def __init__(self, config: Config, make_player: MakePlayer, world: World) -> None:
+    def __init__(self, config: Config, make_player: MakePlayer, world: World, degradation: Degradation | None) -> None:
         torch.manual_seed(config.seed)
-        net = config.nets.translator
         translators = CycleGenerators(
-            build_translator(net, net.noise_channels), build_translator(net), config.weights, config.speed.join_passes
+            build_g_s2r(config, degradation),
+            build_translator(config.nets.translator),
+            config.weights,
+            config.speed.join_passes,
+            build_spectrum(config),
         )
         groups = (ParamGroup(("g_s2r.", "g_r2s."), config.optim.lr_cyclegan),)
         self.players = {
@@ -34,8 +38,8 @@ class SeparateSystem:
         self.pools = Pools(config, world)
 
     @property
-    def sr_player(self) -> Player:
-        return self.players["sr"]
+    def sr_players(self) -> dict[str, Player]:
+        return {G_L2H: self.players["sr"]}
 
     def step(self, batch: Batch, phase: Phase) -> StepResult:
         if phase is Phase.TRANSLATE:

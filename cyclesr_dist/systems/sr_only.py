@@ -7,7 +7,7 @@ import torch
 from cyclesr_dist.backends.base import MakePlayer, Player
 from cyclesr_dist.config import Config
 from cyclesr_dist.step import StepResult, sr_step
-from cyclesr_dist.systems.base import SystemState
+from cyclesr_dist.systems.base import G_L2H, SystemState
 from cyclesr_dist.systems.parts import load_players, sr_player
 from cyclesr_dist.types import Batch, Phase
 
@@ -21,8 +21,8 @@ class SROnlySystem:
         self.players = {"g": sr_player(config, make_player)}
 
     @property
-    def sr_player(self) -> Player:
-        return self.players["g"]
+    def sr_players(self) -> dict[str, Player]:
+        return {G_L2H: self.players["g"]}
 
     def step(self, batch: Batch, phase: Phase) -> StepResult:
         return sr_step(self.players["g"], batch.real if self.paired else batch.syn, batch.hr)

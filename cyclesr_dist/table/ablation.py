@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cyclesr_dist.config import Track
+from cyclesr_dist.config import Track, noise_channels
 from cyclesr_dist.evaluate.curves import line_chart
 from cyclesr_dist.evaluate.page import figure, page, paragraph, section
 from cyclesr_dist.evaluate.score import to_uint8
@@ -130,11 +130,11 @@ def _last_line(path: Path) -> dict[str, float]:
 @torch.no_grad()
 def _fake_real(job: Job, syn: Any) -> Any:
     """g_s2r at the end of a run on (h, w, 3) uint8; (h, w, 3) float32, about [0, 1]. The noise is always the same."""
-    net = translator_of(job, "g_s2r", job.config.nets.translator.noise_channels)
+    net = translator_of(job, "g_s2r")
     height, width = (size // 4 * 4 for size in syn.shape[:2])
     x = torch.from_numpy(syn.astype(np.float32) / 255).permute(2, 0, 1)[None]
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(1, job.config.nets.translator.noise_channels, height, width, generator=generator)
+    noise = torch.randn(1, noise_channels(job.config), height, width, generator=generator)
     made: Tensor = net(torch.cat([x[..., :height, :width], noise], 1))
     full = x.clone()  # the rest of a size that is no multiple of 4 stays syn
     full[..., :height, :width] = made

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
-from cyclesr_dist.config import Config, Degrade, Protocol, SRNet, Track, check
+from cyclesr_dist.config import MEASURED, MEASURED_DEFAULTS, Config, Degrade, Protocol, SRNet, Track, check
 from cyclesr_dist.configfile import check_range, read
 from cyclesr_dist.errors import ConfigError
 
-Row = Literal["bicubic", "sr_syn", "sr_paired", "cyclegan", "cycle_sr_separate", "cyclesr", "cyclesrgan"]
+Row = Literal["bicubic", "sr_syn", "sr_paired", "estimated", "cyclegan", "cycle_sr_separate", "cyclesr", "cyclesrgan"]
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,16 @@ class Tracks:
     unknown: TrackData | None = None
     mild: TrackData | None = None
     wild: TrackData | None = None
+    camera: TrackData | None = None
 
     def chosen(self) -> dict[Track, TrackData]:
-        found: dict[Track, TrackData] = {}
-        for name, track in (("unknown", self.unknown), ("mild", self.mild), ("wild", self.wild)):
-            if track is not None:
-                found[name] = track  # type: ignore[index]  # mypy widens the literals of a tuple
-        return found
+        tracks: dict[Track, TrackData | None] = {
+            "unknown": self.unknown,
+            "mild": self.mild,
+            "wild": self.wild,
+            "camera": self.camera,
+        }
+        return {name: track for name, track in tracks.items() if track is not None}
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class Table:
 def load_table(path: Path, overrides: Sequence[str] = ()) -> Table:
     """Read a table's YAML file with overrides. Raises ConfigError naming file, key, value and what is allowed."""
     table = read(Table, path, overrides)
+    if table.run.nets.translator.kind == MEASURED:
+        table = read(Table, path, overrides, Table(run=MEASURED_DEFAULTS))
     check(table.run)
     for name in ("systems", "seeds", "sweep_mse"):
         values = getattr(table, name)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclesr_dist.evaluate.reference_free import SMALLER_IS_BETTER
+from cyclesr_dist.evaluate.reference_free import SCORES, SMALLER_IS_BETTER
 from cyclesr_dist.table.jobs import Job
 
 
@@ -30,10 +30,7 @@ def correlations(jobs: Sequence[Job]) -> dict[str, Any]:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         if rows and "psnr" in rows[0]:
             tracks[job.config.track].append(rows)
-    return {
-        track: {score: found for score in sorted(SMALLER_IS_BETTER) if (found := _of(runs, score))}
-        for track, runs in tracks.items()
-    }
+    return {track: {score: found for score in SCORES if (found := _of(runs, score))} for track, runs in tracks.items()}
 
 
 def _of(runs: list[list[dict[str, float]]], score: str) -> dict[str, float]:
@@ -41,7 +38,10 @@ def _of(runs: list[list[dict[str, float]]], score: str) -> dict[str, float]:
     if not having:
         return {}
     within = [_spearman(rows, score) for rows in having if len(rows) >= 3]
-    losses = [max(row["psnr"] for row in rows) - min(rows, key=lambda row: row[score])["psnr"] for rows in having]
+    losses = [
+        max(row["psnr"] for row in rows) - min(rows, key=lambda row: _sign(score) * row[score])["psnr"]
+        for rows in having
+    ]
     found = {"num_runs": float(len(having)), "loss_db": float(np.mean(losses))}
     if within:
         found["checkpoints"] = float(np.mean(within))
@@ -54,7 +54,11 @@ def _spearman(rows: Sequence[dict[str, float]], score: str) -> float:
     psnr, other = (_ranks([row[name] for row in rows]) for name in ("psnr", score))
     if np.ptp(psnr) == 0 or np.ptp(other) == 0:
         return 0.0
-    return -float(np.corrcoef(psnr, other)[0, 1])
+    return -_sign(score) * float(np.corrcoef(psnr, other)[0, 1])
+
+
+def _sign(score: str) -> int:
+    return 1 if score in SMALLER_IS_BETTER else -1
 
 
 def _ranks(values: Sequence[float]) -> NDArray[np.float64]:

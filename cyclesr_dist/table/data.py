@@ -1,7 +1,7 @@
 """The photographs and shard sets of a table, made once and reused: what each run of it trains, validates, is scored on.
 
 photos -> train, valid           (links)
-per track: train_lr, valid_lr, test_lr   (simulated, unless the track gives folders)
+per track: train_lr, valid_lr, test_lr   (simulated, unless the track gives folders); estimate
 shards: hr, and per track lr and pairs
 """
 
@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from cyclesr_dist.config import Shards, Track
+from cyclesr_dist.config import MEASURED, Shards, Track
 from cyclesr_dist.data.build import build_set
 from cyclesr_dist.data.shards import Kind
+from cyclesr_dist.degradation.estimate import estimate
+from cyclesr_dist.degradation.record import FACTS, save
 from cyclesr_dist.degrade import degrade_folder
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.files import new_folder
@@ -37,6 +39,8 @@ class Folders:
     pairs: str
     valid_lr: Path
     test_lr: Path
+    estimate: str = ""
+    """Folder of the degradation measured between the shard sets, where a system starts from it."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def prepare(table: Table, root: Path, announce: Announce, quiet: bool) -> TableD
     tracks: dict[Track, Folders] = {}
     for name, track in table.tracks.chosen().items():
         announce(f"data: track {name}")
-        tracks[name] = _track(table, root / name, name, track, train_hr, valid_hr, quiet)
+        folders = _track(table, root / name, name, track, train_hr, valid_hr, quiet)
+        tracks[name] = replace(folders, estimate=_estimated(table, root / name / "estimate", hr, folders.lr))
     return TableData(hr, valid_hr, test_hr, syn_valid, tracks)
 
 
@@ -139,6 +144,15 @@ def _track(
     if "sr_paired" in table.systems:
         pairs = _pack("pairs", root / "shards" / "pairs", shards, scale, train_hr, train_lr, quiet)
     return Folders(lr, pairs, valid_lr, test_lr)
+
+
+def _estimated(table: Table, out: Path, hr: str, lr: str) -> str:
+    """Measured once for all seeds and systems."""
+    if "estimated" not in table.systems and table.run.nets.translator.kind != MEASURED:
+        return ""
+    if not (out / FACTS).is_file():
+        save(out, estimate(hr, lr, scale=table.run.scale, seed=table.run.seed, data=table.run.data))
+    return str(out)
 
 
 def _pack(kind: Kind, out: Path, shards: Shards, scale: int, hr: Path | None, lr: Path | None, quiet: bool) -> str:

@@ -87,6 +87,8 @@ def _job(table: Table, data: TableData, root: Path, track: Track | None, system:
     )
     config = replace(run, system=system, seed=seed, data=sets, track=track or run.track)
     if track:
+        translator = replace(config.nets.translator, estimate=data.tracks[track].estimate)
+        config = replace(config, nets=replace(config.nets, translator=translator))
         chosen = table.tracks.chosen()[track]
         if chosen.mse is not None:
             config = replace(config, weights=replace(config.weights, mse=chosen.mse))

@@ -48,7 +48,7 @@ def measure(cyclesr: Job, sr_syn: Job, lr: Path, hr: Path, protocol: Protocol, t
     model: Upscaler = net
     if two_stages:
         assert isinstance(net, NetUpscaler)
-        model = NetUpscaler("g_r2s, then sr_syn", _TwoStages(translator_of(cyclesr, "g_r2s", 0), net.net), net.scale)
+        model = NetUpscaler("g_r2s, then sr_syn", _TwoStages(translator_of(cyclesr, "g_r2s"), net.net), net.scale)
     pairs = match_pairs(hr, lr)
     seconds = []
     with torch.no_grad():

@@ -6,12 +6,12 @@ from safetensors import safe_open
 from torch import nn
 
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.nets.build import build_translator
+from cyclesr_dist.nets.build import build_g_s2r, build_translator
 from cyclesr_dist.table.jobs import Job
 from cyclesr_dist.train.shelf import LocalShelf
 
 
-def translator_of(job: Job, name: str, noise_channels: int) -> nn.Module:
+def translator_of(job: Job, name: str) -> nn.Module:
     """g_s2r or g_r2s as it was at the end of a run, from its newest checkpoint; in eval mode, without gradients.
 
     Raises InputError when the run has no checkpoint.
@@ -24,6 +24,6 @@ def translator_of(job: Job, name: str, noise_channels: int) -> nn.Module:
     with safe_open(shelf.path / found[-1] / "tensors.safetensors", framework="pt") as file:
         names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118  # no mapping
         state = {key.removeprefix(prefix): file.get_tensor(key) for key in names}
-    net = build_translator(job.config.nets.translator, noise_channels)
+    net = build_g_s2r(job.config) if name == "g_s2r" else build_translator(job.config.nets.translator)
     net.load_state_dict(state)
     return net.eval().requires_grad_(False)

@@ -9,11 +9,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from cyclesr_dist.backends.base import Player
 from cyclesr_dist.config import Config
 from cyclesr_dist.errors import CycleSRError, FailedElsewhere, TrainingError
+from cyclesr_dist.nets.degradation import MeasuredDegradation
 from cyclesr_dist.step import StepResult
 from cyclesr_dist.telemetry.progress import Progress
 from cyclesr_dist.train.run_folder import RunFolder, append_line
@@ -97,14 +98,26 @@ class BadNumbers:
         raise error if self.world.is_main else FailedElsewhere(message, error.exit_code)
 
 
-def keep_buffers(players: Mapping[str, Player]) -> list[tuple[Tensor, Tensor]]:
-    """Copies of all BatchNorm statistics: the forward pass changes them, also when the step is then left out."""
-    return [(buffer, buffer.clone()) for player in players.values() for buffer in player.module.buffers()]
+Kept = list[tuple[nn.Module, str, Tensor, Tensor]]
+"""A module, the name of a buffer of its own, the buffer and a copy of it."""
 
 
-def restore_buffers(kept: list[tuple[Tensor, Tensor]]) -> None:
-    for buffer, copy in kept:
+def keep_buffers(players: Mapping[str, Player]) -> Kept:
+    """Copies of all BatchNorm statistics and running means: the forward pass changes them, also when the step is then
+    left out. What was measured once never changes."""
+    return [
+        (module, name, buffer, buffer.clone())
+        for player in players.values()
+        for module in player.module.modules()
+        if not isinstance(module, MeasuredDegradation)
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+
+
+def restore_buffers(kept: Kept) -> None:
+    for module, name, buffer, copy in kept:
         buffer.copy_(copy)
+        setattr(module, name, buffer)  # the first step may have put another one in its place
 
 
 def _terms(result: StepResult) -> dict[str, str]:

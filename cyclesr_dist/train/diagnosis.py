@@ -11,6 +11,8 @@ from collections.abc import Mapping
 LARGEST_DRIFT = 0.03
 # Of the distance between synthetic and real spectra: a translator that closes less than this does next to nothing.
 _SMALLEST_SHARE = 0.1
+# Decades; photographs of one camera differ by as much.
+_ALIKE = 0.05
 # LSGAN's discriminator loss is 0.25 when it cannot tell and 0 when it always can.
 SATURATED = 0.01
 _LOGS_IN_A_ROW = 5
@@ -58,12 +60,20 @@ class Diagnosis:
         if 2 * step < self.num_steps or "spectrum_lr" not in scores or "spectrum_syn" not in scores:
             return []
         left, whole = scores["spectrum_lr"], scores["spectrum_syn"]
-        if left <= (1 - _SMALLEST_SHARE) * whole:
+        if left <= (1 - _SMALLEST_SHARE) * whole or max(left, whole) < _ALIKE:
             return []
+        distances = f"fake_real's spectrum is {left:.3f} decades from real LR's, synthetic LR's {whole:.3f}"
+        measured = "nets.translator.kind=degradation starts from the blur and noise that are measured"
+        if left > (1 + _SMALLEST_SHARE) * whole:
+            return self._warn(
+                "away",
+                f"step {step}: g_s2r moves away from real LR: {distances}; a smaller optim.lr_cyclegan or weights.adv, "
+                f"or larger weights.cyc, hold it; {measured}",
+            )
         return self._warn(
             "identity",
-            f"step {step}: g_s2r is near the identity: fake_real's spectrum is {left:.3f} decades from real LR's, "
-            f"synthetic LR's {whole:.3f}; smaller weights.id and cyc, or a longer run, let it change more",
+            f"step {step}: g_s2r is near the identity: {distances}; smaller weights.id and cyc, or a longer run, let "
+            f"it change more; {measured}",
         )
 
     def _warn(self, kind: str, text: str) -> list[str]:

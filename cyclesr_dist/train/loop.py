@@ -23,14 +23,14 @@ from cyclesr_dist.nets.build import inference_net
 from cyclesr_dist.step import StepResult
 from cyclesr_dist.survive.leaving import will_leave
 from cyclesr_dist.survive.stopping import StopRequest
-from cyclesr_dist.systems.base import System, SystemState
+from cyclesr_dist.systems.base import ESTIMATED, G_L2H, System, SystemState
 from cyclesr_dist.telemetry.progress import Progress, Status
 from cyclesr_dist.telemetry.prometheus import Metrics
 from cyclesr_dist.telemetry.trackers import Trackers, grouped
 from cyclesr_dist.train.bad_numbers import BadNumbers, RollBack, keep_buffers, restore_buffers
 from cyclesr_dist.train.checkpoint import Checkpoint
 from cyclesr_dist.train.diagnosis import Diagnosis
-from cyclesr_dist.train.ema import EMA
+from cyclesr_dist.train.ema import Averages
 from cyclesr_dist.train.journal import Journal
 from cyclesr_dist.train.pictures import Pictures
 from cyclesr_dist.train.resume import load_newest
@@ -89,7 +89,7 @@ class Attempt:
         self.run, self.progress, self.schedule, self.saver, self.diagnosis = run, progress, schedule, saver, diagnosis
         saved = run.saved or Checkpoint(0, SystemState({}))
         self.step = self.saved_step = self.logged_step = saved.step
-        self.ema = _start_ema(run)
+        self.averages = Averages(run.config.ema_decay, run.system.sr_players, saved.ema)
         self.best = dict(saved.best)
         self.left_out = list(saved.left_out)
         self.bad = BadNumbers(run.config, run.world, run.folder, saved.rollbacks)
@@ -176,8 +176,7 @@ class Attempt:
             restore_buffers(buffers)
             self.bad.leave_out(step, result, batch, self.progress, can_go_back=self.saved_step > 0)
             return None
-        if self.ema:
-            self.ema.update(run.system.sr_player.full_params("g_l2h."), _trainable(run.system.sr_player.module))
+        self.averages.update()
         return result
 
     def log(self, result: StepResult) -> None:
@@ -227,24 +226,36 @@ class Attempt:
 
     def _score(self) -> None:
         run, step = self.run, self.step
-        weights = _model_weights(run, self.ema)  # all ranks
-        scores = run.validator.score(weights, _translators(run), run.stop)  # all ranks
-        self.validation_due = scores is None
-        if scores is None:
-            return
+        found: dict[str, dict[str, float]] = {}
+        for name in reversed(run.system.sr_players):  # the system's own comes last: its networks stay in the validator
+            weights = self.averages.weights(name)  # all ranks
+            one = run.validator.score(name, weights, _translators(run, name), run.stop)  # all ranks
+            self.validation_due = one is None
+            if one is None:
+                return
+            found[name] = one
+        scores = found[G_L2H]
         run.metrics.validated(scores)
         self.progress.validated(step, scores)
         self.progress.warn(self.diagnosis.validated(step, scores))
-        if improved := run.validator.better(scores, self.best):
-            self.best = {"step": step, **scores}
+        improved = [name for name in found if self._keep_better(name, found[name])]
+        chosen = self.averages.weights(improved[-1]) if improved else {}  # all ranks
         if run.world.is_main:
-            append_line(run.folder.validation, {"step": step, **scores})
+            beside = {f"estimated.{key}": value for key, value in found.get(ESTIMATED, {}).items()}
+            append_line(run.folder.validation, {"step": step, **scores, **beside})
             if improved:
-                _export(run, weights)
+                _export(run, chosen)
             pictures = Pictures(run.validator, run.folder.pictures, run.config.validate.pictures)
             for name, strip in pictures.draw(bool(improved)).items():
                 run.trackers.picture(step, f"pictures/{name}", strip)
             run.trackers.scalars(step, {f"validation/{name}": value for name, value in scores.items()})
+
+    def _keep_better(self, name: str, scores: dict[str, float]) -> bool:
+        """Whether they are the best so far; `estimated` says that they are of the network beside the system's own."""
+        if not self.run.validator.better(scores, self.best):
+            return False
+        self.best = {"step": self.step, **scores} | ({"estimated": 1.0} if name == ESTIMATED else {})
+        return True
 
     def _save(self) -> None:
         """Copy the state and let it be written. All ranks call it."""
@@ -258,7 +269,7 @@ class Attempt:
         state = Checkpoint(
             step=self.step,
             system=self.run.system.state(),  # all ranks
-            ema=self.ema.state() if self.ema else {},
+            ema=self.averages.state(),
             best=self.best,
             seconds=round(seconds, 3),
             validation_due=self.validation_due,
@@ -271,7 +282,7 @@ class Attempt:
         run = self.run
         run.world.together(self.saver.finish)
         if not self.best:
-            weights = _model_weights(run, self.ema)
+            weights = self.averages.weights(G_L2H)
             if run.world.is_main:
                 _export(run, weights)
         return {
@@ -301,19 +312,6 @@ def _go_back(run: Run, saver: Saver, progress: Progress, request: RollBack) -> N
         run.journal.note("rolled_back", step=saved.step, reason=f"bad gradients in {request}")
 
 
-def _start_ema(run: Run) -> EMA | None:
-    if not run.config.ema_decay:
-        return None
-    initial = run.system.sr_player.full_params("g_l2h.")
-    if run.saved and run.saved.ema:
-        initial = {name: tensor.to(run.world.device) for name, tensor in run.saved.ema.items()}
-    return EMA(run.config.ema_decay, initial)
-
-
-def _trainable(module: torch.nn.Module) -> set[str]:
-    return {name.removeprefix("g_l2h.") for name, _ in module.named_parameters()}
-
-
 def _seed_step(seed: int, step: int, rank: int) -> None:
     """Whatever a network draws inside (dropout) depends on the step, so a resumed run draws the same."""
     torch.manual_seed((seed * 1_000_003 + step) * 4099 + rank)
@@ -334,7 +332,10 @@ class Measured:
 def _measure(run: Run, result: StepResult) -> Measured:
     """One copy from the device, one exchange between ranks. All ranks call it."""
     players = run.system.players
-    norms = {name: norm for player in players.values() for name, norm in player.network_norms().items()}
+    norms: dict[str, Tensor] = {}
+    for player_name, player in players.items():
+        for name, norm in player.network_norms().items():
+            norms[f"{name}.{player_name}" if name in norms else name] = norm
     scales = {name: player.loss_scale() for name, player in players.items()}
     on_device = {name: scale for name, scale in scales.items() if scale is not None}
     groups: list[dict[str, Tensor]] = [result.losses, result.drift, norms, on_device]
@@ -351,13 +352,10 @@ def _log_keys(run: Run, step: int, batch: Batch) -> None:
     append_line(run.folder.keys(run.world.rank), record)
 
 
-def _model_weights(run: Run, ema: EMA | None) -> TensorDict:
-    return ema.average if ema else run.system.sr_player.full_params("g_l2h.")
-
-
-def _translators(run: Run) -> dict[str, TensorDict]:
+def _translators(run: Run, name: str) -> dict[str, TensorDict]:
     """All ranks call it: weights of g_s2r and g_r2s where validation uses them."""
-    return {name: run.system.players["g"].full_params(f"{name}.") for name in run.validator.translators}
+    player = run.system.players["g"] if name == G_L2H else run.system.sr_players[name]
+    return {net: player.full_params(f"{net}.") for net in run.validator.translators[name]}
 
 
 def _peak_memory_mb(world: World) -> float:

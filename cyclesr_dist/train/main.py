@@ -33,6 +33,7 @@ from cyclesr_dist.telemetry.targets import write_targets
 from cyclesr_dist.telemetry.trackers import Trackers, open_trackers
 from cyclesr_dist.train.checkpoint import Checkpoint
 from cyclesr_dist.train.checkpoint import identity as run_identity
+from cyclesr_dist.train.estimation import degradation_of_run
 from cyclesr_dist.train.journal import Journal
 from cyclesr_dist.train.loop import Run, train
 from cyclesr_dist.train.mirror import Mirror, MirroredShelf
@@ -133,7 +134,11 @@ def _train(
     closing.callback(metrics.close)
     libraries.to(folder.log if world.is_main else None)
     make_player = build_backend(config, world)
-    system = world.together(lambda: build_system(config, make_player, world, saved.system if saved else None))
+    # A checkpoint holds the estimate itself.
+    degradation = None if saved else degradation_of_run(config, sources, folder.path, world)
+    system = world.together(
+        lambda: build_system(config, make_player, world, saved.system if saved else None, degradation)
+    )
     world.together(lambda: _start_files(config, folder, saved) if world.is_main else None)
     if config.data.log_keys:
         world.together(lambda: None if world.is_main else folder.start_keys(world.rank, saved.step if saved else 0))

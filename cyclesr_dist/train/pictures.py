@@ -14,12 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cyclesr_dist.config import noise_channels
 from cyclesr_dist.errors import TrainingError
 from cyclesr_dist.evaluate.reference_free import translated
 from cyclesr_dist.evaluate.score import to_uint8
 from cyclesr_dist.evaluate.strips import RGB8, comparison_strip, renormalised
 from cyclesr_dist.images import write_png
 from cyclesr_dist.resize import bicubic_down, bicubic_up
+from cyclesr_dist.systems.base import G_L2H
 from cyclesr_dist.train.validation import Validator, centre
 
 _LR_PX = 4  # translators take multiples of it
@@ -43,7 +45,7 @@ class Pictures:
             self.folder.mkdir(exist_ok=True)
             with torch.no_grad():
                 strips = {path.stem: self._photograph(path, when) for path in self.real}
-                if self.sharp and self.validator.translators:
+                if self.sharp and "g_s2r" in self.validator.translators[G_L2H]:
                     strips["figure3"] = self._figure_3(self.sharp[0], when)
         except OSError as error:
             raise TrainingError(f"{self.folder} cannot be written: {error}; checkpoints are intact") from error
@@ -67,7 +69,7 @@ class Pictures:
         v, c = self.validator, self.validator.config
         sharp = centre(path, c.validate.crop_px * c.scale, _LR_PX * c.scale, v.world.device)
         syn = bicubic_down(sharp, c.scale)
-        fake = translated(v.translators["g_s2r"], syn, c.nets.translator.noise_channels, seed=0)
+        fake = translated(v.translators[G_L2H]["g_s2r"], syn, noise_channels(c), seed=0)
         plain_syn, plain_fake = _plain(syn), _plain(fake)
         panels = [
             ("syn", to_uint8(plain_syn)),

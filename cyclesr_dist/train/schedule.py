@@ -35,7 +35,7 @@ class Schedule:
 
     def phase(self, step: int) -> Phase:
         match self.system:
-            case "sr_syn" | "sr_paired":
+            case "sr_syn" | "sr_paired" | "estimated":
                 return Phase.SR
             case "cyclegan":
                 return Phase.CYCLEGAN

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclesr_dist.backends.base import TensorDict
-from cyclesr_dist.config import Config
+from cyclesr_dist.config import MEASURED, TRANSLATING, Config, noise_channels, uses_estimate
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.evaluate.reference_free import (
     SMALLER_IS_BETTER,
@@ -24,11 +24,11 @@ from cyclesr_dist.evaluate.reference_free import (
 from cyclesr_dist.evaluate.score import score_file
 from cyclesr_dist.images import Pair, hr_stem, images_folder, list_images, match_pairs, read_rgb8
 from cyclesr_dist.model_file import NetUpscaler
-from cyclesr_dist.nets.build import build_sr, build_translator, inference_net
+from cyclesr_dist.nets.build import build_g_s2r, build_sr, build_translator, inference_net
+from cyclesr_dist.nets.degradation import DegradationTranslator, MeasuredDegradation
 from cyclesr_dist.survive.stopping import StopRequest
+from cyclesr_dist.systems.base import ESTIMATED, G_L2H
 from cyclesr_dist.world import World
-
-_TRANSLATING = ("cycle_sr_separate", "cyclesr", "cyclesrgan")
 
 
 class Validator:
@@ -45,38 +45,34 @@ class Validator:
         self.real = _images(config.data.valid_lr, config.scale) if self.enabled else []
         self.sharp = _images(config.data.valid_hr, config.scale) if self.enabled and config.data.valid_hr else []
         self.pairs = _pairs(self.sharp, self.real)
-        self.translates = config.system in _TRANSLATING
+        self.translates = config.system in TRANSLATING
+        self.measured = uses_estimate(config)
         if self.enabled:
             self.metric = self._metric()
         net = inference_net(config)
         self.g_l2h = build_sr(net, config.scale).to(world.device).eval()
         self.upscaler = NetUpscaler("g_l2h", self.g_l2h, config.scale)
-        self.translators: dict[str, nn.Module] = {}
-        if self.translates:
-            t = config.nets.translator
-            self.translators = {
-                "g_s2r": build_translator(t, t.noise_channels).to(world.device).eval(),
-                "g_r2s": build_translator(t).to(world.device).eval(),
-            }
+        self.translators = _translators(config, world.device)
+        """By the network that a system may export, see systems/base.py, and by their own names."""
 
     def score(
-        self, g_l2h: TensorDict, translators: dict[str, TensorDict], stop: StopRequest
+        self, network: str, g_l2h: TensorDict, translators: dict[str, TensorDict], stop: StopRequest
     ) -> dict[str, float] | None:
         """Means over all photographs: `psnr`, `ssim` where there are pairs, and what evaluate/reference_free.py has.
 
         None when `stop` was requested on any rank meanwhile: the photographs left are then not looked at.
 
-        `translators` are the weights of g_s2r and g_r2s where the system has them. All ranks call it with equal
+        `network` is a name in `translators`, of which `translators` has the weights. All ranks call it with equal
         weights; all get the result.
         """
         self.g_l2h.load_state_dict(g_l2h)
         for name, weights in translators.items():
-            self.translators[name].load_state_dict(weights)
+            self.translators[network][name].load_state_dict(weights)
         mine = slice(self.world.rank, None, self.world.num_ranks)
         with torch.no_grad():
             pairs = stop.until(self.pairs[mine])
             own = [score_file(self.upscaler, pair, self.config.validate.protocol) for pair in pairs]
-            records = self._records(mine, stop)
+            records = self._records(network, mine, stop)
         gathered = self.world.gather_objects(None if stop.requested else (own, records))
         parts = [part for part in gathered if part is not None]
         if len(parts) < len(gathered):
@@ -92,15 +88,13 @@ class Validator:
         own, other = scores[self.metric], best[self.metric]
         return own < other if self.metric in SMALLER_IS_BETTER else own > other
 
-    def _records(self, part: slice, stop: StopRequest) -> list[Record]:
+    def _records(self, network: str, part: slice, stop: StopRequest) -> list[Record]:
         c = self.config
         side = c.validate.crop_px
-        nets = Nets(
-            self.g_l2h,
-            self.translators.get("g_r2s"),
-            self.translators.get("g_s2r"),
-            c.nets.translator.noise_channels,
-        )
+        own = self.translators[network]
+        g_s2r = own.get("g_s2r")
+        measured = g_s2r.measured if isinstance(g_s2r, DegradationTranslator) else g_s2r
+        nets = Nets(self.g_l2h, own.get("g_r2s"), g_s2r, noise_channels(c), measured if self.measured else None)
         real = [
             real_record(nets, centre(path, side, 4, self.world.device), c.scale) for path in stop.until(self.real[part])
         ]
@@ -115,7 +109,7 @@ class Validator:
         if self.pairs:
             return "psnr"
         if self.sharp:
-            return "spectrum_lr" if self.translates else "spectrum_hr"
+            return "psnr_estimated" if self.measured else "spectrum_lr" if self.translates else "spectrum_hr"
         return "agreement"
 
     def _metric(self) -> str:
@@ -130,14 +124,30 @@ class Validator:
         needs: dict[str, tuple[Any, str]] = {
             "psnr": (self.pairs, "HR of the same scenes in data.valid_hr"),
             "ssim": (self.pairs, "HR of the same scenes in data.valid_hr"),
-            "agreement": (self.translates, f"a system that translates LR: {', '.join(_TRANSLATING)}"),
+            "agreement": (self.translates, f"a system that translates LR: {', '.join(TRANSLATING)}"),
             "spectrum_lr": (self.sharp and self.translates, "data.valid_hr and a system that translates LR"),
             "spectrum_hr": (self.sharp, "sharp photographs in data.valid_hr"),
+            "psnr_estimated": (
+                self.sharp and self.measured,
+                "data.valid_hr, and system=estimated or nets.translator.kind=degradation",
+            ),
         }
         there, what = needs[wanted]
         if not there:
             raise ConfigError(f"validate.metric = {wanted} needs {what}")
         return wanted
+
+
+def _translators(config: Config, device: torch.device) -> dict[str, dict[str, nn.Module]]:
+    """Copies of what stands before g_l2h, for each network that a run may export."""
+    found: dict[str, dict[str, nn.Module]] = {G_L2H: {}}
+    if config.system == "estimated":
+        found[G_L2H] = {"g_s2r": MeasuredDegradation()}
+    elif config.system in TRANSLATING:
+        found[G_L2H] = {"g_s2r": build_g_s2r(config), "g_r2s": build_translator(config.nets.translator)}
+        if config.nets.translator.kind == MEASURED:
+            found[ESTIMATED] = {"g_s2r": MeasuredDegradation()}
+    return {name: {key: net.to(device).eval() for key, net in nets.items()} for name, nets in found.items()}
 
 
 def _images(folder: str, scale: int) -> list[Path]:

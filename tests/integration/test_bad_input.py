@@ -68,7 +68,7 @@ def test_image_smaller_than_a_patch(tmp_path, photos, capsys) -> None:
 
 
 def test_unknown_track(tmp_path, photos, capsys) -> None:
-    expect(capsys, degrade(photos, tmp_path / "out", track="foggy"), "foggy", "unknown, mild, wild")
+    expect(capsys, degrade(photos, tmp_path / "out", track="foggy"), "foggy", "unknown, mild, wild, camera")
     assert not (tmp_path / "out").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,14 @@ from cyclesr_dist.search.config import load_search
 from cyclesr_dist.table.config import load_table
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
-PAPER = [path for path in CONFIGS if path.stem.startswith("ntire")]
+PAPER = [path for path in CONFIGS if path.stem.startswith("ntire") and not path.stem.endswith("_estimated")]
 
 
 def test_all_configs_are_there() -> None:
     tracks = {"ntire17_t2", "ntire18_t2", "ntire18_t4"}
-    assert {path.stem for path in CONFIGS} >= {"demo", *tracks, *(f"{track}_gan" for track in tracks)}
+    papers = {*tracks, *(f"{track}_gan" for track in tracks)}
+    assert {path.stem for path in PAPER} == papers
+    assert {path.stem for path in CONFIGS} >= {"demo", *(f"{name}_estimated" for name in papers)}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -58,6 +61,30 @@ def test_paper_configs_hold_the_papers_values(path: Path) -> None:
     assert (c.nets.sr.kind, c.nets.sr.blocks) == (("vdsr", 20) if ntire17 else ("srresnet", 16))
     assert (c.nets.translator.kind, c.nets.translator.blocks, c.nets.d_lr.layers) == ("resnet", 9, 3)
     assert c.track == {"ntire17_t2": "unknown", "ntire18_t2": "mild", "ntire18_t4": "wild"}[path.stem[:10]]
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_variants_differ_from_the_papers_in_the_translator_and_its_weights_alone(path: Path) -> None:
+    paper, variant = load(path), load(path.with_name(f"{path.stem}_estimated.yaml"))
+    assert variant.nets.translator.kind == "degradation"
+    nets = replace(variant.nets, translator=paper.nets.translator)
+    beyond = ("adv", "cyc", "cyc_backward", "id", "spectrum", "sr_to_s2r")
+    weights = replace(variant.weights, **{name: getattr(paper.weights, name) for name in beyond})
+    assert replace(variant, nets=nets, weights=weights) == paper
+
+
+def test_a_measured_translator_has_defaults_of_its_own(tmp_path: Path) -> None:
+    kind = "nets.translator.kind=degradation"
+    assert load(None, [kind]).weights.id == 0
+    assert load(None, [kind]).weights.mse == load(None).weights.mse
+    assert load(None, [kind, "weights.id=3"]).weights.id == 3
+    path = tmp_path / "x.yaml"
+    path.write_text("weights: {cyc: 2.0}\nnets: {translator: {kind: degradation, channels: 8}}\n")
+    config = load(path)
+    assert (config.weights.cyc, config.weights.id, config.nets.translator.channels) == (2, 0, 8)
+    resolved = tmp_path / "resolved.yaml"
+    write_resolved(config, resolved)
+    assert load(resolved) == config
 
 
 MISTAKES = {

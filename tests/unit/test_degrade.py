@@ -76,7 +76,7 @@ def make(photos: Path, out: Path, **changes: Any) -> int:
 # --- equation (1)
 
 
-@pytest.mark.parametrize("track", ["unknown", "mild", "wild"])
+@pytest.mark.parametrize("track", ["unknown", "mild", "wild", "camera"])
 def test_lr_is_on_the_8bit_grid_and_has_the_cropped_size(track: Any) -> None:
     lr, _ = degrade(image(43, 50), track, 4, LEVELS, seed=0, name="a")
     assert lr.shape == (1, 3, 10, 12)
@@ -322,6 +322,14 @@ def test_other_settings_are_another_result(photos: Path, tmp_path: Path, change:
         make(photos, tmp_path / "out", **change)
 
 
+@pytest.mark.parametrize("track", ["unknown", "mild", "wild"])
+def test_the_quality_of_another_track_is_no_setting_of_this_one(photos: Path, tmp_path: Path, track: str) -> None:
+    """Nor was it recorded before there was a camera: those folders still hold the same result."""
+    make(photos, tmp_path / "out", track=track)
+    assert "jpeg_quality" not in (tmp_path / "out/degradations.json").read_text()
+    assert make(photos, tmp_path / "out", track=track, levels=Degrade(jpeg_quality=30)) == 0
+
+
 @pytest.mark.parametrize("content", [b"these are words, not pixels", b""])
 def test_a_bad_image_is_named_and_nothing_is_left(photos: Path, tmp_path: Path, content: bytes) -> None:
     (photos / "b2.jpg").write_bytes(content)
@@ -368,6 +376,7 @@ def test_overwriting_the_photographs_themselves_is_refused(photos: Path, tmp_pat
         (Degrade(blur_px=-1), "degrade.blur_px"),
         (Degrade(noise=float("nan")), "degrade.noise"),
         (Degrade(shift_px=-1), "degrade.shift_px"),
+        (Degrade(jpeg_quality=0), "degrade.jpeg_quality"),
     ],
 )
 def test_levels_out_of_range_are_named(photos: Path, tmp_path: Path, levels: Degrade, key: str) -> None:
@@ -448,7 +457,7 @@ def test_the_command_with_an_unknown_track(photos: Path, tmp_path: Path, capsys:
     assert run_command("--hr", photos, "--out", tmp_path / "out", "--track", "foggy") == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert all(track in message for track in ("foggy", "unknown", "mild", "wild"))
+    assert all(track in message for track in ("foggy", "unknown", "mild", "wild", "camera"))
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "file"])

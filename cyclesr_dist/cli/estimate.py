@@ -1,0 +1,74 @@
+"""`cyclesr estimate`: the degradation between two unpaired sets."""
+
+from __future__ import annotations
+
+import argparse
+
+from cyclesr_dist.cli.guard import add_common_arguments
+from cyclesr_dist.errors import InputError
+
+_EPILOG = """\
+Writes degradation.json (docs/estimate.md explains it), degradation.safetensors and degradation.html into the folder.
+Photographs of the two sets need not show the same, but should be of the same kind; 20 or more of each are best.
+
+example:
+  cyclesr estimate --hr photos/sharp --lr photos/camera --out estimates/camera
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser(
+        "estimate",
+        help="measure blur, noise and JPEG of real LR",
+        description="Measure what makes real LR photographs differ from HR photographs shrunk to their size: blur, "
+        "noise and JPEG. No pairs are needed. Training can start from it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    where = "folder of photographs or shard set; a path or any URL"
+    parser.add_argument("--hr", required=True, metavar="DIR|URL", help=f"sharp: {where}")
+    parser.add_argument("--lr", required=True, metavar="DIR|URL", help=f"real LR: {where}")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--scale", type=int, default=4, metavar="N", help="HR is so many times larger; default: 4")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which photographs and patches; default: 0")
+    parser.add_argument("--overwrite", action="store_true", help="replace what the folder holds")
+    add_common_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, write the three files and say what was found. Raises InputError; then nothing is written."""
+    from cyclesr_dist.config import load
+    from cyclesr_dist.data.source import is_remote, local_folder
+    from cyclesr_dist.degradation.estimate import estimate_from
+    from cyclesr_dist.degradation.record import ARRAYS, FACTS, save
+    from cyclesr_dist.degradation.sample import read_sample
+    from cyclesr_dist.degradation.sentences import doubts, sentences, what_follows
+    from cyclesr_dist.evaluate.estimate_page import PAGE, estimate_page
+    from cyclesr_dist.evaluate.page import save_page
+    from cyclesr_dist.files import new_folder
+    from cyclesr_dist.telemetry.bars import Bar
+
+    if is_remote(args.out):
+        raise InputError(f"--out {args.out}: is a URL; a local folder is needed")
+    out = local_folder(args.out)
+    config = load(None, [f"scale={args.scale}", f"seed={args.seed}"])
+    again = out.is_dir() and {path.name for path in out.iterdir()} <= {ARRAYS, FACTS, PAGE}
+    inputs = tuple(local_folder(url) for url in (args.hr, args.lr) if not is_remote(url))
+    # Entered first: a folder that must not be replaced is refused before the work and not after it.
+    with new_folder(out, overwrite=args.overwrite or again, inputs=inputs) as folder:
+        with Bar(3, "estimate", "step", not args.quiet) as bar:
+            sharp = read_sample(args.hr, "hr", config.scale, config.data, config.seed)
+            bar.update()
+            real = read_sample(args.lr, "lr", config.scale, config.data, config.seed)
+            bar.update()
+            found = estimate_from(sharp, real, scale=config.scale, seed=config.seed)
+            bar.update()
+        save(folder, found)
+        save_page(folder / PAGE, estimate_page(found, sharp, real))
+    for text in sentences(found.facts):
+        print(f"Doubt: {text}" if text in doubts(found.facts) else text)
+    print(*what_follows(found.facts, str(out)), sep="\n  ")
+    print(f"{out}: {FACTS}, {ARRAYS}, {PAGE}")
+    return 0

@@ -1,0 +1,196 @@
+"""From two folders or shard sets, in seconds, to what makes the one look like the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cyclesr_dist import __version__
+from cyclesr_dist.config import Data
+from cyclesr_dist.degradation.apply import degraded
+from cyclesr_dist.degradation.fit import KNOTS, Fit, fit, variance_at
+from cyclesr_dist.degradation.jpeg import describe
+from cyclesr_dist.degradation.noise import Noise, find_noise
+from cyclesr_dist.degradation.record import VERSION, Degradation
+from cyclesr_dist.degradation.sample import Sample, read_sample
+from cyclesr_dist.degradation.spectra import Spectra, gain_of, radial, spectra
+from cyclesr_dist.degradation.spread import blur_spread, kernels_of, noise_spread
+
+FEW_PHOTOS = 6
+_ROUNDING = 1 / (12 * 255**2)  # variance of rounding to 8 bits, which g_s2r does again
+_GREY = 1 / 255
+_FLAT = 3e-5  # mean contrast below which there is nothing to see the blur by
+_SHARPER = 1.15  # gain at middle frequencies from which LR counts as sharper than synthetic LR
+_FWHM = 2 * math.sqrt(2 * math.log(2))
+
+
+def estimate(hr: str, lr: str, *, scale: int, seed: int = 0, data: Data | None = None) -> Degradation:
+    """Estimate equation (1) between HR (`hr`: photographs or a shard set, folder or URL) and real LR (`lr`).
+
+    A seeded sample of at most 120 photographs a side is looked at. Raises InputError when one of them cannot be read,
+    or patches are below 16 LR px.
+    """
+    data = data or Data()
+    sharp = read_sample(hr, "hr", scale, data, seed)
+    real = read_sample(lr, "lr", scale, data, seed)
+    return estimate_from(sharp, real, scale=scale, seed=seed)
+
+
+def estimate_from(sharp: Sample, real: Sample, *, scale: int, seed: int = 0) -> Degradation:
+    """The same from samples; those of HR are on the LR grid. Patches of the larger side are cut to the smaller's.
+
+    Works on one thread: its arrays are small, and sums are then the same whatever the number of threads.
+    """
+    with _one_thread():
+        return _estimate(sharp, real, scale, seed)
+
+
+def _estimate(sharp: Sample, real: Sample, scale: int, seed: int) -> Degradation:
+    side = min(sharp.patches.shape[-1], real.patches.shape[-1])
+    sharp, real = _to_side(sharp, side), _to_side(real, side)
+    of_syn, of_real = spectra(sharp.patches), spectra(real.patches)
+    fitted = fit(sharp.patches, of_syn, of_real)
+    noise = find_noise(real, of_real, of_syn, fitted)
+    spread = blur_spread(sharp, real, of_syn, of_real, fitted)
+    variance = (noise.variance - _ROUNDING).clamp(min=0)
+    kernels = kernels_of(fitted.kernel, spread)
+    found = Degradation(kernels, variance, noise.levels, noise.colouring, noise.patches, {})
+    translated = degraded(found, sharp.patches, seed)
+    facts = _facts(sharp, real, fitted, noise, found, spread) | {
+        "scale": scale,
+        "seed": seed,
+        "spectrum_distance": {
+            "synthetic": _distance(of_syn, of_real),
+            "translated": _distance(spectra(translated), of_real),
+        },
+    }
+    facts["doubts"] = doubts(sharp, real, of_syn, of_real, fitted, facts)
+    return replace(found, facts=facts)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _facts(
+    sharp: Sample, real: Sample, fitted: Fit, noise: Noise, found: Degradation, spread: float | None
+) -> dict[str, Any]:
+    """What degradation.json says; docs/estimate.md explains the fields."""
+    variance = found.variance
+    std_at = {f"{knot:g}": round(float(variance_at(variance, torch.tensor(knot)).sqrt()), 5) for knot in KNOTS}
+    width = blur_std_px(fitted.kernel)
+    jpeg = describe(real.paths, real.views)
+    return {
+        "version": VERSION,
+        "made_with": f"cyclesr-dist {__version__}",
+        "kernel": [[round(float(value), 6) for value in row] for row in fitted.kernel],
+        "blur": {
+            "width_px": round(_FWHM * width, 3),
+            "std_px": round(width, 3),
+            "spread": None if spread is None else round(spread, 3),
+        },
+        "noise": {
+            "std_at": std_at,
+            "spread": _rounded(noise_spread(noise), 3),
+            "colouring": [[round(float(value), 4) for value in row] for row in fitted.colouring],
+            "colour_correlation": [[round(float(value), 3) for value in row] for row in noise.correlation],
+            "kind": "patches" if len(noise.patches) else "gaussian",
+            "flat_patches": noise.num_flat,
+        },
+        "jpeg_quality": jpeg["quality"] if jpeg else None,
+        "jpeg": jpeg,
+        "fit_distance": {"synthetic": round(fitted.distance_before, 4), "fitted": round(fitted.distance, 4)},
+        "looked_at": {
+            name: {"photographs": s.num_photos, "of": s.num_there, "patches": len(s.patches)}
+            for name, s in (("hr", sharp), ("lr", real))
+        }
+        | {"patch_px": sharp.patches.shape[-1]},
+    }
+
+
+def doubts(
+    sharp: Sample, real: Sample, of_syn: Spectra, of_real: Spectra, fitted: Fit, facts: dict[str, Any]
+) -> list[str]:
+    """What the estimate cannot know here, in plain sentences; empty where nothing speaks against it."""
+    found = []
+    for name, sample in (("HR", sharp), ("LR", real)):
+        if sample.num_photos < FEW_PHOTOS:
+            count = (
+                f"are only {sample.num_photos} {name} photographs"
+                if sample.num_photos > 1
+                else f"is one {name} photograph"
+            )
+            found.append(
+                f"There {count}; what is on them may be taken for blur or its absence. {FEW_PHOTOS} or more make this "
+                "unlikely, 20 or more are better."
+            )
+    grey = [name for name, sample in (("HR", sharp), ("LR", real)) if _is_grey(sample)]
+    if len(grey) == 1:
+        found.append(f"{grey[0]} photographs are grey and the others are not: nothing is known of noise in colours.")
+    p = of_syn.power.shape[-2]
+    for name, of in (("HR", of_syn), ("LR", of_real)):
+        if float(of.contrast().mean()) < _FLAT:
+            found.append(f"{name} photographs show hardly any detail, so that blur cannot be seen.")
+    frequency, gain = radial(gain_of(fitted.kernel, p))
+    middle = float(gain[(frequency > 0.15) & (frequency < 0.35)].mean())
+    if middle > _SHARPER:
+        found.append(
+            "LR photographs are sharper than HR photographs shrunk to their size: sharpened, or HR is itself blurred. "
+            "A sharper HR folder is the remedy if it is the latter."
+        )
+    gap = facts["spectrum_distance"]
+    if gap["translated"] > max(0.12, 0.5 * gap["synthetic"]):
+        found.append(
+            f"Translated LR is still {gap['translated']:.2f} decades from real LR ({gap['synthetic']:.2f} before): the "
+            "two folders show different things, or the degradation is no blur with noise."
+        )
+    darker = float(of_real.brightness.mean() - of_syn.brightness.mean())
+    if abs(darker) > 0.15:
+        found.append(
+            f"LR photographs are {abs(darker):.0%} of the range {'brighter' if darker > 0 else 'darker'} than HR "
+            "photographs; blur and noise are compared at equal brightness, where there is less to compare."
+        )
+    return found
+
+
+def blur_std_px(kernel: Tensor) -> float:
+    """Standard deviation in LR px of the Gaussian whose gain is nearest to the kernel's; 0 for one that sharpens."""
+    frequency, gain = radial(gain_of(kernel, 64))
+    seen = (gain > 0.05) & (frequency <= 0.5)
+    if not bool(seen.any()):
+        return 0.0
+    square = (2 * math.pi * frequency[seen]) ** 2
+    variance = float((square * -gain[seen].log()).sum() / square.square().sum())
+    return math.sqrt(max(0.0, variance))
+
+
+def _distance(a: Spectra, b: Spectra) -> float:
+    """Mean |log10| of the ratio of two sets' radial mean spectra, in decades."""
+    powers = [radial(of.power.mean(0))[1].clamp(min=1e-9).log10() for of in (a, b)]
+    return round(float((powers[0] - powers[1]).abs().mean()), 4)
+
+
+def _to_side(sample: Sample, side: int) -> Sample:
+    patches = sample.patches[..., :side, :side].contiguous()
+    return Sample(patches, sample.photo, sample.num_photos, sample.num_there, sample.views, sample.paths)
+
+
+def _is_grey(sample: Sample) -> bool:
+    chroma = (sample.patches - sample.patches.mean(1, keepdim=True)).abs().mean()
+    return float(chroma) < _GREY
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

@@ -1,0 +1,35 @@
+"""`estimated`: g_l2h trained on the measured degradation as it is; nothing adversarial, nothing cyclic."""
+
+from __future__ import annotations
+
+import torch
+
+from cyclesr_dist.backends.base import MakePlayer, Player
+from cyclesr_dist.config import Config
+from cyclesr_dist.degradation.record import Degradation
+from cyclesr_dist.nets.degradation import MeasuredDegradation
+from cyclesr_dist.step import StepResult, sr_step
+from cyclesr_dist.systems.base import G_L2H, SystemState
+from cyclesr_dist.systems.parts import load_players, sr_player
+from cyclesr_dist.types import Batch, Phase
+
+
+class EstimatedSystem:
+    """What every system that learns to translate has to beat."""
+
+    def __init__(self, config: Config, make_player: MakePlayer, degradation: Degradation | None) -> None:
+        torch.manual_seed(config.seed)
+        self.players = {"g": sr_player(config, make_player, MeasuredDegradation(degradation))}
+
+    @property
+    def sr_players(self) -> dict[str, Player]:
+        return {G_L2H: self.players["g"]}
+
+    def step(self, batch: Batch, phase: Phase) -> StepResult:
+        return sr_step(self.players["g"], batch.syn, batch.hr, batch.noise[0])
+
+    def state(self) -> SystemState:
+        return SystemState({"g": self.players["g"].state()})
+
+    def load(self, saved: SystemState) -> None:
+        load_players(self.players, saved)

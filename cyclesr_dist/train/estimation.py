@@ -1,0 +1,53 @@
+"""The degradation that a run starts from: measured by the main rank, or read from a file; the same on all ranks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cyclesr_dist.config import Config, uses_estimate
+from cyclesr_dist.data.loader import Sources
+from cyclesr_dist.degradation.estimate import estimate_from
+from cyclesr_dist.degradation.record import Degradation, checked, load, save
+from cyclesr_dist.degradation.sample import sample_shards
+from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.world import World
+
+
+def degradation_of_run(config: Config, sources: Sources, folder: Path, world: World) -> Degradation | None:
+    """None where no network starts from it. The main rank also writes it into the run folder. All ranks call it.
+
+    Raises ConfigError or InputError when it cannot be read or measured.
+    """
+    if not uses_estimate(config):
+        return None
+    found = world.together(lambda: _find(config, sources, folder) if world.is_main else None)
+    facts = world.share(found.facts if found else {})
+    tensors = world.share_tensors(found.tensors() if found else {})
+    return checked(tensors, facts, "the estimate")
+
+
+def _find(config: Config, sources: Sources, folder: Path) -> Degradation:
+    path = config.nets.translator.estimate
+    if path:
+        found = load(Path(path).expanduser())
+        if found.facts.get("scale") != config.scale:
+            raise ConfigError(
+                f"nets.translator.estimate = {path} was measured for scale {found.facts.get('scale')}, this run has "
+                f"scale = {config.scale}"
+            )
+    else:
+        found = _measure(config, sources)
+    save(folder, found)
+    return found
+
+
+def _measure(config: Config, sources: Sources) -> Degradation:
+    assert sources.hr is not None  # systems that translate have both
+    assert sources.lr is not None
+    data, seed, scale = config.data, config.seed, config.scale
+    try:
+        sharp = sample_shards(sources.hr, "hr", scale, data, seed)
+        real = sample_shards(sources.lr, "lr", scale, data, seed)
+    except InputError as error:
+        raise InputError(f"the degradation cannot be measured: {error}") from error
+    return estimate_from(sharp, real, scale=scale, seed=seed)
