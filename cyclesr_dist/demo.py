@@ -181,7 +181,10 @@ def _score(config: Config, layout: Layout, quiet: bool) -> dict[str, Any]:
         name: evaluate_folder(model, lr, hr, config.validate.protocol, progress=not quiet)
         for name, model in rows.items()
     }
-    table = {name: {key: round(score["mean"][key], 4) for key in ("psnr", "ssim")} for name, score in scores.items()}
+    table = {
+        name: {key: round(score["mean"][key], 4) for key in ("psnr", "ssim", "psnr_y")}
+        for name, score in scores.items()
+    }
     for pair in match_pairs(hr, lr):
         low = read_rgb8(pair.lr)
         with torch.no_grad():
@@ -203,20 +206,35 @@ def _score(config: Config, layout: Layout, quiet: bool) -> dict[str, Any]:
 
 
 def verdict(table: dict[str, dict[str, float]], system: str) -> str:
-    """Which row won among those that use no pairs, in plain words, whichever it is."""
+    """Which row won among those that use no pairs, and how far it is from the one that does, in plain words."""
     own = table[system]["psnr"]
     over_bicubic, over_syn = own - table["bicubic"]["psnr"], own - table["sr_syn"]["psnr"]
     differences = f"{over_bicubic:+.2f} dB to bicubic, {over_syn:+.2f} dB to sr_syn"
     if over_bicubic > 0 and over_syn > 0:
-        return f"{system} is the best without pairs: {differences}."
+        shares = " and ".join(
+            f"{share:.0%} in {name}"
+            for name, key in (("colour", "psnr"), ("luma", "psnr_y"))
+            if (share := gap_closed(table, system, key)) is not None
+        )
+        way = f"; of the way from sr_syn to sr_paired, which needs pairs, it goes {shares}" if shares else ""
+        return f"{system} is the best without pairs: {differences}{way}."
     best = max(("bicubic", "sr_syn"), key=lambda row: table[row]["psnr"])
     return f"{best} is better than {system} here: {system} has {differences}."
 
 
+def gap_closed(table: dict[str, dict[str, float]], system: str, key: str) -> float | None:
+    """How much of the way from sr_syn to sr_paired; None where there is none."""
+    if any(key not in table[row] for row in ("sr_syn", "sr_paired", system)):
+        return None
+    low, high = table["sr_syn"][key], table["sr_paired"][key]
+    return (table[system][key] - low) / (high - low) if high > low else None
+
+
 def format_table(summary: dict[str, Any]) -> str:
-    """The table as text for the terminal."""
+    """The table as text for the terminal, to the digits that other processors give, too."""
     bicubic = summary["table"]["bicubic"]["psnr"]
-    lines = [f"{'':12}{'PSNR dB':>9}{'SSIM':>8}{'to bicubic':>12}"]
+    lines = [f"{'':12}{'PSNR dB':>9}{'luma dB':>9}{'SSIM':>7}{'to bicubic':>12}"]
     for name, row in summary["table"].items():
-        lines.append(f"{name:12}{row['psnr']:9.3f}{row['ssim']:8.4f}{row['psnr'] - bicubic:+12.3f}")
+        figures = f"{row['psnr']:9.1f}{row['psnr_y']:9.1f}{row['ssim']:7.2f}{row['psnr'] - bicubic:+12.1f}"
+        lines.append(f"{name:12}{figures}")
     return "\n".join(lines)

@@ -62,7 +62,9 @@ def _page(run: RunFiles) -> str:
         section("Pictures", pictures + _notes(album), "This run has no pictures."),
         section("Validation", run_charts.validation(run), "This run has no validation scores."),
         section("Losses", run_charts.losses(run), "This run has no logged losses."),
-        section("The translator", figure_3 + run_charts.drift(run), "This run has no drift diagnostics."),
+        section(
+            "The translator", _measured(run) + figure_3 + run_charts.drift(run), "This run has no drift diagnostics."
+        ),
         section("Gradients", run_charts.gradients(run), "This run has no logged gradient norms."),
         section("Speed", run_charts.speed(run), "This run has no logged throughput."),
         section("Faults and restarts", run_history.history(run), "This run has no events.jsonl."),
@@ -70,6 +72,10 @@ def _page(run: RunFiles) -> str:
         section("Configuration", _config(run), "This run has no config.yaml."),
     ]
     return page(f"{run.name} · cyclesr report", sections, SLIDER_SCRIPT)
+
+
+def _measured(run: RunFiles) -> str:
+    return "".join(paragraph(f"Measured: {text}" if i == 0 else text) for i, text in enumerate(run.measured))
 
 
 def _headline(run: RunFiles) -> str:

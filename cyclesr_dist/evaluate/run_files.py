@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from cyclesr_dist.degradation.record import FACTS
+from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.evaluate.curves import Point
 
@@ -38,6 +40,8 @@ class RunFiles:
     """By name without `.png`; see train/pictures.py."""
     table: Mapping[str, Mapping[str, float]]
     """Rows with a finite PSNR in dB; `ssim` where there is one."""
+    measured: Sequence[str] = ()
+    """What degradation.json says, in sentences; empty where the run measured nothing."""
     notes: list[str] = field(default_factory=list)
     """What had to be left out while reading."""
 
@@ -76,6 +80,7 @@ def read_run(run_dir: Path) -> RunFiles:
         comparisons=sorted((run_dir / "comparisons").glob("*.png")),
         pictures={path.stem: path for path in sorted((run_dir / "pictures").glob("*.png"))},
         table=_table(summary.get("table")),
+        measured=_measured(run_dir / FACTS, notes),
         notes=notes,
     )
 
@@ -85,6 +90,16 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8") if path.is_file() else ""
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def _measured(path: Path, notes: list[str]) -> list[str]:
+    if not path.is_file():
+        return []
+    try:
+        return sentences(json.loads(path.read_bytes()))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        notes.append(f"{path.name} could not be read and was left out.")
+        return []
 
 
 def _read_lines(path: Path, notes: list[str], needs: str = "step") -> list[dict[str, Any]]:

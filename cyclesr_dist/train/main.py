@@ -19,6 +19,7 @@ from cyclesr_dist.cli.guard import add_common_arguments, guarded
 from cyclesr_dist.config import Config, load
 from cyclesr_dist.configfile import dump, write_resolved
 from cyclesr_dist.data.loader import Sources, num_epoch_steps, open_sources
+from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.evaluate.report import write_report
 from cyclesr_dist.files import write_text
@@ -158,6 +159,8 @@ def _train(
     if world.is_main:
         closing.callback(folder.targets.unlink, missing_ok=True)
     world.together(lambda: _publish(run, progress, addresses))
+    for text in sentences(degradation.facts) if degradation else ():
+        progress.say(f"measured: {text}")
     summary = train(run, progress, schedule)
     closing.close()
     world.together(lambda: _finish(run, summary) if world.is_main else None)
