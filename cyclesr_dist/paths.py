@@ -18,7 +18,7 @@ def is_local(place: str) -> bool:
 
 
 def with_paths(config: Config, change: Callable[[str], str]) -> Config:
-    """The configuration with `change` applied to every local path of data, checkpoints and weights."""
+    """The configuration with `change` applied to every local path of data, checkpoints, weights and the estimate."""
 
     def changed(place: str) -> str:
         return change(place) if is_local(place) else place
@@ -26,10 +26,12 @@ def with_paths(config: Config, change: Callable[[str], str]) -> Config:
     perceptual = config.perceptual
     if perceptual.source not in ("torchvision", "random"):
         perceptual = replace(perceptual, source=changed(perceptual.source))
+    translator = replace(config.nets.translator, estimate=changed(config.nets.translator.estimate))
     data: dict[str, Any] = {key: changed(getattr(config.data, key)) for key in DATA_KEYS}
     return replace(
         config,
         data=replace(config.data, **data),
         train=replace(config.train, checkpoints=changed(config.train.checkpoints)),
         perceptual=perceptual,
+        nets=replace(config.nets, translator=translator),
     )

@@ -153,7 +153,7 @@ _ROWS = {
         _Panel(
             "Other scores",
             "none",
-            ((f'max by (run, score) ({d.VALIDATION}{{run=~"$run", score!="psnr"}})', "{{run}} {{score}}"),),
+            ((f'max by (run, score) ({d.VALIDATION}{{run=~"$run", score!~"psnr.*"}})', "{{run}} {{score}}"),),
         ),
         _Panel(
             "Drift of the translator",
@@ -163,8 +163,8 @@ _ROWS = {
         ),
     ),
     "Losses": (
-        _terms("Translator terms, equation (2)", "adv_.*|cyc_.*|id_.*"),
-        _terms("SR terms, equation (4)", "mse|l1|advsr|percep|texture"),
+        _terms("Translator terms, equation (2)", "adv_.*|cyc_.*|id_.*|spectrum"),
+        _terms("SR terms, equation (4)", "mse|mse_estimated|l1|advsr|percep|texture"),
         _terms("Discriminators", "d_.*"),
     ),
     "Gradients": (

@@ -106,3 +106,13 @@ def test_an_identity_translator_is_told_in_the_second_half() -> None:
     assert diagnosis.validated(60, {"spectrum_lr": 0.1, "spectrum_syn": 0.3}) == []
     (line,) = diagnosis.validated(80, nothing)
     assert "near the identity" in line
+
+
+def test_a_translator_that_moves_the_wrong_way_is_told_apart() -> None:
+    (line,) = Diagnosis(num_steps=100).validated(80, {"spectrum_lr": 0.38, "spectrum_syn": 0.117})
+    assert "moves away from real LR" in line
+    assert "near the identity" not in line
+
+
+def test_where_there_is_nothing_to_learn_nothing_is_told() -> None:
+    assert Diagnosis(num_steps=100).validated(80, {"spectrum_lr": 0.03, "spectrum_syn": 0.02}) == []
