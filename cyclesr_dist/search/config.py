@@ -18,8 +18,8 @@ from cyclesr_dist.search.space import Domain, parse_space
 from cyclesr_dist.train.schedule import Schedule
 
 Score = Literal["psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr", "psnr_estimated"]
-LARGER_IS_BETTER = frozenset({"psnr", "ssim"})
-_WORST = {"psnr": 0.0, "ssim": -1.0}
+LARGER_IS_BETTER = frozenset({"psnr", "ssim", "psnr_estimated"})
+_WORST = {"psnr": 0.0, "ssim": -1.0, "psnr_estimated": 0.0}
 _REPORTS = 8
 _ALL = 1_000_000
 
