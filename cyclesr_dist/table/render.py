@@ -13,11 +13,11 @@ from cyclesr_dist.evaluate.page import figure, page, paragraph, section, signed
 from cyclesr_dist.table.results import best
 
 _NONE = "\u2013"
-_HEAD = ("system", "PSNR, dB", "to bicubic", "SSIM", "gap closed", "seconds", "peak MiB")
+_HEAD = ("system", "PSNR, dB", "to bicubic", "SSIM", "luma, dB", "gap closed", "in luma", "seconds", "peak MiB")
 _EXPLAINED = (
     "Bold: the best, underlined: the second best of the systems that need no real pairs; sr_paired is the reference "
     "that needs them. PSNR and SSIM are means over seeds ± their standard deviation. Gap closed: how much of the way "
-    "from sr_syn to sr_paired. Seconds and peak memory are of one training run."
+    "from sr_syn to sr_paired, in RGB and in luma. Seconds and peak memory are of one training run."
 )
 
 
@@ -74,7 +74,8 @@ def _rows(rows: Mapping[str, Any], bold: str, second: str) -> list[tuple[str, li
                 return bold.format(text)
             return second.format(text) if system in marks[key][1:] else text
 
-        delta, gap = row.get("to_bicubic"), row.get("gap_closed")
+        delta = row.get("to_bicubic")
+        luma = row.get("psnr_y")
         lines.append(
             (
                 system,
@@ -82,15 +83,19 @@ def _rows(rows: Mapping[str, Any], bold: str, second: str) -> list[tuple[str, li
                     cell("psnr", 3),
                     signed(delta, 3) if delta is not None and system != "bicubic" else _NONE,
                     cell("ssim", 4),
-                    f"{100 * gap:.0f}%"
-                    if gap is not None and system not in ("bicubic", "sr_syn", "sr_paired")
-                    else _NONE,
+                    f"{luma['mean']:.3f}" if luma else _NONE,
+                    *(_share(system, row.get(name)) for name in ("gap_closed", "gap_closed_y")),
                     f"{row['train_seconds']:.0f}" if "train_seconds" in row else _NONE,
                     f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else _NONE,
                 ],
             )
         )
     return lines
+
+
+def _share(system: str, gap: float | None) -> str:
+    ends = ("bicubic", "sr_syn", "sr_paired")
+    return f"{100 * gap:.0f}%" if gap is not None and system not in ends else _NONE
 
 
 _STAGES_HEAD = ("track", "way", "PSNR, dB", "seconds a photograph", "peak MiB")

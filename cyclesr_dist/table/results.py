@@ -28,7 +28,7 @@ def collect(table: Table, data: TableData, jobs: Sequence[Job], root: Path) -> d
 
     Of a row: `psnr`, `ssim` and whatever else the protocol scores, each a `Stat`; `to_bicubic` (PSNR, dB); `seeds`,
     the scores by seed; `train_seconds` and `peak_memory_mb` of one run. `gap_closed`: how much of the way from sr_syn
-    to sr_paired a system goes, 1 being all of it. Raises InputError when bicubic cannot be scored.
+    to sr_paired a system goes, 1 being all of it; `gap_closed_y`: the same in luma, where the protocol scores it. Raises InputError when bicubic cannot be scored.
     """
     tracks = {}
     for track in data.tracks:
@@ -40,9 +40,10 @@ def collect(table: Table, data: TableData, jobs: Sequence[Job], root: Path) -> d
         for row in rows.values():
             if "bicubic" in rows:
                 row["to_bicubic"] = row["psnr"]["mean"] - rows["bicubic"]["psnr"]["mean"]
-            if "sr_syn" in rows and "sr_paired" in rows:
-                low, high = rows["sr_syn"]["psnr"]["mean"], rows["sr_paired"]["psnr"]["mean"]
-                row["gap_closed"] = (row["psnr"]["mean"] - low) / (high - low) if high != low else None
+            for name, score in (("gap_closed", "psnr"), ("gap_closed_y", "psnr_y")):
+                if all(score in rows.get(system, {}) for system in ("sr_syn", "sr_paired")):
+                    low, high = (rows[system][score]["mean"] for system in ("sr_syn", "sr_paired"))
+                    row[name] = (row[score]["mean"] - low) / (high - low) if high != low else None
         tracks[track] = rows
     return {
         "protocol": table.protocol,
