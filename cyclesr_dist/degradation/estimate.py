@@ -144,8 +144,8 @@ def doubts(
     blur = facts["blur"]
     if _NO_BLUR_PX < blur["width_px"] < blur["least_px"]:
         found.append(
-            f"A blur of {blur['width_px']:.1f} px may be none at all: so few photographs differ by as much in what they "
-            f"show. With these, blur counts from about {blur['least_px']:.1f} px."
+            f"A blur of {blur['width_px']:.1f} px may be none at all: so few photographs differ by as much in what "
+            f"they show. With these, blur counts from about {blur['least_px']:.1f} px."
         )
     grey = [name for name, sample in (("HR", sharp), ("LR", real)) if _is_grey(sample)]
     if len(grey) == 1:

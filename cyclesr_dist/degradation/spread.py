@@ -24,8 +24,11 @@ _GRID = 64
 
 
 def noise_spread(noise: Noise) -> float | None:
-    """Standard deviation of the natural logarithm of photographs' noise levels; None where too few show their noise."""
-    if len(noise.levels) < _FEWEST_PHOTOS:
+    """Standard deviation of the natural logarithm of photographs' noise levels.
+
+    None where too few show their noise, and after JPEG, which takes more of it from one place than from another.
+    """
+    if len(noise.levels) < _FEWEST_PHOTOS or len(noise.patches):
         return None
     return float(noise.levels.clamp(min=0.02).log().std())
 

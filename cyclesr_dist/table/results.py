@@ -28,7 +28,8 @@ def collect(table: Table, data: TableData, jobs: Sequence[Job], root: Path) -> d
 
     Of a row: `psnr`, `ssim` and whatever else the protocol scores, each a `Stat`; `to_bicubic` (PSNR, dB); `seeds`,
     the scores by seed; `train_seconds` and `peak_memory_mb` of one run. `gap_closed`: how much of the way from sr_syn
-    to sr_paired a system goes, 1 being all of it; `gap_closed_y`: the same in luma, where the protocol scores it. Raises InputError when bicubic cannot be scored.
+    to sr_paired a system goes, 1 being all of it; `gap_closed_y`: the same in luma, where the protocol scores it.
+    Raises InputError when bicubic cannot be scored.
     """
     tracks = {}
     for track in data.tracks:

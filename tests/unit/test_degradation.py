@@ -68,11 +68,11 @@ def rounded(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(("std_px", "noise"), [(0.8, 0.0), (0.8, 0.03), (0.0, 0.05), (1.2, 0.01)])
 def test_blur_and_noise_are_found_between_scenes_that_are_not_the_same(std_px: float, noise: float) -> None:
     kernel = gaussian(std_px) if std_px else torch.ones(1, 1)
-    clean = texture(1500, 48, seed=1)
-    blurred = blur(clean, kernel[None], torch.zeros(1500))[..., 8:40, 8:40]
+    clean = texture(700, 48, seed=1)
+    blurred = blur(clean, kernel[None], torch.zeros(700))[..., 8:40, 8:40]
     std = noise * (2 * blurred).sqrt()
     real = rounded(blurred + std * torch.randn(blurred.shape, generator=torch.Generator().manual_seed(2)))
-    found = estimate_from(sample_of(rounded(texture(1500, 32, seed=3)), 30), sample_of(real, 30), scale=4)
+    found = estimate_from(sample_of(rounded(texture(700, 32, seed=3)), 30), sample_of(real, 30), scale=4)
     facts = found.facts
     assert facts["blur"]["std_px"] == pytest.approx(std_px, abs=0.15)
     assert facts["noise"]["std_at"]["0.5"] == pytest.approx(noise, rel=0.12, abs=0.005)
@@ -107,18 +107,18 @@ def test_flat_photographs_show_no_blur_and_say_so() -> None:
 
 def test_noise_levels_of_photographs_are_kept_apart() -> None:
     g = torch.Generator().manual_seed(0)
-    clean = texture(1200, 32, seed=1)
-    photo = torch.arange(1200) % 20
+    clean = texture(600, 32, seed=1)
+    photo = torch.arange(600) % 20
     std = torch.where(photo < 10, 0.02, 0.06)[:, None, None, None]
     real = rounded(clean + std * torch.randn(clean.shape, generator=g))
-    found = estimate_from(sample_of(texture(1200, 32, seed=3), 20), Sample(real, photo, 20, 20, (), ()), scale=4)
+    found = estimate_from(sample_of(texture(600, 32, seed=3), 20), Sample(real, photo, 20, 20, (), ()), scale=4)
     assert found.facts["noise"]["spread"] > 0.3
     alike = rounded(clean + 0.04 * torch.randn(clean.shape, generator=g))
-    calm = estimate_from(sample_of(texture(1200, 32, seed=3), 20), sample_of(alike, 20), scale=4)
+    calm = estimate_from(sample_of(texture(600, 32, seed=3), 20), sample_of(alike, 20), scale=4)
     assert calm.facts["noise"]["spread"] < 0.15
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     kind=st.sampled_from(["black", "white", "random", "texture", "checkers", "one bright px"]),
     other=st.sampled_from(["black", "random", "texture", "gradient"]),
@@ -237,7 +237,7 @@ def test_a_range_of_kernels_has_the_mean_one_in_its_middle() -> None:
     assert len(kernels_of(kernel, None)) == len(kernels_of(kernel, 0.01)) == 1
 
 
-@pytest.mark.parametrize("std_px", [0.3, 0.8, 1.5, 2.5])
+@pytest.mark.parametrize("std_px", [0.5, 0.8, 1.5, 2.5])
 def test_width_of_a_gaussian(std_px: float) -> None:
     assert blur_std_px(gaussian(std_px, 21)) == pytest.approx(std_px, rel=0.1)
 
