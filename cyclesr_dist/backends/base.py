@@ -126,6 +126,17 @@ def load_into(module: nn.Module, saved: PlayerState) -> None:
     module.load_state_dict(saved.params | saved.buffers, strict=True)
 
 
+def load_buffers(module: nn.Module, saved: TensorDict) -> None:
+    """Copy saved buffers into a module; one of another size takes the place of what was there."""
+    for path, child in module.named_modules():
+        for name, buffer in list(child.named_buffers(recurse=False)):
+            value = saved[f"{path}.{name}" if path else name]
+            if value.shape == buffer.shape:
+                buffer.copy_(value)
+            else:
+                setattr(child, name, value.to(buffer.device, buffer.dtype, copy=True))
+
+
 def networks(module: nn.Module) -> dict[str, nn.Module]:
     """The networks that a player is made of, by name: the discriminators lie in a ModuleDict of their own."""
     found: dict[str, nn.Module] = {}

@@ -22,6 +22,7 @@ from cyclesr_dist.backends.base import (
     PlayerState,
     TensorDict,
     build_adam,
+    load_buffers,
     load_into,
     load_moments,
     read_moments,
@@ -127,8 +128,7 @@ class ZeroPlayer:
             load_into(self.module, saved)
             load_moments(self.adam, self.module, saved)
             return
-        for name, buffer in self.module.named_buffers():
-            buffer.copy_(saved.buffers[name])
+        load_buffers(self.module, saved.buffers)
         for name, p in self.module.named_parameters():
             self._load_param(p, saved.params[name].to(self.engine.device))
         self._load_partitioned_moments(saved)

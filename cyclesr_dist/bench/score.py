@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cyclesr_dist.evaluate.ntire import ntire2018
-from cyclesr_dist.evaluate.psnr import SSIM_C1, SSIM_C2, Image8, gaussian_window, one_thread, psnr, ssim
+from cyclesr_dist.evaluate.psnr import SSIM_C1, SSIM_C2, Image8, gaussian_window, psnr, ssim
 from cyclesr_dist.images import read_rgb8
 from cyclesr_dist.telemetry.bars import each
+from cyclesr_dist.threads import one_thread
 
 _SHIFT = 40
 _SIDE = 60

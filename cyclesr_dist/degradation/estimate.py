@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +19,7 @@ from cyclesr_dist.degradation.record import VERSION, Degradation
 from cyclesr_dist.degradation.sample import Sample, read_sample
 from cyclesr_dist.degradation.spectra import Spectra, gain_of, radial, spectra
 from cyclesr_dist.degradation.spread import blur_spread, kernels_of, noise_spread
+from cyclesr_dist.threads import one_thread
 
 FEW_PHOTOS = 6
 _ROUNDING = 1 / (12 * 255**2)  # variance of rounding to 8 bits, which g_s2r does again
@@ -51,7 +50,7 @@ def estimate_from(sharp: Sample, real: Sample, *, scale: int, seed: int = 0) -> 
 
     Works on one thread: its arrays are small, and sums are then the same whatever the number of threads.
     """
-    with _one_thread():
+    with one_thread():
         return _estimate(sharp, real, scale, seed)
 
 
@@ -76,16 +75,6 @@ def _estimate(sharp: Sample, real: Sample, scale: int, seed: int) -> Degradation
     }
     facts["doubts"] = doubts(sharp, real, of_syn, of_real, fitted, facts)
     return replace(found, facts=facts)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _facts(

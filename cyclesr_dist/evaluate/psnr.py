@@ -7,8 +7,6 @@ every side. They raise InputError when the sizes differ or nothing (for SSIM: le
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.threads import one_thread
 
 Image8 = NDArray[np.uint8]
 
@@ -72,18 +71,6 @@ def gaussian_filter(x: Tensor) -> Tensor:
             total.add_(x.narrow(axis, offset, size), alpha=weight)
         x = total
     return x
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep torch on one thread: the tensors here are small, and on a busy machine threads that wait for each other made
-    scoring many times slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _psnr(sr: NDArray[np.float64], hr: NDArray[np.float64]) -> float:

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cyclesr_dist.evaluate.psnr import SSIM_C1, SSIM_C2, SSIM_RADIUS, Image8, gaussian_window, one_thread
+from cyclesr_dist.evaluate.psnr import SSIM_C1, SSIM_C2, SSIM_RADIUS, Image8, gaussian_window
+from cyclesr_dist.threads import one_thread
 
 _STEP = 3
 # Columns of the map that are estimated at a time. More leave more zeros in the products' matrices and less of the

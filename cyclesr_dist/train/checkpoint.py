@@ -48,12 +48,14 @@ class Checkpoint:
 
 def identity(config: Config, num_samples: dict[str, int]) -> dict[str, Any]:
     """What must not change between a checkpoint and the run that resumes it. Backend, precision and so on may."""
+    nets = asdict(config.nets)
+    del nets["translator"]["estimate"]  # where it was read from; the checkpoint holds it
     return {
         "system": config.system,
         "scale": config.scale,
         "seed": config.seed,
         "global_batch": config.global_batch,
-        "nets": asdict(config.nets),
+        "nets": nets,
         "pool": asdict(config.pool),
         "num_samples": num_samples,
         "tail": config.data.tail,

@@ -6,22 +6,18 @@ from functools import cache
 
 import pytest
 import torch
+from test_parity import BACKENDS, PLAIN, batch_of
 
 from cyclesr_dist.backends.build import build_backend
 from cyclesr_dist.config import load
 from cyclesr_dist.degradation.record import Degradation
-from cyclesr_dist.resize import bicubic_down
 from cyclesr_dist.systems.base import SystemState
 from cyclesr_dist.systems.build import build_system
 from cyclesr_dist.testing import run_ranks, tiny_overrides
-from cyclesr_dist.types import Batch, Phase
+from cyclesr_dist.types import Phase
 from cyclesr_dist.world import World
 
-BACKENDS = {"ddp": ["backend=ddp"]} | {
-    f"zero{stage}": ["backend=deepspeed", f"zero_stage={stage}"] for stage in (0, 1, 2, 3)
-}
-GLOBAL_BATCH, STEPS = 4, 4
-PLAIN = [f"speed.{name}=false" for name in ("join_passes", "channels_last", "fast_layers", "fused_adam")]
+STEPS = 4
 
 
 def measured() -> Degradation:
@@ -30,17 +26,6 @@ def measured() -> Degradation:
     kernel[:, 1, 1] = torch.tensor([0.6, 0.6])
     noise = torch.randn(6, 3, 16, 16, generator=g)
     return Degradation(kernel, torch.full((3,), 0.002), torch.ones(1), torch.eye(3)[..., None, None], noise, {})
-
-
-def batch_of(step: int, world: World) -> Batch:
-    g = torch.Generator().manual_seed(step)
-    hr = torch.rand(GLOBAL_BATCH, 3, 64, 64, generator=g)
-    real = torch.rand(GLOBAL_BATCH, 3, 16, 16, generator=g)
-    noise = torch.randn(2, GLOBAL_BATCH, 3, 16, 16, generator=g)
-    num = GLOBAL_BATCH // world.num_ranks
-    part = slice(world.rank * num, (world.rank + 1) * num)
-    hr = hr[part]
-    return Batch(bicubic_down(hr, 4), real[part], hr, noise[:, part], step * GLOBAL_BATCH, (), ())
 
 
 def whole_run(world: World, overrides: list[str]) -> dict[str, SystemState]:
@@ -53,13 +38,13 @@ def whole_run(world: World, overrides: list[str]) -> dict[str, SystemState]:
         phase = Phase.JOINT if system == "cyclesr" else Phase.SR
         running = build_system(config, make, world, None, measured())
         for step in range(STEPS // 2):
-            running.step(batch_of(step, world), phase)
+            running.step(batch_of(step, world, 3), phase)
         half = running.state()
         for step in range(STEPS // 2, STEPS):
-            running.step(batch_of(step, world), phase)
+            running.step(batch_of(step, world, 3), phase)
         resumed = build_system(config, make, world, half)
         for step in range(STEPS // 2, STEPS):
-            resumed.step(batch_of(step, world), phase)
+            resumed.step(batch_of(step, world, 3), phase)
         found |= {system: running.state(), f"{system} resumed": resumed.state()}
     return found
 

@@ -45,12 +45,12 @@ def config_of(system: str, overrides: list[str]) -> Config:
     return load(None, [*common, *overrides])
 
 
-def batch_of(step: int, world: World) -> Batch:
+def batch_of(step: int, world: World, noise_channels: int = 1) -> Batch:
     """A fixed global batch; this rank's part of it."""
     g = torch.Generator().manual_seed(step)
     hr = torch.rand(GLOBAL_BATCH, 3, 64, 64, generator=g)
     real = torch.rand(GLOBAL_BATCH, 3, 16, 16, generator=g)
-    noise = torch.randn(2, GLOBAL_BATCH, 1, 16, 16, generator=g)
+    noise = torch.randn(2, GLOBAL_BATCH, noise_channels, 16, 16, generator=g)
     num = GLOBAL_BATCH // world.num_ranks
     part = slice(world.rank * num, (world.rank + 1) * num)
     hr = hr[part]
