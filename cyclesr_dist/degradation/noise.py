@@ -25,7 +25,8 @@ _LARGEST_TEXTURE = 0.5  # of the noise's power in the high band: what the pictur
 _CLIPPED_SHARE = 0.02  # of pixels that are black or white: noise is cut off there
 _MEAN_PX = 9
 _BLOCK_PX = 8
-_BURSTS = 1.4  # of what Gaussian noise of the same colour has; sensor noise has 1.2, that of JPEG 80 has 1.7
+_NUM_CALM, _NUM_CALMEST = 96, 32  # patches; colours and bursts of texture are none of the noise
+_BURSTS = 1.3  # of what Gaussian noise of the same colour has; sensor noise has 1.0 to 1.1, that of JPEG 80 has 1.6
 _NUM_LEVELS = 64
 _CORRECTION = (0.5, 2.0)
 
@@ -59,14 +60,18 @@ def find_noise(sample: Sample, real: Spectra, syn: Spectra, fitted: Fit) -> Nois
         return Noise(fitted.variance, torch.ones(1), white, sample.patches[:0], len(places), torch.eye(3))
     places = places[sample.photo[places].argsort(stable=True)]  # neighbours in the pool are of one photograph
     chosen = sample.patches[places]
-    covariance = _covariance(chosen, variance_at(fitted.variance, chosen.mean((-2, -1))))
+    calmest = texture[places].argsort(stable=True)
+    calm = chosen[calmest[:_NUM_CALM]]
+    covariance = _covariance(calm, variance_at(fitted.variance, calm.mean((-2, -1))))
     std = covariance.diag().sqrt()
     correlation = covariance / std[:, None] / std
     factor = torch.linalg.cholesky(covariance + 1e-4 * torch.eye(3))
     colouring = factor[..., None, None] * fitted.colouring
     unit = _unit(chosen, fitted)
-    bursts = _bursts(unit) / _bursts(_coloured(unit.shape, colouring))
-    pool = unit if bursts > _BURSTS else unit[:0]
+    comes_in_bursts = _bursts(unit[calmest[:_NUM_CALMEST]]) > _BURSTS * _bursts(
+        _coloured(unit[:_NUM_CALMEST].shape, colouring)
+    )
+    pool = unit if comes_in_bursts else unit[:0]
     squares = _squares(sample, ratio, flat, unclipped)
     correction = squares.mean().clamp(*_CORRECTION)
     levels = _quantiles((squares / squares.mean()).sqrt())
