@@ -245,6 +245,7 @@ class Attempt:
             append_line(run.folder.validation, {"step": step, **scores, **beside})
             if improved:
                 _export(run, chosen)
+                run.validator.g_l2h.load_state_dict(chosen)  # pictures show what is exported
             pictures = Pictures(run.validator, run.folder.pictures, run.config.validate.pictures)
             for name, strip in pictures.draw(bool(improved)).items():
                 run.trackers.picture(step, f"pictures/{name}", strip)

@@ -109,6 +109,16 @@ def test_without_pairs_the_network_is_chosen_on_pairs_that_the_estimate_makes(
     assert best["psnr_estimated"] == max(candidates)
 
 
+def test_a_score_that_the_network_beside_has_not_chooses_among_the_others(
+    config_file: Path, data: Path, estimate: Path, tmp_path: Path
+) -> None:
+    more = [f"nets.translator.estimate={estimate}", *MEASURED, "validate.metric=agreement"]
+    assert run(config_file, tmp_path / "run", *arguments(data, *more)) == 0
+    rows = lines(tmp_path / "run" / "validation.jsonl")
+    best = json.loads((tmp_path / "run" / "summary.json").read_text())["best"]
+    assert best["agreement"] == min(row["agreement"] for row in rows)
+
+
 @pytest.mark.parametrize("system", ["estimated", "cyclesr", "cyclesrgan"])
 def test_a_stopped_run_resumes_to_the_bit_without_the_files_it_measured(
     system: str, config_file: Path, data: Path, tmp_path: Path
