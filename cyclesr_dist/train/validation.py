@@ -82,8 +82,10 @@ class Validator:
         return means | reference_free([record for _, records in parts for record in records])
 
     def better(self, scores: dict[str, float], best: dict[str, float]) -> bool:
-        """Whether `scores` beat `best` (empty: always) by the chosen metric; False without it: the network beside has no
-        g_r2s to agree with."""
+        """Whether `scores` beat `best` (empty: always) by the chosen metric.
+
+        Without it they do not: a network that is trained beside has no g_r2s to agree with.
+        """
         if self.metric not in scores:
             return False
         if not best:
