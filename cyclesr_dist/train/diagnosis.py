@@ -21,8 +21,10 @@ _LOGS_IN_A_ROW = 5
 class Diagnosis:
     """Looks at what is logged; every warning is given once a run."""
 
-    def __init__(self, num_steps: int) -> None:
+    def __init__(self, num_steps: int, measured: bool = False) -> None:
+        """measured: g_s2r starts from the measured degradation."""
         self.num_steps = num_steps
+        self.measured = measured
         self.warnings: list[str] = []
         self._given: set[str] = set()
         self._saturated: dict[str, int] = {}
@@ -63,6 +65,12 @@ class Diagnosis:
         if left <= (1 - _SMALLEST_SHARE) * whole or max(left, whole) < _ALIKE:
             return []
         distances = f"fake_real's spectrum is {left:.3f} decades from real LR's, synthetic LR's {whole:.3f}"
+        if self.measured:
+            return self._warn(
+                "measured",
+                f"step {step}: the measured degradation is no nearer to real LR than none, on validation photographs: "
+                f"{distances}; look at the page and the doubts of cyclesr estimate",
+            )
         measured = "nets.translator.kind=degradation starts from the blur and noise that are measured"
         if left > (1 + _SMALLEST_SHARE) * whole:
             return self._warn(

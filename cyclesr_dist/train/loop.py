@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cyclesr_dist.backends.base import TensorDict
-from cyclesr_dist.config import Config
+from cyclesr_dist.config import Config, uses_estimate
 from cyclesr_dist.data.faults import Fault, FaultLog
 from cyclesr_dist.data.loader import Sources, batches
 from cyclesr_dist.errors import FailedElsewhere, Preempted, TrainingError
@@ -70,7 +70,7 @@ def train(run: Run, progress: Progress, schedule: Schedule) -> dict[str, Any]:
     FailedElsewhere) when `run.stop` asks for it and all is saved.
     """
     saver = Saver(run.shelf, run.identity, run.config.train.keep_checkpoints, written=run.metrics.checkpoint_written)
-    diagnosis = Diagnosis(schedule.num_steps)
+    diagnosis = Diagnosis(schedule.num_steps, uses_estimate(run.config))
     run.stop.training = True
     try:
         while True:

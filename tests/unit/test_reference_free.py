@@ -114,5 +114,11 @@ def test_a_translator_that_moves_the_wrong_way_is_told_apart() -> None:
     assert "near the identity" not in line
 
 
+def test_a_measured_degradation_that_does_not_help_is_told_as_such() -> None:
+    (line,) = Diagnosis(num_steps=100, measured=True).validated(80, {"spectrum_lr": 0.108, "spectrum_syn": 0.054})
+    assert "measured degradation is no nearer" in line
+    assert "lr_cyclegan" not in line
+
+
 def test_where_there_is_nothing_to_learn_nothing_is_told() -> None:
     assert Diagnosis(num_steps=100).validated(80, {"spectrum_lr": 0.03, "spectrum_syn": 0.02}) == []
