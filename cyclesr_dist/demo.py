@@ -224,7 +224,7 @@ def verdict(table: dict[str, dict[str, float]], system: str) -> str:
 
 def gap_closed(table: dict[str, dict[str, float]], system: str, key: str) -> float | None:
     """How much of the way from sr_syn to sr_paired; None where there is none."""
-    if any(key not in table[row] for row in ("sr_syn", "sr_paired", system)):
+    if any(key not in table.get(row, {}) for row in ("sr_syn", "sr_paired", system)):
         return None
     low, high = table["sr_syn"][key], table["sr_paired"][key]
     return (table[system][key] - low) / (high - low) if high > low else None

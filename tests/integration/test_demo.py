@@ -75,3 +75,11 @@ def test_the_verdict_says_who_won() -> None:
     assert verdict(table(20, 19, 21), "cyclesr").startswith("cyclesr is the best without pairs: +1.00 dB to bicubic")
     assert verdict(table(20, 19, 19.5), "cyclesr").startswith("bicubic is better than cyclesr")
     assert verdict(table(20, 20.5, 20.2), "cyclesr").startswith("sr_syn is better than cyclesr")
+
+
+def test_the_verdict_says_how_near_it_comes_to_the_network_that_needs_pairs() -> None:
+    rows = {"bicubic": (20, 22), "sr_syn": (19, 21), "cyclesr": (22, 23.2), "sr_paired": (23, 25)}
+    table = {name: {"psnr": psnr, "ssim": 0.5, "psnr_y": luma} for name, (psnr, luma) in rows.items()}
+    assert "it goes 75% in colour and 55% in luma" in verdict(table, "cyclesr")
+    table["sr_paired"]["psnr"] = 18
+    assert "it goes 55% in luma" in verdict(table, "cyclesr")
