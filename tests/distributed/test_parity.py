@@ -144,18 +144,23 @@ CANCELLED = {f"critics.{d}.body.{i}.bias" for d, i in (("d_r", 2), ("d_s", 2), (
 CANCELLED_WIDE = CANCELLED | {f"critics.{d}.body.5.bias" for d in ("d_r", "d_s")}  # cyclegan's discriminators
 
 
-def assert_close(actual: TensorDict, expected: TensorDict, what: str) -> None:
+# What parameters may differ by in all: half a thousandth of what one Adam step moves one weight (lr 2e-4). A layer that
+# starts at zero has not moved far enough after six steps for a share of its norm to cover how processors round.
+PARAMETER_FLOOR = 1e-7
+
+
+def assert_close(actual: TensorDict, expected: TensorDict, what: str, floor: float = 1e-12) -> None:
     assert actual.keys() == expected.keys()
     cancelled = CANCELLED_WIDE if "critics.d_r.body.8.bias" in expected else CANCELLED
     for name in expected.keys() - cancelled:
         difference = float((actual[name] - expected[name]).norm())
-        assert difference <= 1e-5 * float(expected[name].norm()) + 1e-12, f"{what} {name}: {difference}"
+        assert difference <= 1e-5 * float(expected[name].norm()) + floor, f"{what} {name}: {difference}"
 
 
 def assert_same_state(actual: SystemState, expected: SystemState, what: str) -> None:
     for player, state in expected.players.items():
         assert actual.players[player].num_updates == state.num_updates
-        assert_close(actual.players[player].params, state.params, f"{what} {player} parameter")
+        assert_close(actual.players[player].params, state.params, f"{what} {player} parameter", PARAMETER_FLOOR)
     assert actual.pools.keys() == expected.pools.keys()
     for pool, images in expected.pools.items():
         torch.testing.assert_close(actual.pools[pool], images, atol=1e-5, rtol=1e-5)
