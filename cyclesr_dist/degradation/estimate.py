@@ -13,7 +13,7 @@ from cyclesr_dist import __version__
 from cyclesr_dist.config import Data
 from cyclesr_dist.degradation.apply import degraded
 from cyclesr_dist.degradation.fit import KNOTS, Fit, fit, variance_at
-from cyclesr_dist.degradation.jpeg import describe
+from cyclesr_dist.degradation.jpeg import SMALLEST_PX, describe
 from cyclesr_dist.degradation.noise import Noise, find_noise
 from cyclesr_dist.degradation.record import VERSION, Degradation
 from cyclesr_dist.degradation.sample import Sample, read_sample
@@ -105,6 +105,7 @@ def _facts(
         },
         "jpeg_quality": jpeg["quality"] if jpeg else None,
         "jpeg": jpeg,
+        "jpeg_looked_for": bool(real.paths) or any(min(view.shape[:2]) >= SMALLEST_PX for view in real.views),
         "fit_distance": {"synthetic": round(fitted.distance_before, 4), "fitted": round(fitted.distance, 4)},
         "looked_at": {
             name: {"photographs": s.num_photos, "of": s.num_there, "patches": len(s.patches)}

@@ -26,7 +26,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-_SMALLEST, _LARGEST = 40, 1024  # px a side: ignored below, cropped to its middle above
+SMALLEST_PX, _LARGEST = 40, 1024  # px a side: ignored below, cropped to its middle above
 _HIGHEST = 95  # above it most steps are 1, which rounding hides
 _FEWEST, _PATCHES = 12, 192  # needed and looked at in each image
 _REACH = 15  # px: a patch of this side holds one block at each of the 64 offsets
@@ -144,7 +144,7 @@ def _find(images: Sequence[NDArray[np.uint8]]) -> tuple[Blocks, bool] | None:
 def _luma(image: NDArray[np.uint8]) -> tuple[Floats, NDArray[np.bool_]] | None:
     """Y (H, W), 0 to 255 as JPEG has it, and which pixels are clipped (H, W). None: too small, or no such image."""
     image = image[..., None] if image.ndim == 2 else image
-    if image.dtype != np.uint8 or image.ndim != 3 or min(image.shape[:2]) < _SMALLEST or image.shape[2] < 1:
+    if image.dtype != np.uint8 or image.ndim != 3 or min(image.shape[:2]) < SMALLEST_PX or image.shape[2] < 1:
         return None
     top, left = (max(side - _LARGEST, 0) // 16 * 8 for side in image.shape[:2])  # multiples of 8 keep the offset
     image = image[top : top + _LARGEST, left : left + _LARGEST]

@@ -50,7 +50,7 @@ def measured(facts: Facts) -> str:
         missing.append("noise")
     if jpeg := _jpeg(facts):
         found.append(jpeg)
-    else:
+    elif facts.get("jpeg_looked_for", True):
         missing.append("JPEG")
     nothing = f"no {' or '.join([', '.join(missing[:-1])] * (len(missing) > 1) + missing[-1:])} to speak of"
     if not missing:

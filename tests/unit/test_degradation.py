@@ -19,6 +19,7 @@ from cyclesr_dist.degradation.estimate import blur_std_px, estimate, estimate_fr
 from cyclesr_dist.degradation.fit import fit, variance_at
 from cyclesr_dist.degradation.record import ARRAYS, FACTS, Degradation, checked, load, save
 from cyclesr_dist.degradation.sample import Sample, read_sample
+from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.degradation.spectra import gain_of, radial, spectra
 from cyclesr_dist.degradation.spread import kernels_of
 from cyclesr_dist.errors import InputError
@@ -88,6 +89,13 @@ def test_sharpening_is_said_not_guessed_as_blur() -> None:
     found = estimate_from(sample_of(texture(800, 32, seed=3), 20), sample_of(real, 20), scale=4)
     assert any("sharper" in doubt for doubt in found.facts["doubts"])
     assert found.facts["blur"]["std_px"] == 0
+
+
+def test_jpeg_that_cannot_be_looked_for_is_not_denied() -> None:
+    small = sample_of(texture(60, 32, seed=1), 20)
+    found = estimate_from(sample_of(texture(60, 32, seed=2), 20), small, scale=4)
+    assert found.facts["jpeg_looked_for"] is False
+    assert "JPEG" not in " ".join(sentences(found.facts))
 
 
 def test_few_and_grey_photographs_are_doubted() -> None:
