@@ -1,4 +1,4 @@
-"""What `--model` may name: g_l2h on disk (`model.safetensors`, a run folder) or a baseline, as an `Upscaler`."""
+"""What `--model` may name: g_l2h on disk (a model file, a run folder, a checkpoint) or a baseline, as an `Upscaler`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from cyclesr_dist.checkpoint_model import describe_checkpoint, is_checkpoint, newest_checkpoint, read_checkpoint
 from cyclesr_dist.config import SRNet
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.files import replacing
@@ -20,6 +21,10 @@ from cyclesr_dist.resize import bicubic_up
 
 METADATA_KEY = "cyclesr"
 MODEL_FILE = "model.safetensors"
+"""In a run folder: the best network so far; the last one where there was no validation."""
+LAST_FILE = "last.safetensors"
+"""In a run folder: the network of the newest validation or checkpoint."""
+BEST, LAST = "best", "last"
 # Wide of any real network: they stop a damaged or hostile header from asking for terabytes.
 _MAX_CHANNELS = 4096
 _MAX_BLOCKS = 1024
@@ -74,15 +79,16 @@ class NetUpscaler:
 
 
 def resolve_model(name: str, scale: int = 4, allow_module: bool = False) -> Upscaler:
-    """`bicubic` (which enlarges by `scale`), a `.safetensors` file, a run folder, or an `.onnx` file that `export`
-    wrote; on the GPU where there is one (ONNX: on the CPU).
+    """`bicubic` (which enlarges by `scale`), a `.safetensors` file, a run folder (`RUN` and `RUN@best`: its best
+    network, `RUN@last`: its last), a checkpoint's folder, or an `.onnx` file that `export` wrote; on the GPU where
+    there is one (ONNX: on the CPU).
 
     A file may name a Python class to import for its network; only `allow_module` lets it. Raises InputError when `name`
     is none of them or the file cannot be used.
     """
     if name == "bicubic":
         return BicubicUpscaler(scale)
-    path = _find(name)
+    path = find_model(name)
     if path.suffix == ".onnx":
         from cyclesr_dist.export import open_onnx  # an optional dependency, and it needs this module
 
@@ -92,27 +98,45 @@ def resolve_model(name: str, scale: int = 4, allow_module: bool = False) -> Upsc
 
 
 def load_network(name: str, allow_module: bool = False) -> tuple[nn.Module, SRNet, int, dict[str, Any]]:
-    """The network of a run folder or .safetensors file, on the CPU, with its description, scale and `extra`.
+    """The network of a run folder, checkpoint or .safetensors file, on the CPU, with its description, scale and `extra`.
 
     Raises InputError as `resolve_model` does.
     """
-    path = _find(name)
+    path = find_model(name)
     net, scale = _load(path, allow_module)
-    with safe_open(path, framework="pt") as file:
-        extra = json.loads(file.metadata()[METADATA_KEY]).get("extra", {})
-    return net, _read_description(path)[0], scale, extra
+    description = _describe(path)
+    return net, _read_description(path)[0], scale, dict(description.get("extra", {}))
 
 
-def _find(name: str) -> Path:
-    """The model file that `name` stands for."""
+def find_model(name: str) -> Path:
+    """The model file or checkpoint folder that `name` stands for. Raises InputError."""
     path = Path(name)
+    if path.is_file():
+        return path
     if path.is_dir():
-        path = path / MODEL_FILE
-        if not path.is_file():
-            raise InputError(f"{name}: no {MODEL_FILE} in this folder; a run folder has one after its first validation")
-    elif not path.is_file():
-        raise InputError(f"model {name!r}: neither 'bicubic' nor an existing run folder or .safetensors file")
-    return path
+        return path if is_checkpoint(path) else _of_run(path, None)
+    run, at, which = name.rpartition("@")
+    if at and Path(run).is_dir():
+        if which not in (BEST, LAST):
+            raise InputError(f"model {name!r}: @{which} is not known; allowed: {run}@{BEST}, {run}@{LAST}")
+        return _of_run(Path(run), which)
+    raise InputError(
+        f"model {name!r}: neither 'bicubic' nor an existing run folder, checkpoint folder or .safetensors file"
+    )
+
+
+def _of_run(run: Path, which: str | None) -> Path:
+    """The best network of a run folder, or the last; None: the best, and where none was chosen yet, the last."""
+    best, last = run / MODEL_FILE, run / LAST_FILE
+    if which != LAST and best.is_file():
+        if which == BEST and _describe(best).get("extra", {}).get("chosen") == LAST:
+            raise InputError(f"{run}@{BEST}: no network was chosen, since the run was not validated; use {run}@{LAST}")
+        return best
+    if which != BEST:
+        found = last if last.is_file() else newest_checkpoint(run)
+        if found is not None:
+            return found
+    raise InputError(f"{run}: no model in this folder; a run folder has one after its first validation or checkpoint")
 
 
 def save_model(path: Path, state: dict[str, Tensor], sr: SRNet, scale: int, extra: dict[str, Any]) -> None:
@@ -157,8 +181,7 @@ def _load(path: Path, allow_module: bool) -> tuple[nn.Module, int]:
             expected = build_sr(sr, scale).state_dict()
     except (ValueError, ConfigError) as error:
         raise InputError(f"{path}: {error}") from error
-    with safe_open(path, framework="pt") as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+    state = _read_state(path)
     _check_state(path, expected, state)  # before any memory is taken for a network that the file may not hold
     with torch.random.fork_rng(devices=[]):  # loading must not change what a training run draws next
         net = build_sr(sr, scale)
@@ -166,8 +189,26 @@ def _load(path: Path, allow_module: bool) -> tuple[nn.Module, int]:
     return net.eval().requires_grad_(False), scale
 
 
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if path.is_dir():
+        return read_checkpoint(path)
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+
+
 def _read_description(path: Path) -> tuple[SRNet, int]:
-    """The architecture and scale in the metadata of `path`."""
+    """The architecture and scale of the network in `path`."""
+    description = _describe(path)
+    try:
+        return _sr_net(description["sr"]), _whole(description["scale"], "scale", _MAX_SCALE)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: unusable description of the network ({error})") from error
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    """What a model file's metadata, or a checkpoint, says of its network."""
+    if path.is_dir():
+        return describe_checkpoint(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -176,9 +217,8 @@ def _read_description(path: Path) -> tuple[SRNet, int]:
     if METADATA_KEY not in metadata:
         raise InputError(f"{path}: was not written by cyclesr (no metadata key {METADATA_KEY!r})")
     try:
-        description = json.loads(metadata[METADATA_KEY])
-        return _sr_net(description["sr"]), _whole(description["scale"], "scale", _MAX_SCALE)
-    except (ValueError, KeyError, TypeError) as error:
+        return dict(json.loads(metadata[METADATA_KEY]))
+    except (ValueError, TypeError) as error:
         raise InputError(f"{path}: unusable description of the network ({error})") from error
 
 

@@ -192,7 +192,7 @@ class _Loop:
             journal=Journal(run_folder, world),
             trackers=self.trackers,
         )
-        self.attempt = Attempt(run, Progress(), schedule, Saver(shelf, {}, 1), Diagnosis(schedule.num_steps))
+        self.attempt = Attempt(run, Progress(), schedule, Saver(shelf, {}, 1), Diagnosis(schedule.num_steps, config))
         self.faults = FaultLog(0, world)
 
     def advance(self, some: Iterable[Batch]) -> tuple[float, float]:

@@ -7,10 +7,14 @@ Smaller is better, but for the last:
 - `spectrum_lr`: how far the power spectrum of fake_real = g_s2r(down(sharp)) is from that of real LR. Needs g_s2r.
 - `spectrum_hr`: how far the power spectrum of g_l2h(real) is from that of sharp photographs. Needs g_l2h alone.
 - `psnr_estimated`: PSNR of g_l2h on pairs that the measured degradation makes of sharp photographs. Needs an estimate.
+  `psnr_estimated_bicubic` is that of bicubic enlargement.
 
 `spectrum_syn`, the distance of the synthetic LR's spectrum from the real LR's, is the scale for `spectrum_lr`: a
 translator that does nothing has exactly this. Distances of spectra are mean absolute differences of log10 of the
 radial power spectra, each the mean over photographs, in decades. How the scores go with PSNR: docs/results.md.
+
+`drift_brightness`, `drift_red`, `drift_green` and `drift_blue` say by how much g_l2h(real), shrunk again, is brighter
+than the photograph it was made of, and by how much more or less so in each colour. A good network has none.
 """
 
 from __future__ import annotations
@@ -24,11 +28,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cyclesr_dist.resize import bicubic_down
+from cyclesr_dist.degradation.apply import DRAW_CHANNELS
+from cyclesr_dist.resize import bicubic_down, bicubic_up
 
 Net = Callable[[Tensor], Tensor]
 Record = dict[str, NDArray[np.float64]]
-"""Of one photograph: spectra by name, and `agreement` and `psnr_estimated` as arrays of one number."""
+"""Of one photograph: spectra by name, `drift` by colour, and other scores as arrays of one number."""
 
 SMALLER_IS_BETTER = frozenset({"agreement", "spectrum_lr", "spectrum_hr"})
 SCORES = (*sorted(SMALLER_IS_BETTER), "psnr_estimated")
@@ -38,7 +43,8 @@ _SPECTRA = {
     "spectrum_hr": ("sr", "sharp"),
     "spectrum_syn": ("syn", "real"),
 }
-_NUMBERS = ("agreement", "psnr_estimated")
+_NUMBERS = ("agreement", "psnr_estimated", "psnr_estimated_bicubic")
+_COLOURS = ("red", "green", "blue")
 _NUM_FREQUENCIES = 32
 _FLOOR = 1e-10  # of power: black photographs have a logarithm too
 
@@ -52,16 +58,18 @@ class Nets:
     g_s2r: Net | None = None
     noise_channels: int = 0
     measured: Net | None = None
-    """The estimated degradation, which takes such channels, too."""
+    """The estimated degradation, which takes `DRAW_CHANNELS` of them."""
 
 
 @torch.no_grad()
 def real_record(nets: Nets, real: Tensor, scale: int) -> Record:
     """Of one real LR photograph (1, 3, h, w) in [0, 1], h and w multiples of 4."""
     sr = nets.g_l2h(real).clamp(0, 1)
+    shrunk = bicubic_down(sr, scale)
     record: Record = {"real": log_spectrum(real), "sr": log_spectrum(sr)}
+    record["drift"] = (shrunk - real).mean(dim=(0, 2, 3)).double().cpu().numpy()
     if nets.g_r2s is not None:
-        difference = (bicubic_down(sr, scale) - nets.g_r2s(real)).abs().mean()
+        difference = (shrunk - nets.g_r2s(real)).abs().mean()
         record["agreement"] = np.array(float(difference))
     return record
 
@@ -74,9 +82,14 @@ def sharp_record(nets: Nets, sharp: Tensor, scale: int, seed: int) -> Record:
     if nets.g_s2r is not None:
         record["fake_real"] = log_spectrum(translated(nets.g_s2r, syn, nets.noise_channels, seed))
     if nets.measured is not None:
-        sr = nets.g_l2h(translated(nets.measured, syn, nets.noise_channels, seed)).clamp(0, 1)
-        record["psnr_estimated"] = np.array(-10 * math.log10(max(float((sr - sharp).square().mean()), _FLOOR)))
+        damaged = translated(nets.measured, syn, DRAW_CHANNELS, seed)
+        record["psnr_estimated"] = _psnr(nets.g_l2h(damaged).clamp(0, 1), sharp)
+        record["psnr_estimated_bicubic"] = _psnr(bicubic_up(damaged, scale).clamp(0, 1), sharp)
     return record
+
+
+def _psnr(sr: Tensor, sharp: Tensor) -> NDArray[np.float64]:
+    return np.array(-10 * math.log10(max(float((sr - sharp).square().mean()), _FLOOR)))
 
 
 def translated(g_s2r: Net, syn: Tensor, noise_channels: int, seed: int) -> Tensor:
@@ -89,7 +102,7 @@ def translated(g_s2r: Net, syn: Tensor, noise_channels: int, seed: int) -> Tenso
 def reference_free(records: Sequence[Record]) -> dict[str, float]:
     """The scores of a set of photographs, from the records of its real and its sharp ones; those that can be had."""
     means = {}
-    for name in ("real", "sr", "sharp", "syn", "fake_real", *_NUMBERS):
+    for name in ("real", "sr", "sharp", "syn", "fake_real", "drift", *_NUMBERS):
         found = [record[name] for record in records if name in record]
         if found:
             means[name] = np.mean(np.stack(found), axis=0)
@@ -98,6 +111,10 @@ def reference_free(records: Sequence[Record]) -> dict[str, float]:
         for name, (a, b) in _SPECTRA.items()
         if a in means and b in means
     }
+    if "drift" in means:
+        brightness = float(means["drift"].mean())
+        scores["drift_brightness"] = brightness
+        scores |= {f"drift_{c}": float(of) - brightness for c, of in zip(_COLOURS, means["drift"], strict=True)}
     return scores | {name: float(means[name]) for name in _NUMBERS if name in means}
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 import resource
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cyclesr_dist.backends.base import TensorDict
-from cyclesr_dist.config import Config, uses_estimate
+from cyclesr_dist.config import Config
 from cyclesr_dist.data.faults import Fault, FaultLog
 from cyclesr_dist.data.loader import Sources, batches
 from cyclesr_dist.errors import FailedElsewhere, Preempted, TrainingError
-from cyclesr_dist.model_file import save_model
+from cyclesr_dist.model_file import BEST, LAST, save_model
 from cyclesr_dist.nets.build import inference_net
 from cyclesr_dist.step import StepResult
 from cyclesr_dist.survive.leaving import will_leave
@@ -32,6 +33,7 @@ from cyclesr_dist.train.checkpoint import Checkpoint
 from cyclesr_dist.train.diagnosis import Diagnosis
 from cyclesr_dist.train.ema import Averages
 from cyclesr_dist.train.journal import Journal
+from cyclesr_dist.train.opening import Stopwatch
 from cyclesr_dist.train.pictures import Pictures
 from cyclesr_dist.train.resume import load_newest
 from cyclesr_dist.train.run_folder import RunFolder, append_line
@@ -70,7 +72,7 @@ def train(run: Run, progress: Progress, schedule: Schedule) -> dict[str, Any]:
     FailedElsewhere) when `run.stop` asks for it and all is saved.
     """
     saver = Saver(run.shelf, run.identity, run.config.train.keep_checkpoints, written=run.metrics.checkpoint_written)
-    diagnosis = Diagnosis(schedule.num_steps, uses_estimate(run.config))
+    diagnosis = Diagnosis(schedule.num_steps, run.config)
     run.stop.training = True
     try:
         while True:
@@ -97,6 +99,7 @@ class Attempt:
         self.seconds_before = saved.seconds
         self.started = self.logged_at = time.monotonic()
         self.first_step = saved.step
+        self.stopwatch = Stopwatch(schedule.num_steps)
 
     def to_the_end(self) -> dict[str, Any]:
         run = self.run
@@ -126,6 +129,8 @@ class Attempt:
             result = self._update(batch)  # all ranks: gradients are averaged
         self.step += 1
         metrics.stepped(self.step, self.schedule.phase(self.step - 1).value, batch.hr_keys, batch.lr_keys)
+        if line := self.stopwatch.stepped(self.step):
+            self.progress.say(line)
         if result and self._is_due(self.run.config.train.log_every_steps):
             self.log(result)
 
@@ -239,12 +244,14 @@ class Attempt:
         self.progress.validated(step, scores)
         self.progress.warn(self.diagnosis.validated(step, scores))
         improved = [name for name in found if self._keep_better(name, found[name])]
+        last = self.averages.weights(G_L2H)  # all ranks
         chosen = self.averages.weights(improved[-1]) if improved else {}  # all ranks
         if run.world.is_main:
             beside = {f"estimated.{key}": value for key, value in found.get(ESTIMATED, {}).items()}
             append_line(run.folder.validation, {"step": step, **scores, **beside})
+            _export(run, run.folder.last, last, step, LAST)
             if improved:
-                _export(run, chosen)
+                _export(run, run.folder.model, chosen, step, BEST)
                 run.validator.g_l2h.load_state_dict(chosen)  # pictures show what is exported
             pictures = Pictures(run.validator, run.folder.pictures, run.config.validate.pictures)
             for name, strip in pictures.draw(bool(improved)).items():
@@ -277,15 +284,32 @@ class Attempt:
             left_out=self.left_out,
             rollbacks=self.bad.rollbacks,
         )
-        self.run.world.together(lambda: self.saver.begin(state) if self.run.world.is_main else None)
+        last = (
+            {} if self.schedule.phase(self.step - 1) is Phase.TRANSLATE else self.averages.weights(G_L2H)
+        )  # all ranks
+        models = self._last_models(last) if self.run.world.is_main else (lambda: None)
+        self.run.world.together(lambda: self.saver.begin(state, models) if self.run.world.is_main else None)
+
+    def _last_models(self, weights: TensorDict) -> Callable[[], None]:
+        """Writes copies of them as the last network, and where none was chosen yet as the run's. None before g_l2h
+        begins to learn."""
+        run, step = self.run, self.step
+        paths = [run.folder.last] + ([] if self.best else [run.folder.model])
+        state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
+
+        def write() -> None:
+            for path in paths if state else []:
+                _export(run, path, state, step, LAST)
+
+        return write
 
     def _finish(self) -> dict[str, Any]:
         run = self.run
         run.world.together(self.saver.finish)
         if not self.best:
-            weights = self.averages.weights(G_L2H)
+            weights = self.averages.weights(G_L2H)  # all ranks
             if run.world.is_main:
-                _export(run, weights)
+                _export(run, run.folder.model, weights, self.step, LAST)
         return {
             "steps": self.step,
             "best": self.best,
@@ -368,9 +392,10 @@ def _peak_memory_mb(world: World) -> float:
     return float(max(world.gather_objects(own)))
 
 
-def _export(run: Run, weights: TensorDict) -> None:
+def _export(run: Run, path: Path, weights: TensorDict, step: int, chosen: str) -> None:
     state = {name: tensor.detach().cpu() for name, tensor in weights.items()}
+    extra = {"system": run.config.system, "step": step, "chosen": chosen}
     try:
-        save_model(run.folder.model, state, inference_net(run.config), run.config.scale, {"system": run.config.system})
+        save_model(path, state, inference_net(run.config), run.config.scale, extra)
     except OSError as error:
-        raise TrainingError(f"{run.folder.model} cannot be written: {error}; checkpoints are intact") from error
+        raise TrainingError(f"{path} cannot be written: {error}; checkpoints are intact") from error

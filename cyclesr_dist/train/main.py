@@ -11,12 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from cyclesr_dist import __version__
 from cyclesr_dist.backends.build import build_backend, check_backend
 from cyclesr_dist.cli.guard import add_common_arguments, guarded
-from cyclesr_dist.config import Config, load
+from cyclesr_dist.config import Config, load, uses_estimate
 from cyclesr_dist.configfile import dump, write_resolved
 from cyclesr_dist.data.loader import Sources, num_epoch_steps, open_sources
 from cyclesr_dist.degradation.sentences import sentences
@@ -34,10 +31,12 @@ from cyclesr_dist.telemetry.targets import write_targets
 from cyclesr_dist.telemetry.trackers import Trackers, open_trackers
 from cyclesr_dist.train.checkpoint import Checkpoint
 from cyclesr_dist.train.checkpoint import identity as run_identity
+from cyclesr_dist.train.ending import last_lines, summary_of
 from cyclesr_dist.train.estimation import degradation_of_run
 from cyclesr_dist.train.journal import Journal
 from cyclesr_dist.train.loop import Run, train
 from cyclesr_dist.train.mirror import Mirror, MirroredShelf
+from cyclesr_dist.train.opening import first_lines
 from cyclesr_dist.train.resume import load_newest
 from cyclesr_dist.train.run_folder import RunFolder
 from cyclesr_dist.train.schedule import Schedule
@@ -135,8 +134,11 @@ def _train(
     closing.callback(metrics.close)
     libraries.to(folder.log if world.is_main else None)
     make_player = build_backend(config, world)
-    # A checkpoint holds the estimate itself.
-    degradation = None if saved else degradation_of_run(config, sources, folder.path, world)
+    degradation = None
+    # The checkpoint of a system that starts from it holds it.
+    if (not saved) if uses_estimate(config) else validator.needs_estimate:
+        degradation = degradation_of_run(config, sources, folder.path, world, resumed=saved is not None)
+        validator.measured(degradation)
     system = world.together(
         lambda: build_system(config, make_player, world, saved.system if saved else None, degradation)
     )
@@ -159,9 +161,16 @@ def _train(
     if world.is_main:
         closing.callback(folder.targets.unlink, missing_ok=True)
     world.together(lambda: _publish(run, progress, addresses))
-    for text in sentences(degradation.facts) if degradation else ():
-        progress.say(f"measured: {text}")
-    summary = train(run, progress, schedule)
+    opening = world.together(
+        lambda: first_lines(config, world, system, sources.epoch_set.patch, schedule.num_steps, start)
+    )
+    measured = sentences(degradation.facts) if degradation else []
+    for text in [*opening, *(f"measured: {text}" for text in measured)]:
+        progress.say(text)
+    numbers = train(run, progress, schedule)
+    summary = summary_of(config, sources, numbers, world.num_ranks, folder.path)
+    for text in last_lines(config, summary, folder.path):
+        progress.say(text)
     closing.close()
     world.together(lambda: _finish(run, summary) if world.is_main else None)
 
@@ -230,21 +239,7 @@ def _dry_run(config: Config, world: World, sources: Sources, schedule: Schedule)
 
 
 def _finish(run: Run, summary: dict[str, Any]) -> None:
-    """The main rank: summary and report. A `completed` summary is what tells a finished run from a stopped one."""
-    config = run.config
-    notes = []
-    if config.system == "cyclesrgan" and config.weights.percep and config.perceptual.source == "random":
-        notes.append("The perceptual term used random features (perceptual.source: random).")
-    summary = {
-        "completed": True,
-        "system": config.system,
-        "track": config.track,
-        "seed": config.seed,
-        **summary,
-        "num_ranks": run.world.num_ranks,
-        "versions": {"cyclesr_dist": __version__, "torch": torch.__version__, "python": sys.version.split()[0]},
-        "notes": notes,
-    }
+    """The main rank: summary and report."""
     write_text(run.folder.summary, json.dumps(summary, indent=1) + "\n")
     run.journal.ended()
     write_report(run.folder.path)

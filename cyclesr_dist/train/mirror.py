@@ -27,7 +27,7 @@ class Mirror:
     def send(self) -> None:
         """Put every file there, the logs among them as long as they are now."""
         folder = self.folder
-        others = (folder.config, folder.model, folder.summary, folder.path / "report.html")
+        others = (folder.config, folder.model, folder.last, folder.summary, folder.path / "report.html")
         for path in (*self._logs(), *others):
             if path.exists():
                 self.there.put(path, path.name)

@@ -9,6 +9,7 @@ from typing import Any
 
 from cyclesr_dist.errors import InputError, TrainingError
 from cyclesr_dist.files import write_text
+from cyclesr_dist.model_file import LAST_FILE, MODEL_FILE
 
 
 class RunFolder:
@@ -19,7 +20,8 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
         self.validation = path / "validation.jsonl"
-        self.model = path / "model.safetensors"
+        self.model = path / MODEL_FILE
+        self.last = path / LAST_FILE
         self.config = path / "config.yaml"
         self.summary = path / "summary.json"
         self.bad_steps = path / "bad_steps.jsonl"

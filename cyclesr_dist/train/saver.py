@@ -32,14 +32,14 @@ class Saver:
         """Whether `finish` would raise. Any thread may ask."""
         return self._failure is not None
 
-    def begin(self, checkpoint: Checkpoint) -> None:
-        """Start writing, after the one before is done. `checkpoint` must not change any more.
+    def begin(self, checkpoint: Checkpoint, first: Callable[[], None] = lambda: None) -> None:
+        """Start writing, after the one before is done, with what `first` writes. `checkpoint` must not change any more.
 
         Raises that one's TrainingError.
         """
         self.finish()
         # Not a daemon: an interpreter that ends in order lets it finish.
-        self._thread = threading.Thread(target=self._write, args=(checkpoint,), name="checkpoint")
+        self._thread = threading.Thread(target=self._write, args=(checkpoint, first), name="checkpoint")
         self._thread.start()
 
     def finish(self) -> None:
@@ -56,9 +56,10 @@ class Saver:
         if self._thread:
             self._thread.join()
 
-    def _write(self, checkpoint: Checkpoint) -> None:
+    def _write(self, checkpoint: Checkpoint, first: Callable[[], None]) -> None:
         began = time.monotonic()
         try:
+            first()
             self.shelf.put(checkpoint_name(checkpoint.step), lambda folder: write(folder, checkpoint, self.who))
             prune(self.shelf, self.keep, checkpoint.best.get("step"))  # type: ignore[arg-type]  # a whole number
             self.written(time.monotonic() - began)

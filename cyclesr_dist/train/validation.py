@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cyclesr_dist.backends.base import TensorDict
 from cyclesr_dist.config import MEASURED, TRANSLATING, Config, noise_channels, uses_estimate
+from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.evaluate.reference_free import (
     SMALLER_IS_BETTER,
@@ -23,12 +24,16 @@ from cyclesr_dist.evaluate.reference_free import (
 )
 from cyclesr_dist.evaluate.score import score_file
 from cyclesr_dist.images import Pair, hr_stem, images_folder, list_images, match_pairs, read_rgb8
-from cyclesr_dist.model_file import NetUpscaler
+from cyclesr_dist.model_file import BicubicUpscaler, NetUpscaler
 from cyclesr_dist.nets.build import build_g_s2r, build_sr, build_translator, inference_net
 from cyclesr_dist.nets.degradation import DegradationTranslator, MeasuredDegradation
 from cyclesr_dist.survive.stopping import StopRequest
 from cyclesr_dist.systems.base import ESTIMATED, G_L2H
+from cyclesr_dist.train.diagnosis import drifts
 from cyclesr_dist.world import World
+
+PAIRED = ("sr_syn", "sr_paired")
+"""Systems that train on pairs, and know nothing of real LR photographs without."""
 
 
 class Validator:
@@ -46,7 +51,8 @@ class Validator:
         self.sharp = _images(config.data.valid_hr, config.scale) if self.enabled and config.data.valid_hr else []
         self.pairs = _pairs(self.sharp, self.real)
         self.translates = config.system in TRANSLATING
-        self.measured = uses_estimate(config)
+        self.starts_measured = uses_estimate(config)
+        self._unpaired = bool(config.system not in PAIRED and config.data.hr and config.data.lr)
         if self.enabled:
             self.metric = self._metric()
         net = inference_net(config)
@@ -54,11 +60,24 @@ class Validator:
         self.upscaler = NetUpscaler("g_l2h", self.g_l2h, config.scale)
         self.translators = _translators(config, world.device)
         """By the network that a system may export, see systems/base.py, and by their own names."""
+        self._estimate: nn.Module | None = None
+        self._bicubic: list[dict[str, float]] = []
+
+    @property
+    def needs_estimate(self) -> bool:
+        """Whether the measured degradation must be there before `score`, given to `measured`."""
+        return self.enabled and self.metric == "psnr_estimated"
+
+    def measured(self, degradation: Degradation | None) -> None:
+        """Score `psnr_estimated` with it, where no network of the system holds one."""
+        if degradation is not None:
+            self._estimate = MeasuredDegradation(degradation).to(self.world.device).eval()
 
     def score(
         self, network: str, g_l2h: TensorDict, translators: dict[str, TensorDict], stop: StopRequest
     ) -> dict[str, float] | None:
-        """Means over all photographs: `psnr`, `ssim` where there are pairs, and what evaluate/reference_free.py has.
+        """Means over all photographs: `psnr`, `ssim` where there are pairs, those of bicubic enlargement as
+        `psnr_bicubic` and `ssim_bicubic`, and what evaluate/reference_free.py has.
 
         None when `stop` was requested on any rank meanwhile: the photographs left are then not looked at.
 
@@ -71,25 +90,38 @@ class Validator:
         mine = slice(self.world.rank, None, self.world.num_ranks)
         with torch.no_grad():
             pairs = stop.until(self.pairs[mine])
-            own = [score_file(self.upscaler, pair, self.config.validate.protocol) for pair in pairs]
+            own = self._score_pairs(pairs)
             records = self._records(network, mine, stop)
         gathered = self.world.gather_objects(None if stop.requested else (own, records))
         parts = [part for part in gathered if part is not None]
         if len(parts) < len(gathered):
             return None
         paired = [score for scores, _ in parts for score in scores]
-        means = {key: float(np.mean([s[key] for s in paired])) for key in ("psnr", "ssim")} if paired else {}
+        keys = ("psnr", "ssim", "psnr_bicubic", "ssim_bicubic") if paired else ()
+        means = {key: float(np.mean([score[key] for score in paired])) for key in keys}
         return means | reference_free([record for _, records in parts for record in records])
+
+    def _score_pairs(self, pairs: list[Pair]) -> list[dict[str, float]]:
+        protocol = self.config.validate.protocol
+        own = [score_file(self.upscaler, pair, protocol) for pair in pairs]
+        for pair in pairs[len(self._bicubic) :]:  # the same photographs at every validation: once is enough
+            of = score_file(BicubicUpscaler(self.config.scale), pair, protocol)
+            self._bicubic.append({"psnr_bicubic": of["psnr"], "ssim_bicubic": of["ssim"]})
+        return [score | bicubic for score, bicubic in zip(own, self._bicubic, strict=False)]
 
     def better(self, scores: dict[str, float], best: dict[str, float]) -> bool:
         """Whether `scores` beat `best` (empty: always) by the chosen metric.
 
-        Without it they do not: a network that is trained beside has no g_r2s to agree with.
+        Without it they do not: a network that is trained beside has no g_r2s to agree with. Where the metric needs no
+        pairs, a network that shifts brightness or colour of real photographs loses to one that does not: such metrics
+        are blind to it.
         """
         if self.metric not in scores:
             return False
         if not best:
             return True
+        if self.metric not in ("psnr", "ssim") and drifts(scores) != drifts(best):
+            return drifts(best)
         own, other = scores[self.metric], best[self.metric]
         return own < other if self.metric in SMALLER_IS_BETTER else own > other
 
@@ -98,8 +130,10 @@ class Validator:
         side = c.validate.crop_px
         own = self.translators[network]
         g_s2r = own.get("g_s2r")
-        measured = g_s2r.measured if isinstance(g_s2r, DegradationTranslator) else g_s2r
-        nets = Nets(self.g_l2h, own.get("g_r2s"), g_s2r, noise_channels(c), measured if self.measured else None)
+        measured: nn.Module | None = g_s2r.measured if isinstance(g_s2r, DegradationTranslator) else g_s2r
+        if not self.starts_measured:
+            measured = self._estimate
+        nets = Nets(self.g_l2h, own.get("g_r2s"), g_s2r, noise_channels(c), measured)
         real = [
             real_record(nets, centre(path, side, 4, self.world.device), c.scale) for path in stop.until(self.real[part])
         ]
@@ -114,7 +148,7 @@ class Validator:
         if self.pairs:
             return "psnr"
         if self.sharp:
-            return "psnr_estimated" if self.measured else "spectrum_lr" if self.translates else "spectrum_hr"
+            return "psnr_estimated" if self._unpaired else "spectrum_hr"
         return "agreement"
 
     def _metric(self) -> str:
@@ -133,8 +167,8 @@ class Validator:
             "spectrum_lr": (self.sharp and self.translates, "data.valid_hr and a system that translates LR"),
             "spectrum_hr": (self.sharp, "sharp photographs in data.valid_hr"),
             "psnr_estimated": (
-                self.sharp and self.measured,
-                "data.valid_hr, and system=estimated or nets.translator.kind=degradation",
+                self.sharp and self._unpaired,
+                "sharp photographs in data.valid_hr, and a system that trains on data.hr and data.lr",
             ),
         }
         there, what = needs[wanted]
