@@ -51,9 +51,9 @@ _EXAMPLE = """example:
   python launch/train.py --config configs/demo.yaml train.max_steps=20"""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str = "train.py") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="train.py",
+        prog=prog,
         description="Train one system. Run it under deepspeed, torchrun or plain python; the config stays the same.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -68,9 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "train.py") -> int:
     """Returns the exit code: 0 done, 2 bad config or input, 1 otherwise."""
-    args = build_parser().parse_intermixed_args(argv)
+    args = build_parser(prog).parse_intermixed_args(argv)
     return guarded(lambda: _run(args), debug=args.debug)
 
 
