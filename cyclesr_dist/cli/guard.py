@@ -13,6 +13,15 @@ from typing import NoReturn
 
 from cyclesr_dist.errors import CycleSRError, FailedElsewhere, Preempted
 from cyclesr_dist.survive.leaving import leave
+from cyclesr_dist.survive.torchrun import tell_torchrun
+
+
+class RankParser(argparse.ArgumentParser):
+    """For what launchers start: torchrun's last lines then say what is wrong with the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        tell_torchrun(message)
+        super().error(message)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +44,8 @@ def guarded(run: Callable[[], int | None], debug: bool) -> int:
         if debug:
             traceback.print_exc()
         kind = "stopped" if isinstance(error, Preempted) else "error"
+        if kind == "error" and error.began_here:
+            tell_torchrun(str(error))
         print(f"cyclesr: {kind}: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     except KeyboardInterrupt:
@@ -53,8 +64,9 @@ def end_process(main: Callable[[], int]) -> NoReturn:
         code = main()
     except SystemExit as leaving:  # argparse's own
         code = leaving.code if isinstance(leaving.code, int) else 1
-    except BaseException:  # nothing may escape to the finalising interpreter
+    except BaseException as error:  # nothing may escape to the finalising interpreter
         traceback.print_exc()
+        tell_torchrun(f"{type(error).__name__}: {error}")
         code = 1
     for child in multiprocessing.active_children():
         if child.daemon:  # the exit handlers would ask loader processes to end, and wait, which these do not heed

@@ -15,7 +15,7 @@ import torch
 
 from cyclesr_dist import __version__
 from cyclesr_dist.backends.build import build_backend, check_backend
-from cyclesr_dist.cli.guard import add_common_arguments, guarded
+from cyclesr_dist.cli.guard import RankParser, add_common_arguments, guarded
 from cyclesr_dist.config import Config, load
 from cyclesr_dist.configfile import dump, write_resolved
 from cyclesr_dist.data.loader import Sources, num_epoch_steps, open_sources
@@ -23,6 +23,7 @@ from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.evaluate.report import write_report
 from cyclesr_dist.files import write_text
+from cyclesr_dist.machine import check_launch
 from cyclesr_dist.survive.leaving import arrived
 from cyclesr_dist.survive.stopping import StopRequest
 from cyclesr_dist.survive.watch import Watch
@@ -52,7 +53,7 @@ _EXAMPLE = """example:
 
 
 def build_parser(prog: str = "train.py") -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = RankParser(
         prog=prog,
         description="Train one system. Run it under deepspeed, torchrun or plain python; the config stays the same.",
         epilog=_EXAMPLE,
@@ -112,6 +113,7 @@ def _train(
     libraries: LibraryWarnings,
     closing: ExitStack,
 ) -> None:
+    check_launch(world, _warn)
     config = world.together(lambda: _load_config(args, world))
     stop.grace_seconds = config.train.grace_seconds
     watch.silence_seconds = config.train.lost_rank_seconds
