@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from cyclesr_dist.errors import CycleSRError, FailedElsewhere, Preempted
-from cyclesr_dist.survive.leaving import leave
+from cyclesr_dist.survive.leaving import leave, will_leave
 from cyclesr_dist.survive.torchrun import tell_torchrun
 
 
@@ -38,6 +38,7 @@ def guarded(run: Callable[[], int | None], debug: bool) -> int:
     try:
         return run() or 0
     except FailedElsewhere as error:
+        will_leave(error.exit_code)
         time.sleep(1)  # launchers end all ranks when the first one leaves: let the main rank's line out before
         return error.exit_code
     except CycleSRError as error:

@@ -44,15 +44,18 @@ def check_launchers_hostfile() -> None:
     """The same for the launcher that started this process. Where no process above can be looked at, nothing happens."""
     if os.environ.get("CROSS_SIZE", "1") != "1":
         return  # it has read one: there are several hosts
-    above: list[psutil.Process] = []
-    with suppress(psutil.Error, OSError):
-        above = psutil.Process().parents()
-    for process in above:
-        command, folder = [], os.getcwd()
-        with suppress(psutil.Error, OSError):  # gone, or another user's
-            command = process.cmdline()
-            folder = process.cwd() or folder
+    for command, folder in _commands_above():
         check_hostfile(command, folder)
+
+
+def _commands_above() -> list[tuple[list[str], str]]:
+    """Command lines and working directories of the processes above this one, as far as they can be looked at."""
+    found: list[tuple[list[str], str]] = []
+    with suppress(Exception):  # no /proc, or an odd one: never a reason not to train
+        for process in psutil.Process().parents():
+            with suppress(psutil.Error, OSError):  # gone, or another user's
+                found.append((process.cmdline(), process.cwd()))
+    return found
 
 
 def _launcher_arguments(command: Sequence[str]) -> Sequence[str]:
