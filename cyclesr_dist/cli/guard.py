@@ -45,8 +45,8 @@ def guarded(run: Callable[[], int | None], debug: bool) -> int:
         if debug:
             traceback.print_exc()
         kind = "stopped" if isinstance(error, Preempted) else "error"
-        if kind == "error" and error.began_here:
-            tell_torchrun(str(error))
+        if error.began_here:
+            tell_torchrun(str(error), kind)
         print(f"cyclesr: {kind}: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     except KeyboardInterrupt:
@@ -67,7 +67,7 @@ def end_process(main: Callable[[], int]) -> NoReturn:
         code = leaving.code if isinstance(leaving.code, int) else 1
     except BaseException as error:  # nothing may escape to the finalising interpreter
         traceback.print_exc()
-        tell_torchrun(f"{type(error).__name__}: {error}")
+        tell_torchrun("".join(traceback.format_exception_only(error)).splitlines()[0])
         code = 1
     for child in multiprocessing.active_children():
         if child.daemon:  # the exit handlers would ask loader processes to end, and wait, which these do not heed

@@ -12,7 +12,7 @@ _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 """Environment variable of ranks below torchrun: where it looks for the cause when the rank has failed."""
 
 
-def tell_torchrun(text: str) -> None:
+def tell_torchrun(text: str, kind: str = "error") -> None:
     """Leave why this rank failed, as torch.distributed.elastic's own handler does. Call it where the failure began.
 
     Without torchrun nothing is written; the first text stays.
@@ -22,7 +22,7 @@ def tell_torchrun(text: str) -> None:
         return
     # torchrun takes the earliest for the cause, by whole seconds, and ends the other ranks within this one.
     told_at = int(time.time()) - 1
-    record = {"message": {"message": f"cyclesr: error: {text}", "extraInfo": {"timestamp": str(told_at)}}}
+    record = {"message": {"message": f"cyclesr: {kind}: {text}", "extraInfo": {"timestamp": str(told_at)}}}
     temporary = Path(f"{name}.{os.getpid()}.tmp")
     with suppress(OSError):  # torchrun's folder is gone, and torchrun with it
         temporary.write_text(json.dumps(record), encoding="utf-8")
