@@ -11,6 +11,8 @@ class CycleSRError(Exception):
     """Base of all expected failures. The message is one line: what is wrong, the value, and what is allowed."""
 
     exit_code = 1
+    began_here = True
+    """False on a rank that prints the failure of another one."""
 
 
 class ConfigError(CycleSRError):

@@ -19,6 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from cyclesr_dist.errors import ConfigError, CycleSRError, FailedElsewhere, InputError
 from cyclesr_dist.meeting import meet_afresh
+from cyclesr_dist.survive.torchrun import tell_torchrun
 
 T = TypeVar("T")
 _COLLECTIVE_TIMEOUT = timedelta(minutes=10)
@@ -60,7 +61,8 @@ class World:
         On CPU a rank takes its share of the cores, or as many threads as CYCLESR_NUM_THREADS says.
         """
         if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)
+            if self.local_rank < torch.cuda.device_count():  # else the ranks meet to be refused together
+                torch.cuda.set_device(self.device)
         else:
             cores = len(os.sched_getaffinity(0))
             # Not OMP_NUM_THREADS: torchrun sets it to 1 unasked.
@@ -114,7 +116,11 @@ class World:
             raise own
         if self.is_main:
             named = InputError if exit_code == InputError.exit_code else CycleSRError
-            raise named(f"{message} (on rank {first})")
+            failure = named(f"{message} (on rank {first})")
+            failure.began_here = False
+            raise failure
+        if first == self.rank:
+            tell_torchrun(message)
         raise FailedElsewhere(message, exit_code)
 
     def gather_objects(self, value: T) -> list[T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cyclesr_dist.backends.base import MakePlayer
+from cyclesr_dist.backends.compiler import check_compiler
 from cyclesr_dist.backends.plain import make_plain_player
 from cyclesr_dist.backends.zero import make_zero_player
 from cyclesr_dist.config import Config
@@ -11,7 +12,7 @@ from cyclesr_dist.world import World
 
 
 def check_backend(config: Config, world: World) -> None:
-    """Raise ConfigError when this backend or precision cannot run on this world."""
+    """Raise ConfigError when this backend, precision or speed.compile cannot run on this world."""
     if config.backend == "single" and world.num_ranks > 1:
         raise ConfigError(f"backend = single with {world.num_ranks} ranks; allowed: ddp, deepspeed, or one rank")
     if config.precision == "fp16" and world.device.type != "cuda":
@@ -21,6 +22,8 @@ def check_backend(config: Config, world: World) -> None:
         raise ConfigError("precision = fp16 with backend = deepspeed; allowed: bf16, or backend=ddp")
     if config.nets.sync_batchnorm and world.device.type != "cuda":
         raise ConfigError("nets.sync_batchnorm = true needs GPUs; allowed on CPU: false")
+    if config.speed.compile and world.local_rank == 0:  # the others have the same compiler
+        check_compiler(world.device.type)
 
 
 def build_backend(config: Config, world: World) -> MakePlayer:

@@ -12,7 +12,16 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from cyclesr_dist.errors import CycleSRError, FailedElsewhere, Preempted
-from cyclesr_dist.survive.leaving import leave
+from cyclesr_dist.survive.leaving import leave, will_leave
+from cyclesr_dist.survive.torchrun import tell_torchrun
+
+
+class RankParser(argparse.ArgumentParser):
+    """For what launchers start: torchrun's last lines then say what is wrong with the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        tell_torchrun(message)
+        super().error(message)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,12 +38,15 @@ def guarded(run: Callable[[], int | None], debug: bool) -> int:
     try:
         return run() or 0
     except FailedElsewhere as error:
+        will_leave(error.exit_code)
         time.sleep(1)  # launchers end all ranks when the first one leaves: let the main rank's line out before
         return error.exit_code
     except CycleSRError as error:
         if debug:
             traceback.print_exc()
         kind = "stopped" if isinstance(error, Preempted) else "error"
+        if error.began_here:
+            tell_torchrun(str(error), kind)
         print(f"cyclesr: {kind}: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     except KeyboardInterrupt:
@@ -53,8 +65,9 @@ def end_process(main: Callable[[], int]) -> NoReturn:
         code = main()
     except SystemExit as leaving:  # argparse's own
         code = leaving.code if isinstance(leaving.code, int) else 1
-    except BaseException:  # nothing may escape to the finalising interpreter
+    except BaseException as error:  # nothing may escape to the finalising interpreter
         traceback.print_exc()
+        tell_torchrun("".join(traceback.format_exception_only(error)).splitlines()[0])
         code = 1
     for child in multiprocessing.active_children():
         if child.daemon:  # the exit handlers would ask loader processes to end, and wait, which these do not heed

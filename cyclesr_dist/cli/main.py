@@ -1,6 +1,8 @@
 """The `cyclesr` command: one module of this package per subcommand, by its name.
 
 Only the module asked for is imported: `cyclesr supervise` is the first process of containers and needs no torch.
+`train`, `tune` and `submit` are launch/train.py, tune.py and submit.py; beneath launchers, `torchrun --nproc-per-node 2
+-m cyclesr_dist.cli.main train ...` and `deepspeed --module cyclesr_dist.cli.main train ...`.
 """
 
 from __future__ import annotations
@@ -8,12 +10,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 
 from cyclesr_dist import __version__
-from cyclesr_dist.cli.guard import guarded
+from cyclesr_dist.cli.guard import end_process, guarded
 
 COMMANDS = {
+    "train": "train",
+    "tune": "tune",
+    "submit": "submit",
     "degrade": "degrade",
     "estimate": "estimate",
     "shards": "shards",
@@ -30,6 +36,8 @@ COMMANDS = {
     "supervise": "supervise",
 }
 """Modules by command."""
+_OWN_PARSER = ("train", "tune", "submit")
+"""Commands that read their arguments by themselves: overrides and switches may alternate, which subparsers refuse."""
 
 
 def build_parser(command: str = "") -> argparse.ArgumentParser:
@@ -46,10 +54,25 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a subcommand. Returns the exit code: 0 done, 2 bad usage or input, 75 preempted, 1 otherwise."""
-    argv = sys.argv[1:] if argv is None else argv
-    args = build_parser(argv[0] if argv else "").parse_args(argv)
+    """Run a subcommand. Returns the exit code: 0 done, 2 bad usage or input, 75 preempted, 1 otherwise.
+
+    `argv` None: of this process, which a training ends by itself.
+    """
+    words = _command_first(sys.argv[1:] if argv is None else argv)
+    command = words[0] if words else ""
+    if command in _OWN_PARSER:
+        run = partial(import_module(f"cyclesr_dist.cli.{COMMANDS[command]}").run, words[1:])
+        if command == "train" and argv is None:
+            end_process(run)
+        return int(run())
+    args = build_parser(command).parse_args(words)
     return guarded(lambda: args.run(args), debug=args.debug)
+
+
+def _command_first(argv: Sequence[str]) -> list[str]:
+    """The deepspeed launcher puts --local_rank=N before all arguments."""
+    ours = [text for text in argv[:1] if text.startswith("--local_rank")]
+    return [*argv[len(ours) : len(ours) + 1], *ours, *argv[len(ours) + 1 :]]
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from cyclesr_dist.configfile import check_range
 from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.survive.hostfile import check_hostfile
 from cyclesr_dist.survive.supervise import Supervisor
 
 _EPILOG = """\
@@ -38,9 +40,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns the exit code. Raises ConfigError, and InputError when the command cannot be started."""
+    """Returns the exit code. Raises ConfigError, and InputError when the command cannot be started or lacks its
+    hostfile."""
     command = args.launcher[1:] if args.launcher[:1] == ["--"] else args.launcher
     if not command:
         raise ConfigError("supervise: no command; expected cyclesr supervise -- COMMAND...")
     check_range("--grace", args.grace, above=0)
+    check_hostfile(command, os.getcwd())
     return Supervisor(command, args.grace).run()

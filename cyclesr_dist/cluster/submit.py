@@ -40,9 +40,9 @@ examples:
   python launch/submit.py --config configs/tune_demo.yaml --target rayjob cluster.work_claim=runs"""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str = "submit.py") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="submit.py",
+        prog=prog,
         description="Run a training, or a search, on a Kubernetes cluster. Called again, it follows the run.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -64,9 +64,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "submit.py") -> int:
     """Returns the exit code: the job's, or 2 for bad config or input, 1 when the cluster fails."""
-    args = build_parser().parse_intermixed_args(argv)
+    args = build_parser(prog).parse_intermixed_args(argv)
     return guarded(lambda: _run(args), debug=args.debug)
 
 

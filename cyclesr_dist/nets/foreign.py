@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.modules import import_own
 
 _SIZES = ((1, 24, 24), (2, 20, 28))
 """(N, h, w) that a network is tried on."""
 
 
 def build_foreign(module: str, arguments: dict[str, Any], scale: int) -> nn.Module:
-    """The network `package.module:Class`, made with `arguments` and tried by `check_sr`.
+    """The network `package.module:Class`, made with `arguments` and tried by `check_sr`. The module may be installed or
+    lie in the working directory.
 
     Importing runs the module's code: names from files of others need the user's word first. Raises ConfigError naming
     nets.sr.module or nets.sr.arguments when there is no such class, it is no torch.nn.Module, it refuses the
@@ -24,9 +25,10 @@ def build_foreign(module: str, arguments: dict[str, Any], scale: int) -> nn.Modu
     path, colon, name = module.partition(":")
     if not colon or not path or not name.isidentifier():
         raise ConfigError(f"nets.sr.module = {module!r}; allowed: package.module:Class")
+    imported = import_own(f"nets.sr.module = {module!r}", path)
     try:
-        found = getattr(importlib.import_module(path), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        found = getattr(imported, name)
+    except AttributeError as error:
         raise ConfigError(f"nets.sr.module = {module!r} cannot be imported ({error})") from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ConfigError(f"nets.sr.module = {module!r} is {found!r:.80}; allowed: a class of torch.nn.Module")

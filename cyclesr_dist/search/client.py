@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
 import sys
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from cyclesr_dist.configfile import dump
 from cyclesr_dist.data.remote import cache_folder
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError, Preempted
 from cyclesr_dist.files import write_text
+from cyclesr_dist.modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, absolute
 
 _FILES = ("search.yaml", "results.jsonl", "trials.csv", "best.yaml", "report.html", "summary.json")
@@ -49,7 +51,7 @@ def run_on_head(
         ) from error
     try:
         task = ray.remote(num_cpus=0, max_retries=0)(_on_head)
-        running = task.remote(search, base, run_dir.absolute().name, resume, dry_run, quiet)
+        running = task.remote(search, base, run_dir.absolute().name, os.getcwd(), resume, dry_run, quiet)
         try:
             outcome: Outcome = ray.get(running)
         except KeyboardInterrupt:
@@ -72,7 +74,9 @@ class _Failed(CycleSRError):
         self.exit_code = exit_code
 
 
-def _on_head(search: Search, base: str, name: str, resume: bool, dry_run: bool, quiet: bool) -> Outcome:
+def _on_head(
+    search: Search, base: str, name: str, working_dir: str, resume: bool, dry_run: bool, quiet: bool
+) -> Outcome:
     """In a worker of the cluster. The search's own files stay in the user's cache folder there, for a resume."""
     from ray import tune
 
@@ -83,6 +87,7 @@ def _on_head(search: Search, base: str, name: str, resume: bool, dry_run: bool, 
     if run_dir.exists() and not tune.Tuner.can_restore(f"{search.storage.rstrip('/')}/{name}"):
         shutil.rmtree(run_dir)  # of a search whose storage is gone
     run_dir.mkdir(parents=True, exist_ok=True)
+    os.environ[FOLDER_VARIABLE] = working_dir
     local = run_dir / "base.yaml"
     local.write_text(base, encoding="utf-8")
     error, code = "", 0

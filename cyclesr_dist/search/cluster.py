@@ -18,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import cyclesr_dist
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
+from cyclesr_dist.modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, Workers
 
 _CHECK_SECONDS = 180
@@ -137,24 +138,24 @@ def _look(marker: str | None) -> tuple[str, bool]:
     return cyclesr_dist.__version__, marker is None or Path(marker).exists()
 
 
-def check_training(search: Search, base: str) -> None:
+def check_training(search: Search, base: str, working_dir: str) -> None:
     """Let a worker of the cluster open the data, without training. Raises ConfigError with what it says."""
     workers = search.workers
     task = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus)(_dry_run)
     try:
-        code, words = ray.get(task.remote(base, search.trial_overrides()), timeout=_CHECK_SECONDS)
+        code, words = ray.get(task.remote(base, search.trial_overrides(), working_dir), timeout=_CHECK_SECONDS)
     except ray.exceptions.RayError as error:
         raise CycleSRError(f"no worker could look at the data: {str(error).strip().splitlines()[-1]}") from error
     if code:
         raise ConfigError(f"no trial could start: {words.removeprefix('cyclesr: error: ')}")
 
 
-def _dry_run(base: str, overrides: list[str]) -> tuple[int, str]:
+def _dry_run(base: str, overrides: list[str], working_dir: str) -> tuple[int, str]:
     with tempfile.TemporaryDirectory() as name:
         config = Path(name) / "config.yaml"
         config.write_text(base, encoding="utf-8")
         command = [sys.executable, "-m", "cyclesr_dist.train", "--config", str(config), "--dry-run", *overrides]
-        alone = os.environ | {"RANK": "", "WORLD_SIZE": ""}
+        alone = os.environ | {"RANK": "", "WORLD_SIZE": "", FOLDER_VARIABLE: working_dir}
         done = subprocess.run(command, capture_output=True, text=True, env=alone, cwd=name, check=False)
     lines = done.stderr.strip().splitlines()
     return done.returncode, lines[-1] if lines else ""

@@ -58,8 +58,10 @@ class Workers:
 @dataclass(frozen=True)
 class Search:
     base: str = ""
-    """Training configuration (a file) that every trial starts from. Shards and photographs in it must be seen from all
-    machines of the cluster under the same path or URL."""
+    """Training configuration that every trial starts from. A relative path is looked for beside the file that names it,
+    then in the working directory; given on the command line, in the working directory alone. This is the one key of any
+    configuration that names another configuration; folders and files of data, here and in it, are relative to the
+    working directory. They must be seen from all machines of the cluster under the same path or URL."""
     overrides: tuple[str, ...] = ()
     """`key.sub=value` on top of it."""
     space: dict[str, Any] = field(default_factory=dict)
@@ -162,10 +164,15 @@ def is_better(score: str, a: float, b: float) -> bool:
 
 
 def load_search(path: Path, overrides: Sequence[str] = ()) -> Search:
-    """Read a search's YAML file with overrides. Raises ConfigError naming file, key, value and what is allowed."""
+    """Read a search's YAML file with overrides; `base` becomes absolute.
+
+    Raises ConfigError naming file, key, value and what is allowed.
+    """
     search = read(Search, path, overrides)
     if not search.base:
-        raise ConfigError("base is empty; give the training configuration that trials start from")
+        raise ConfigError(f"{path}: base is empty; give the training configuration that trials start from")
+    given_here = any(text.partition("=")[0].strip() == "base" for text in overrides)
+    search = replace(search, base=str(_base_file(search.base, path, given_here)))
     for name in ("steps", "num_samples", "workers.num", "workers.cpus"):
         check_range(name, _value(search, name), minimum=1)
     for name in ("report_every_steps", "seed", "workers.gpus", "max_concurrent", "max_failures", "pictures"):
@@ -183,6 +190,17 @@ def load_search(path: Path, overrides: Sequence[str] = ()) -> Search:
     _check_base(search)
     _check_combination(search)
     return search
+
+
+def _base_file(base: str, path: Path, given_here: bool) -> Path:
+    """Where the file is that `base` of the search file `path`, or of the command line, names. Raises ConfigError."""
+    folders = [Path.cwd()] if given_here else [path.absolute().parent, Path.cwd()]
+    places = list(dict.fromkeys(folder / base for folder in folders))
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        asked = "override" if given_here else f"{path}:"
+        raise ConfigError(f"{asked} base = {base!r}: no such file; looked for {' and '.join(map(str, places))}")
+    return found
 
 
 def _value(search: Search, name: str) -> Any:

@@ -10,13 +10,15 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cyclesr_dist.cli.guard import add_common_arguments, guarded
-from cyclesr_dist.configfile import dump, write_resolved
+from cyclesr_dist.configfile import dump, read, write_resolved
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError, Preempted
 from cyclesr_dist.files import write_text
+from cyclesr_dist.modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, absolute, load_search
 
 _EPILOG = """\
@@ -27,9 +29,9 @@ examples:
   python launch/tune.py --config configs/tune_demo.yaml --address auto num_samples=50 workers.gpus=1"""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str = "launch/tune.py") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="launch/tune.py",
+        prog=prog,
         description="Search loss weights and other numbers, each trial a training run, on a Ray cluster.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -48,9 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "launch/tune.py") -> int:
     """Returns the exit code: 0 done, 75 stopped, 2 bad config or input, 1 otherwise."""
-    args = build_parser().parse_intermixed_args(argv)
+    args = build_parser(prog).parse_intermixed_args(argv)
     return guarded(lambda: _run(args), debug=args.debug)
 
 
@@ -89,20 +91,21 @@ def run_search(
     from cyclesr_dist.search.cluster import check_training, connected, ready_nodes
 
     storage = search.storage or str((run_dir / "ray").absolute())
-    base = dump(absolute(search.base_config()))
+    working_dir = os.environ.get(FOLDER_VARIABLE) or os.getcwd()
+    known = {"base": dump(absolute(search.base_config())), "working_dir": working_dir}
     if not dry_run:
         resume = _prepare(search, run_dir, resume)
     with connected(address), _sigterm_as_sigint():  # in this order: Ray takes SIGTERM when it is begun
         nodes = ready_nodes(search.workers, storage)
         if not resume:
-            check_training(search, base)
+            check_training(search, **known)
         if dry_run:
             print(dump(search), end="")
             print(
                 f"# {search.num_trials} trials of at most {search.last_step()} steps on {len(nodes)} nodes; none begun"
             )
             return
-        _search(search, run_dir, storage, base, resume, quiet)
+        _search(search, run_dir, storage, known, resume, quiet)
 
 
 def _prepare(search: Search, run_dir: Path, resume: bool) -> bool:
@@ -111,7 +114,7 @@ def _prepare(search: Search, run_dir: Path, resume: bool) -> bool:
     begun = held.exists()
     if begun and not resume:
         raise InputError(f"run folder {run_dir} already holds a search; use --resume, or another --run-dir")
-    if begun and held.read_text(encoding="utf-8") != dump(search):
+    if begun and not _same(read(Search, held), search):
         raise ConfigError(
             f"{run_dir} holds a search with other settings (search.yaml); remove it or choose another --run-dir"
         )
@@ -125,7 +128,12 @@ def _prepare(search: Search, run_dir: Path, resume: bool) -> bool:
     return begun
 
 
-def _search(search: Search, run_dir: Path, storage: str, base: str, resume: bool, quiet: bool) -> None:
+def _same(a: Search, b: Search) -> bool:
+    """Whether they are one search. The folder of `base` may have another name where it is resumed."""
+    return Path(a.base).name == Path(b.base).name and replace(a, base=b.base) == b
+
+
+def _search(search: Search, run_dir: Path, storage: str, known: dict[str, Any], resume: bool, quiet: bool) -> None:
     from ray import tune
 
     from cyclesr_dist.search.choosing import scheduler, searcher
@@ -133,13 +141,13 @@ def _search(search: Search, run_dir: Path, storage: str, base: str, resume: bool
 
     results = run_dir.absolute() / "results.jsonl"
     name = run_dir.absolute().name
-    shared = _shared(search, name, storage, base, resume, quiet) if search.shared_steps else None
+    shared = _shared(search, name, storage, known, resume, quiet) if search.shared_steps else None
     found = _fit(
         search,
         name,
         storage,
         resume,
-        {"base": base, "last_step": search.last_step(), "shared": shared},
+        known | {"last_step": search.last_step(), "shared": shared},
         param_space={domain.key: domain.for_ray() for domain in search.domains},
         tune_config=tune.TuneConfig(
             search_alg=searcher(search),
@@ -152,14 +160,14 @@ def _search(search: Search, run_dir: Path, storage: str, base: str, resume: bool
     _write(search, run_dir, found, quiet)
 
 
-def _shared(search: Search, name: str, storage: str, base: str, resume: bool, quiet: bool) -> Any:
+def _shared(search: Search, name: str, storage: str, known: dict[str, Any], resume: bool, quiet: bool) -> Any:
     """Train the shared steps, or find them done. Returns a Ray checkpoint, raises CycleSRError."""
     from ray import tune
 
     if not quiet:
         print(f"cyclesr tune: the {search.shared_steps} steps that all trials share", flush=True)
     config = tune.TuneConfig(trial_dirname_creator=_trial_id)
-    known = {"base": base, "last_step": search.shared_steps, "shared": None}
+    known = known | {"last_step": search.shared_steps, "shared": None}
     (result,) = _fit(search, f"{name}-shared", storage, resume, known, param_space={}, tune_config=config, callbacks=[])
     metrics = result.metrics or {}
     if cause := metrics.get("failed") or result.error:

@@ -6,6 +6,7 @@ import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -56,7 +57,10 @@ def _head(search: Search, found: Sequence[Row], order: Sequence[Row]) -> str:
     for row in found:
         counts[row.state] += 1
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
-    parts = [f"<h1>Search for {escape(keys)}</h1>", paragraph(f"{search.base}: {len(found)} trials, {states}", "facts")]
+    parts = [
+        f"<h1>Search for {escape(keys)}</h1>",
+        paragraph(f"{Path(search.base).name}: {len(found)} trials, {states}", "facts"),
+    ]
     if order:
         values = ", ".join(f"{key} = {value:.4g}" for key, value in order[0].values.items())
         score = order[0].scores[search.metric]

@@ -131,6 +131,6 @@ def best_yaml(search: Search, best: Row) -> str:
     """The base configuration with the best values, for launch/train.py: its own schedule, not the search's."""
     scores = ", ".join(f"{name} {value:.4g}" for name, value in best.scores.items())
     values = ", ".join(f"{key}={value:.6g}" for key, value in best.values.items())
-    head = f"# {search.base} with the best values of a search: {values}.\n"
+    head = f"# {Path(search.base).name} with the best values of a search: {values}.\n"
     head += f"# Trial {best.number} had {scores} at step {best.step:.0f} of {search.last_step()}.\n"
     return head + dump(with_values(Path(search.base), search.overrides, best.values))

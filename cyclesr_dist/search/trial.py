@@ -22,6 +22,7 @@ from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, worst
 from cyclesr_dist.search.rank import Rank, meeting_place
 from cyclesr_dist.search.space import overrides_of
@@ -41,17 +42,25 @@ class LostProcessError(RuntimeError):
 class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
     """`config` holds the values of the search's keys. By `tune.with_parameters` come `search`, `base` (the training
     configuration as YAML, with absolute paths), `settings` (the search's overrides of it), `last_step`, where a whole
-    trial ends, and `shared`, the checkpoint that it begins from, if there is one. The files that the search was read
-    from need not be here.
+    trial ends, `shared`, the checkpoint that it begins from, if there is one, and `working_dir`, where the search was
+    started: networks of the user's own may lie there. The files that the search was read from need not be here.
 
     Every step is one report: the validation's scores, drift and loss terms at its `step`, `patches_per_second`. A trial
     whose training fails ends with the worst score and the cause in `failed`; only a lost process is an error for Tune.
     """
 
     def setup(
-        self, config: dict[str, float], search: Search, base: str, settings: list[str], last_step: int, shared: Any
+        self,
+        config: dict[str, float],
+        search: Search,
+        base: str,
+        settings: list[str],
+        last_step: int,
+        shared: Any,
+        working_dir: str,
     ) -> None:
         self.search, self.base, self.settings, self.last_step = search, base, settings, last_step
+        self.working_dir = working_dir
         self.values = dict(config)
         self.first: Rank | None = None
         self.others: list[Any] = []
@@ -144,7 +153,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
             "MASTER_PORT": str(port),
         }
         threads = {"CYCLESR_NUM_THREADS": str(workers.cpus), "OMP_NUM_THREADS": str(workers.cpus)}
-        return (alone or together) | threads
+        return (alone or together) | threads | {FOLDER_VARIABLE: self.working_dir}
 
     def _new_report(self) -> dict[str, Any] | None:
         """The next validation that has not been reported."""

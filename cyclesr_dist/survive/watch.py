@@ -20,6 +20,7 @@ from cyclesr_dist.errors import CycleSRError, FailedElsewhere, Preempted
 from cyclesr_dist.survive.leaving import cause as leave_cause
 from cyclesr_dist.survive.leaving import leave_now
 from cyclesr_dist.survive.stopping import StopRequest
+from cyclesr_dist.survive.torchrun import tell_torchrun
 from cyclesr_dist.world import World
 
 _TICK_SECONDS = 1.0
@@ -81,9 +82,9 @@ class Watch:
         first = self.cause or self._report(own)
         leave_cause(str(first))
         if first.rank == self.world.rank:
-            return error if not _is_broken_connection(error) else CycleSRError(text)
+            return error if not _is_broken_connection(error) else _of_another_rank(text)
         # The main rank prints it; the others leave without a word.
-        return CycleSRError(str(first)) if self.world.is_main else FailedElsewhere(str(first), first.exit_code)
+        return _of_another_rank(str(first)) if self.world.is_main else FailedElsewhere(str(first), first.exit_code)
 
     def _report(self, own: Cause) -> Cause:
         """Put the cause where all ranks see it, unless one is there. Returns the one that is there."""
@@ -120,6 +121,7 @@ class Watch:
             silent = time.monotonic() - self._answered
             if silent > self.silence_seconds:
                 self.cause = Cause(self.world.rank, f"cut off: no answer from rank 0's host for {silent:.0f} s", 1)
+                tell_torchrun(self.cause.text)
                 self._end()
             elif self.cause is not None and not self._closed.wait(_PATIENCE_SECONDS):
                 self._end()
@@ -132,7 +134,9 @@ class Watch:
             known, since = self._beats.get(rank, (b"", now))
             self._beats[rank] = (known, since) if beat == known else (beat, now)
             if beat and beat == known and now - since > self.silence_seconds:
-                self._report(Cause(rank, f"silent for {now - since:.0f} s: its host or process is gone", 1))
+                lost = Cause(rank, f"silent for {now - since:.0f} s: its host or process is gone", 1)
+                if self._report(lost) == lost:
+                    tell_torchrun(str(lost))  # in place of that rank
 
     def _end(self) -> None:
         assert self.cause is not None
@@ -140,6 +144,12 @@ class Watch:
         if self.world.is_main or self.cause.rank == self.world.rank:
             print(f"cyclesr: error: {self.cause}", file=sys.stderr, flush=True)
         leave_now(self.cause.exit_code)
+
+
+def _of_another_rank(text: str) -> CycleSRError:
+    error = CycleSRError(text)
+    error.began_here = False
+    return error
 
 
 def _beat(rank: int) -> str:

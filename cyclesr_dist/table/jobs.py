@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cyclesr_dist.config import Config, Protocol, System, Track
@@ -18,6 +18,7 @@ from cyclesr_dist.configfile import dump, write_resolved
 from cyclesr_dist.errors import CycleSRError, InputError
 from cyclesr_dist.evaluate.score import evaluate_folder, write_scores
 from cyclesr_dist.model_file import resolve_model
+from cyclesr_dist.modules import FOLDER_VARIABLE
 from cyclesr_dist.table.config import Table
 from cyclesr_dist.table.data import TableData
 from cyclesr_dist.train.run_folder import read_summary
@@ -37,6 +38,8 @@ class Job:
     """By track: the LR and the HR folder to score on."""
     protocol: Protocol
     threads: int
+    working_dir: str = field(default_factory=os.getcwd)
+    """Of the user: networks of their own may lie there."""
 
     def scores(self, track: str) -> Path:
         return self.folder / f"scores-{track}.json"
@@ -146,6 +149,7 @@ def _with_ray(jobs: Sequence[Job], address: str, cpus: int, gpus: float) -> Iter
 def do(job: Job) -> str:
     """Train and score one run; returns what went wrong, in one line, or nothing."""
     job.folder.mkdir(parents=True, exist_ok=True)
+    os.environ[FOLDER_VARIABLE] = job.working_dir
     if completed(job.folder):
         held = (job.folder / "config.yaml").read_text(encoding="utf-8")
         if held != dump(job.config):

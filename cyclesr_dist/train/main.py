@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclesr_dist.backends.build import build_backend, check_backend
-from cyclesr_dist.cli.guard import add_common_arguments, guarded
+from cyclesr_dist.cli.guard import RankParser, add_common_arguments, guarded
 from cyclesr_dist.config import Config, load, uses_estimate
 from cyclesr_dist.configfile import dump, write_resolved
 from cyclesr_dist.data.loader import Sources, num_epoch_steps, open_sources
@@ -20,6 +20,7 @@ from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.evaluate.report import write_report
 from cyclesr_dist.files import write_text
+from cyclesr_dist.machine import check_launch
 from cyclesr_dist.survive.leaving import arrived
 from cyclesr_dist.survive.stopping import StopRequest
 from cyclesr_dist.survive.watch import Watch
@@ -50,9 +51,9 @@ _EXAMPLE = """example:
   python launch/train.py --config configs/demo.yaml train.max_steps=20"""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="train.py",
+def build_parser(prog: str = "train.py") -> argparse.ArgumentParser:
+    parser = RankParser(
+        prog=prog,
         description="Train one system. Run it under deepspeed, torchrun or plain python; the config stays the same.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -67,9 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "train.py") -> int:
     """Returns the exit code: 0 done, 2 bad config or input, 1 otherwise."""
-    args = build_parser().parse_intermixed_args(argv)
+    args = build_parser(prog).parse_intermixed_args(argv)
     return guarded(lambda: _run(args), debug=args.debug)
 
 
@@ -111,6 +112,7 @@ def _train(
     libraries: LibraryWarnings,
     closing: ExitStack,
 ) -> None:
+    check_launch(world, _warn)
     config = world.together(lambda: _load_config(args, world))
     stop.grace_seconds = config.train.grace_seconds
     watch.silence_seconds = config.train.lost_rank_seconds

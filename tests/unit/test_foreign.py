@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import cyclesr_dist
 from cyclesr_dist.config import SRNet, load
 from cyclesr_dist.configfile import dump, write_resolved
 from cyclesr_dist.errors import ConfigError, InputError
@@ -176,3 +180,42 @@ def test_a_model_file_imports_nothing_unless_allowed(package: str, tmp_path: Pat
     save_model(path, net.state_dict(), SRNet(kind="module", module="os:system", arguments={}), 4, {})
     with pytest.raises(InputError, match=r"class of torch\.nn\.Module"):
         load_model(path, allow_module=True)
+
+
+_BUILD = "from cyclesr_dist.nets.foreign import build_foreign; build_foreign({module!r}, {{'scale': 4}}, 4)"
+
+
+def build_alone(module: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """In a process whose sys.path has not the working directory, as a console script's has not."""
+    root = str(Path(cyclesr_dist.__file__).parents[1])
+    code = f"import sys; sys.path[0] = {root!r}; " + _BUILD.format(module=module)
+    variables = os.environ | {"PYTHONPATH": ""} | environment
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=variables, capture_output=True, text=True, check=False
+    )
+
+
+def test_networks_lie_in_the_working_directory_behind_what_is_installed(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/nets.py").write_text("import safetensors\nfrom mine.more import Small\n" + "import yaml\n")
+    (tmp_path / "mine/more.py").write_text(NETWORKS)
+    for taken in ("yaml", "safetensors", "PIL"):
+        (tmp_path / f"{taken}.py").write_text("raise AssertionError('the library is meant')\n")
+    done = build_alone("mine.nets:Small", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "run").mkdir()  # as a trial of a search does
+    assert build_alone("mine.nets:Small", tmp_path / "run").returncode
+    done = build_alone("mine.nets:Small", tmp_path / "run", CYCLESR_MODULES_FOLDER=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_module_that_is_missing_is_named_with_the_places(tmp_path: Path) -> None:
+    last = build_alone("not_there.nets:Small", tmp_path).stderr.splitlines()[-1]
+    assert "nets.sr.module = 'not_there.nets:Small'" in last
+    assert str(tmp_path) in last
+    (tmp_path / "mine.py").write_text("import needs_this\n")
+    last = build_alone("mine:Small", tmp_path).stderr.splitlines()[-1]
+    assert "No module named 'needs_this'" in last
+    assert "looked" not in last
+    (tmp_path / "mine.py").write_text("1 / 0\n")
+    assert "ZeroDivisionError: division by zero" in build_alone("mine:Small", tmp_path).stderr.splitlines()[-1]

@@ -25,7 +25,7 @@ K8S = ROOT / "k8s"
 
 @pytest.fixture(autouse=True)
 def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)  # configs/tune_demo.yaml names configs/demo.yaml
+    monkeypatch.chdir(ROOT)  # tests name configs/ by relative paths
 
 
 def built(overlay: str) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ ray_tune = pytest.importorskip("ray.tune", reason="Ray is not installed")
 
 from cyclesr_dist.search.choosing import RememberingASHA, _Clamp  # noqa: E402
 from cyclesr_dist.search.live import Live, Results, mend, read_results  # noqa: E402
+from cyclesr_dist.search.main import _prepare  # noqa: E402
 from cyclesr_dist.search.page import html  # noqa: E402
 
 BASE = "system: cyclesr\nbackend: ddp\ndata: {valid_lr: lr, hr: a, lr: b}\n"
@@ -42,6 +44,56 @@ def search_file(base: Path, /, **changes: object) -> Path:
     path = base.with_name("search.yaml")
     path.write_text(yaml.safe_dump(content | changes))
     return path
+
+
+def test_base_is_looked_for_beside_the_file_that_names_it_first(base, tmp_path, monkeypatch) -> None:
+    for folder in ("searches/configs", "elsewhere/configs", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    path = tmp_path / "searches/search.yaml"
+    beside, here = tmp_path / "searches/configs/base.yaml", tmp_path / "elsewhere/configs/base.yaml"
+    for place in (beside, here):
+        place.write_text(BASE)
+    search_file(base, base="configs/base.yaml").rename(path)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load_search(path).base == str(beside)
+    assert load_search(Path("../searches/search.yaml")).base_config() == load(beside)
+    assert load_search(path, ["base=configs/base.yaml"]).base == str(Path.cwd() / "configs/base.yaml")
+    beside.unlink()
+    assert load_search(path).base == str(here)
+    found = load_search(path)
+    monkeypatch.chdir("/")
+    assert found.domains == load_search(path, [f"base={here}"]).domains
+
+
+def test_a_base_that_is_nowhere_is_named_with_who_asked_and_the_places(base, tmp_path, monkeypatch) -> None:
+    path = search_file(base, base="lost.yaml")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError) as caught:
+        load_search(path)
+    for words in (str(path), "base = 'lost.yaml'", str(tmp_path / "lost.yaml"), str(Path.cwd() / "lost.yaml")):
+        assert words in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        load_search(path, ["base=lost2.yaml"])
+    assert str(Path.cwd() / "lost2.yaml") in str(caught.value)
+    assert str(tmp_path / "lost2.yaml") not in str(caught.value)
+    with pytest.raises(ConfigError, match="looked for /lost"):
+        load_search(search_file(base, base="/lost.yaml"))
+    (tmp_path / "lost.yaml").mkdir()  # a folder is no configuration
+    with pytest.raises(ConfigError, match=r"base = 'lost\.yaml'"):
+        load_search(search_file(base, base="lost.yaml"))
+
+
+def test_a_search_is_resumed_from_another_folder(base, tmp_path, monkeypatch) -> None:
+    path, run_dir = search_file(base, base="base.yaml"), tmp_path / "run"
+    assert _prepare(load_search(path), run_dir, resume=False) is False
+    monkeypatch.chdir("/")
+    assert _prepare(load_search(Path(os.path.relpath(path))), run_dir, resume=True) is True
+    with pytest.raises(ConfigError, match="holds a search with other settings"):
+        _prepare(load_search(path, ["num_samples=5"]), run_dir, resume=True)
+    base.rename(tmp_path / "other.yaml")
+    with pytest.raises(ConfigError, match="holds a search with other settings"):
+        _prepare(load_search(search_file(base, base="other.yaml")), run_dir, resume=True)
 
 
 def test_trials_ask_for_no_port_whatever_the_configuration_says(base: Path) -> None:
