@@ -48,7 +48,12 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand. Returns the exit code: 0 done, 2 bad usage or input, 75 preempted, 1 otherwise."""
     argv = sys.argv[1:] if argv is None else argv
-    args = build_parser(argv[0] if argv else "").parse_args(argv)
+    parser = build_parser(argv[0] if argv else "")
+    args, rest = parser.parse_known_args(argv)
+    if rest and (not hasattr(args, "overrides") or any(text.startswith("-") for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # argparse takes one run of overrides, and leaves those that follow behind options
+        args.overrides = [*args.overrides, *rest]
     return guarded(lambda: args.run(args), debug=args.debug)
 
 
