@@ -12,8 +12,9 @@ from cyclesr_dist.cli.guard import add_common_arguments
 from cyclesr_dist.config import load
 from cyclesr_dist.data.build import build_set, describe_set
 from cyclesr_dist.data.check import check_set, find_sets
-from cyclesr_dist.data.choose import choose, say
+from cyclesr_dist.data.choose import choose
 from cyclesr_dist.data.overlap import describe, shared_photographs
+from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.data.shards import Kind, ShardSet
 from cyclesr_dist.data.source import is_remote, local_folder
 from cyclesr_dist.data.upload import holds, staging_folder, upload
@@ -97,13 +98,13 @@ def _build(args: argparse.Namespace) -> int:
         raise InputError(f"--workers {args.workers} is not allowed; at least 1 is needed")
     remote = is_remote(args.out)
     out = args.out.rstrip("/") if remote else str(local_folder(args.out))
+    if remote:
+        RemoteSource(out, config.data.remote)  # whether there is such storage, before the work
     hr, lr = (images_folder(folder, config.scale) for folder in (args.hr, args.lr))
     jobs = [Job("hr", hr, None), Job("lr", None, lr)]
     if args.pairs_hr is not None:
         jobs.append(Job("pairs", images_folder(args.pairs_hr, config.scale), lr))
     choices = [choose(job.kind, config.shards, scale=config.scale, hr_dir=job.hr, lr_dir=job.lr) for job in jobs]
-    for choice in choices:
-        say(choice.notices)
     requests = [
         describe_set(job.kind, config.shards, scale=config.scale, workers=args.workers, choice=choice)
         for job, choice in zip(jobs, choices, strict=True)
@@ -115,6 +116,8 @@ def _build(args: argparse.Namespace) -> int:
             "that only share a name, cut them from different halves (shards.hr_region, shards.lr_region), or say "
             "--allow-overlap"
         )
+    for choice in choices:
+        choice.check()
     for job, choice, request in zip(jobs, choices, requests, strict=True):
         place = f"{out}/{job.kind}"
         if remote and holds(place, config.data.remote, request, args.overwrite):

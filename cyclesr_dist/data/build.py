@@ -145,7 +145,7 @@ def describe_set(
     _check_settings(shards, scale)
     if choice is None:
         choice = choose(kind, shards, scale=scale, hr_dir=hr_dir, lr_dir=lr_dir)
-        say(choice.notices)
+        choice.check()
     origins = _origins(lr_dir) if kind == "lr" else {}
     sources = list(_in_order(partial(_describe, origins), choice.sources, workers or _num_cores()))
     request: dict[str, Any] = {

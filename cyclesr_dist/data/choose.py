@@ -32,30 +32,40 @@ class Choice:
     """What a set is cut from."""
 
     sources: list[Source]
+    """Where none holds a patch, all of the scenes asked for."""
     num_there: int
     """Photographs in the folder, or pairs in the two."""
     left_out: list[str]
     """Names of those that are smaller than one patch; of pairs the LR file's."""
     notices: list[str]
     """What people are told of those that are left out, one line each."""
+    nothing_fits: str
+    """Why none holds a patch, and what would help; empty: some do."""
+
+    def check(self) -> None:
+        """Tell people of what is left out. Raises InputError where nothing is left."""
+        if self.nothing_fits:
+            raise InputError(self.nothing_fits)
+        say(self.notices)
 
 
 def choose(kind: Kind, shards: Shards, *, scale: int, hr_dir: Path | None = None, lr_dir: Path | None = None) -> Choice:
     """Look at the names and sizes in `hr_dir` and/or `lr_dir`, as `kind` needs; no photograph is decoded.
 
-    Raises InputError when a folder has no images, when nothing is left, or when the samples of two images would share
-    names; ConfigError when `shards.hr_scenes` or `shards.lr_scenes` is not a range.
+    Raises InputError when a folder has no images or none of the scenes asked for, or when the samples of two images
+    would share names; ConfigError when `shards.hr_scenes` or `shards.lr_scenes` is not a range.
     """
     there = _files(kind, hr_dir, lr_dir)
     found, notices = _of_scenes(kind, there, shards)
-    large_enough, small = _by_size(kind, found, shards, scale)
-    named = DOMAINS[kind][-1]
-    stems = _safe_stems([files[named] for files in large_enough])
+    large_enough, small, nothing_fits = _by_size(kind, found, shards, scale)
+    chosen, named = large_enough or found, DOMAINS[kind][-1]
+    stems = _safe_stems([files[named] for files in chosen])
     return Choice(
-        [Source(stem, files) for stem, files in zip(stems, large_enough, strict=True)],
+        [Source(stem, files) for stem, files in zip(stems, chosen, strict=True)],
         len(there),
         [name for name, _ in small],
         notices + shortened([line for _, line in small]),
+        nothing_fits,
     )
 
 
@@ -129,8 +139,10 @@ def _scene(path: Path) -> int:
     return int(stem) if re.fullmatch(r"[0-9]{4}", stem) else -1
 
 
-def _by_size(kind: Kind, found: list[Files], shards: Shards, scale: int) -> tuple[list[Files], list[tuple[str, str]]]:
-    """Those that hold a patch; of the others names and lines. Raises InputError where none does."""
+def _by_size(
+    kind: Kind, found: list[Files], shards: Shards, scale: int
+) -> tuple[list[Files], list[tuple[str, str]], str]:
+    """Those that hold a patch; of the others names and lines; where none does, why."""
     named, region = DOMAINS[kind][-1], region_of(kind, shards)
     with ThreadPoolExecutor(_SIZE_THREADS) as pool:
         sizes = list(pool.map(lambda files: {d: image_size(path) for d, path in files.items()}, found))
@@ -149,15 +161,14 @@ def _by_size(kind: Kind, found: list[Files], shards: Shards, scale: int) -> tupl
             small.append((files[named].name, line))
         else:
             kept.append(files)
-    if not kept:
-        best = max(range(len(found)), key=largest.__getitem__)
-        raise InputError(_none_fits(kind, found[best], sizes[best], part, largest, shards, scale))
-    return kept, small
+    best = max(range(len(found)), key=largest.__getitem__)
+    none_fits = "" if kept else _none_fits(kind, found[best], sizes[best], part, largest, shards, scale)
+    return kept, small, none_fits
 
 
 def _usable(kind: Kind, domain: str, size: tuple[int, int], region: Region, scale: int) -> tuple[int, int]:
     """Width and height of the part that patches are cut from. Of pairs the region is one of the LR image."""
-    if kind != "pairs" or domain == "lr":
+    if kind != "pairs" or domain == "lr" or region == "all":
         return region_size(*size, region)
     width, height = region_size(size[0] // scale, size[1] // scale, region)
     return width * scale, height * scale
@@ -174,19 +185,14 @@ def _none_fits(
 ) -> str:
     named = DOMAINS[kind][-1]
     side, setting = patch_side(named, shards, scale)
-    width, height = sizes[named]
+    largest_one = " with ".join(f"{files[d].name}, {sizes[d][0]}x{sizes[d][1]} px" for d in reversed(DOMAINS[kind]))
     counted = f" (only {part} counts)" if part else ""
-    for_one, for_all = max(largest), min(largest)
-    if not for_one:
-        way_out = f"at scale = {scale} no patch fits"
-    elif for_one == for_all:
-        way_out = f"shards.patch={for_all} would fit all"
-    else:
-        way_out = f"shards.patch={for_one} would fit it" + (f", shards.patch={for_all} all" if for_all else "")
-    what = "pair" if kind == "pairs" else "photograph"
+    patches = sorted({min(largest), max(largest)} - {0})
+    ways_out = [f"shards.patch={patch} would fit {'all' if patch == min(largest) else 'it'}" for patch in patches]
     return (
-        f"{files[named].parent}: no {what} is as large as one patch of {side}x{side} px ({setting}); the largest is "
-        f"{files[named].name}, {width}x{height} px{counted}; {way_out}"
+        f"{files[named].parent}: no {'pair' if kind == 'pairs' else 'photograph'} is as large as one patch of "
+        f"{side}x{side} px ({setting}); the largest is {largest_one}{counted}; "
+        f"{', '.join(reversed(ways_out)) or f'no patch fits at scale = {scale}'}"
     )
 
 
