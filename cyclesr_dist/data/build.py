@@ -146,7 +146,7 @@ def describe_set(
     if choice is None:
         choice = choose(kind, shards, scale=scale, hr_dir=hr_dir, lr_dir=lr_dir)
         choice.check()
-    origins = _origins(lr_dir) if kind == "lr" else {}
+    origins = _origins(choice.sources[0].files["lr"].parent) if kind == "lr" else {}
     sources = list(_in_order(partial(_describe, origins), choice.sources, workers or _num_cores()))
     request: dict[str, Any] = {
         "format": FORMAT,
@@ -195,9 +195,9 @@ def _too_small(
     ]
 
 
-def _origins(lr_dir: Path | None) -> dict[str, dict[str, Any]]:
+def _origins(lr_dir: Path) -> dict[str, dict[str, Any]]:
     """What `cyclesr degrade` recorded beside LR files that it made: by name, the checksums of LR and HR file."""
-    path = (lr_dir or Path()) / RECORD
+    path = lr_dir / RECORD
     if not path.is_file():
         return {}
     try:

@@ -937,7 +937,7 @@ def test_scene_ranges_say_what_they_leave_out(own: Path, capsys: pytest.CaptureF
         "hr: 3 of 9 photographs are in shards.hr_scenes = 0001-0400; the others are left out; all: shards.hr_scenes=",
         "lr: 1 of 6 photographs is in shards.lr_scenes = 0401-0800; the others are left out; all: shards.lr_scenes=",
     ]
-    assert "hr: 3 of 9 photographs, 27 patches of 16x16 px" in captured.out
+    assert "hr: 3 of 9 photographs, 12 patches of 16x16 px" in captured.out
     used = {source["hr"] for source in json.loads((own / "sets/hr/manifest.json").read_text())["sources"]}
     assert used == {"0310.jpg", "0120.png", "0020x4.png"}
 
@@ -962,7 +962,7 @@ def test_overrides_stand_anywhere_and_the_last_one_counts(own: Path, capsys: pyt
         "tiny.png: 7x7 px is smaller than one patch of 8x8 px (shards.patch); left out",
     ]
     assert captured.out.splitlines() == [
-        f"{own}/sets/hr: 8 of 9 photographs, 72 patches of 16x16 px",
+        f"{own}/sets/hr: 8 of 9 photographs, 32 patches of 16x16 px",
         f"{own}/sets/lr: 5 of 6 photographs, 45 patches of 8x8 px",
     ]
     assert read_manifest(LocalSource(own / "sets/hr")).encoding == "png"
