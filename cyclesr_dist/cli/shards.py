@@ -12,7 +12,7 @@ from cyclesr_dist.cli.guard import add_common_arguments
 from cyclesr_dist.config import load
 from cyclesr_dist.data.build import build_set, describe_set
 from cyclesr_dist.data.check import check_set, find_sets
-from cyclesr_dist.data.choose import choose
+from cyclesr_dist.data.choose import choose, say
 from cyclesr_dist.data.overlap import describe, shared_photographs
 from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.data.shards import Kind, ShardSet
@@ -118,6 +118,8 @@ def _build(args: argparse.Namespace) -> int:
         )
     for choice in choices:
         choice.check()
+    for choice in choices:
+        say(choice.notices)
     for job, choice, request in zip(jobs, choices, requests, strict=True):
         place = f"{out}/{job.kind}"
         if remote and holds(place, config.data.remote, request, args.overwrite):

@@ -146,6 +146,7 @@ def describe_set(
     if choice is None:
         choice = choose(kind, shards, scale=scale, hr_dir=hr_dir, lr_dir=lr_dir)
         choice.check()
+        say(choice.notices)
     origins = _origins(choice.sources[0].files["lr"].parent) if kind == "lr" else {}
     sources = list(_in_order(partial(_describe, origins), choice.sources, workers or _num_cores()))
     request: dict[str, Any] = {

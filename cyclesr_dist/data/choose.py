@@ -43,10 +43,9 @@ class Choice:
     """Why none holds a patch, and what would help; empty: some do."""
 
     def check(self) -> None:
-        """Tell people of what is left out. Raises InputError where nothing is left."""
+        """Raises InputError where nothing is left."""
         if self.nothing_fits:
             raise InputError(self.nothing_fits)
-        say(self.notices)
 
 
 def choose(kind: Kind, shards: Shards, *, scale: int, hr_dir: Path | None = None, lr_dir: Path | None = None) -> Choice:
@@ -76,6 +75,7 @@ def shortened(lines: Sequence[str]) -> list[str]:
 
 
 def say(notices: Sequence[str]) -> None:
+    """Also with `--quiet`: what is missing from a set is no progress."""
     for line in notices:
         print(line, file=sys.stderr, flush=True)
 

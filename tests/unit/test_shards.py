@@ -484,6 +484,25 @@ def test_the_side_on_which_a_photograph_lies_counts(tmp_path: Path, suffix: str,
     assert isinstance(outcome_, InputError) == (orientation >= 5)
 
 
+def test_a_side_that_only_the_end_of_the_file_tells_ends_no_build(
+    tmp_path: Path, photos: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PNG may have EXIF behind the pixels, where the size is not looked for."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "photos/late.png"
+    Image.fromarray(texture(17, 30, 0)).save(path, exif=exif)
+    data = path.read_bytes()
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    path.write_bytes(data[:start] + data[end:-12] + data[start:end] + data[-12:])
+    out = build(tmp_path, kind="lr", shards=Shards(patch=9, stride=9, lr_region="left"))
+    late, c = capsys.readouterr().err.splitlines()[::-1]
+    assert late == "late.png: 8x30 px is smaller than one patch of 9x9 px (shards.patch); left out"
+    assert c.startswith("c.png: its left half, 8x16 px, is smaller than one patch of 9x9 px")
+    assert read_manifest(LocalSource(out)).raw["left_out"] == ["c.png", "late.png"]
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tif"])
 def test_sizes_are_read_without_the_pixels(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
@@ -988,6 +1007,18 @@ def test_options_are_no_overrides(own: Path, capsys: pytest.CaptureFixture[str])
         build_own(own, "seed=1", "--patch=8")
     assert exit_.value.code == 2
     assert "--patch=8" in capsys.readouterr().err
+
+
+def test_where_one_set_cannot_be_cut_there_is_one_error_and_no_set(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (own / "lr").iterdir():
+        save(path, texture(7, 12, seed=len(path.name)))
+    assert build_own(own) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"cyclesr: error: {own}/lr: no photograph is as large as one patch of 8x8 px (shards.patch)")
+    assert line.endswith("shards.patch=7 would fit all")
+    assert not (own / "sets").exists()
 
 
 def test_flat_patches_are_counted(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
