@@ -45,7 +45,7 @@ def describe_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(folder: Path) -> dict[str, Tensor]:
-    """The weights of g_l2h, those that would have been exported then. Raises InputError, also where they are damaged."""
+    """The weights of g_l2h that would have been exported then. Raises InputError, also where they are damaged."""
     try:
         expected = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"][_TENSORS]["sha256"]
         if sha256(folder / _TENSORS) != expected:

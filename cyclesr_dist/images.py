@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.files import replacing
@@ -33,6 +33,8 @@ _UNREADABLE = (
     zlib.error,
     Image.DecompressionBombError,
 )
+_ON_THEIR_SIDE = (5, 6, 7, 8)
+"""EXIF orientations of photographs that are to be turned by 90 degrees."""
 _DIV2K_SUFFIX = re.compile(r"x\d+(?:[a-z]\d*)?$")
 _OTHER_BYTE = {
     f"{mode};16{order}": f"{mode};16{other}"
@@ -92,6 +94,26 @@ def images_folder(folder: Path, scale: int) -> Path:
     if inner.is_dir() and not any(path.suffix.lower() in SUFFIXES for path in folder.iterdir() if path.is_file()):
         return inner
     return folder
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height in px, upright (EXIF) as `read_rgb8` has them, from the head of the file: nothing is decoded.
+
+    Raises InputError when the file is missing or is not an image.
+    """
+    _check_is_file(path)
+    try:
+        with Image.open(path) as image:
+            size = image.size
+            if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose size newer versions of Pillow have turned
+                size = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
+            # Image's own: that of PNG decodes the image to look behind it.
+            turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in _ON_THEIR_SIDE
+            return (size[1], size[0]) if turned else size
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path}: is not an image") from error
+    except _UNREADABLE as error:
+        raise InputError(_unreadable(path, error)) from error
 
 
 def read_rgb8(path: Path) -> NDArray[np.uint8]:
@@ -196,8 +218,7 @@ def _read_samples(path: Path) -> tuple[Samples, bytes | None]:
 
     (H, W, C), uint8 or uint16, C = 1 grey, 2 with alpha, 3 RGB, 4 with alpha.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a folder; an image file is needed' if path.is_dir() else 'no such file'}")
+    _check_is_file(path)
     try:
         with Image.open(path) as image:
             if image.mode in ("I", "F"):
@@ -218,8 +239,17 @@ def _read_samples(path: Path) -> tuple[Samples, bytes | None]:
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: is not an image") from error
     except _UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as an image ({reason})") from error
+        raise InputError(_unreadable(path, error)) from error
+
+
+def _check_is_file(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"{path}: {'is a folder; an image file is needed' if path.is_dir() else 'no such file'}")
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"{path}: cannot be read as an image ({reason})"
 
 
 def _rawmode(tile: Any) -> str:

@@ -98,7 +98,7 @@ def resolve_model(name: str, scale: int = 4, allow_module: bool = False) -> Upsc
 
 
 def load_network(name: str, allow_module: bool = False) -> tuple[nn.Module, SRNet, int, dict[str, Any]]:
-    """The network of a run folder, checkpoint or .safetensors file, on the CPU, with its description, scale and `extra`.
+    """The network of a run folder, checkpoint or model file, on the CPU, with its description, scale and `extra`.
 
     Raises InputError as `resolve_model` does.
     """

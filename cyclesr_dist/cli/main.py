@@ -65,7 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command == "train" and argv is None:
             end_process(run)
         return int(run())
-    args = build_parser(command).parse_args(words)
+    parser = build_parser(command)
+    args, rest = parser.parse_known_args(words)
+    if rest and (not hasattr(args, "overrides") or any(text.startswith("-") for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # argparse takes one run of overrides, and leaves those that follow behind options
+        args.overrides = [*args.overrides, *rest]
     return guarded(lambda: args.run(args), debug=args.debug)
 
 

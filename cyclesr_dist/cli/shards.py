@@ -6,12 +6,15 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cyclesr_dist.cli.guard import add_common_arguments
 from cyclesr_dist.config import load
 from cyclesr_dist.data.build import build_set, describe_set
 from cyclesr_dist.data.check import check_set, find_sets
+from cyclesr_dist.data.choose import choose, say
 from cyclesr_dist.data.overlap import describe, shared_photographs
+from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.data.shards import Kind, ShardSet
 from cyclesr_dist.data.source import is_remote, local_folder
 from cyclesr_dist.data.upload import holds, staging_folder, upload
@@ -20,9 +23,11 @@ from cyclesr_dist.images import images_folder
 
 _BUILD_EPILOG = """\
 Writes the shard sets URL/hr and URL/lr, and URL/pairs with --pairs-hr. The config's scale and shards section say how.
-Killed and called again, it goes on where it was. The domains must not show the same photographs.
+Photographs that are smaller than one patch are left out and named. Killed and called again, it goes on where it was.
+The domains must not show the same photographs.
 
-example:
+examples:
+  cyclesr shards build --hr hr --lr lr --out data/mine --config configs/own_photos.yaml shards.patch=32
   cyclesr shards build --hr DIV2K/DIV2K_train_HR --lr DIV2K/DIV2K_train_LR_mild --out shards/mild \\
       --config configs/ntire18_t2.yaml
 """
@@ -32,6 +37,7 @@ Verifies all checksums and decodes every sample. Exit code 0: sound; 2: a line f
 example:
   cyclesr shards check shards/mild
 """
+_DONE = "holds this result already, nothing to do"
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     build.add_argument("--workers", type=int, metavar="N", help="threads; default: one a core")
     build.add_argument("--overwrite", action="store_true", help="replace what the folders hold")
     build.add_argument("--allow-overlap", action="store_true", help="--hr and --lr may show the same photographs")
+    build.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides, e.g. shards.patch=48")
     add_common_arguments(build)
     build.set_defaults(run=run)
 
@@ -86,49 +93,70 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> int:
-    config = load(args.config)
+    config = load(args.config, args.overrides)
     if args.workers is not None and args.workers < 1:
         raise InputError(f"--workers {args.workers} is not allowed; at least 1 is needed")
     remote = is_remote(args.out)
     out = args.out.rstrip("/") if remote else str(local_folder(args.out))
+    if remote:
+        RemoteSource(out, config.data.remote)  # whether there is such storage, before the work
     hr, lr = (images_folder(folder, config.scale) for folder in (args.hr, args.lr))
     jobs = [Job("hr", hr, None), Job("lr", None, lr)]
     if args.pairs_hr is not None:
         jobs.append(Job("pairs", images_folder(args.pairs_hr, config.scale), lr))
+    choices = [choose(job.kind, config.shards, scale=config.scale, hr_dir=job.hr, lr_dir=job.lr) for job in jobs]
     requests = [
-        describe_set(job.kind, config.shards, scale=config.scale, hr_dir=job.hr, lr_dir=job.lr, workers=args.workers)
-        for job in jobs
+        describe_set(job.kind, config.shards, scale=config.scale, workers=args.workers, choice=choice)
+        for job, choice in zip(jobs, choices, strict=True)
     ]
     shared = shared_photographs(requests[0], requests[1])
     if shared and not args.allow_overlap:
         raise InputError(
-            f"--hr and --lr hold the same photographs: {describe(shared)}; give unrelated ones, cut them from "
-            "different halves (shards.hr_region, shards.lr_region), or say --allow-overlap"
+            f"--hr and --lr hold the same photographs: {describe(shared)}; give unrelated ones, rename those "
+            "that only share a name, cut them from different halves (shards.hr_region, shards.lr_region), or say "
+            "--allow-overlap"
         )
-    for job, request in zip(jobs, requests, strict=True):
+    for choice in choices:
+        choice.check()
+    for choice in choices:
+        say(choice.notices)
+    for job, choice, request in zip(jobs, choices, requests, strict=True):
         place = f"{out}/{job.kind}"
         if remote and holds(place, config.data.remote, request, args.overwrite):
-            count = 0
-        else:
-            folder = staging_folder(place, config.data.remote) if remote else Path(place)
-            count = build_set(
-                job.kind,
-                folder,
-                config.shards,
-                scale=config.scale,
-                hr_dir=job.hr,
-                lr_dir=job.lr,
-                overwrite=args.overwrite or remote,
-                workers=args.workers,
-                progress=not args.quiet,
-                request=request,
-            )
-            if remote:
-                count = count or len(ShardSet.open(str(folder), job.kind))
-                upload(folder, place, config.data.remote, progress=not args.quiet)
-        done = f"{count} patches" if count else "holds this result already, nothing to do"
-        print(f"{place}: {done}", flush=True)
+            print(f"{place}: {_DONE}", flush=True)
+            continue
+        folder = staging_folder(place, config.data.remote) if remote else Path(place)
+        count = build_set(
+            job.kind,
+            folder,
+            config.shards,
+            scale=config.scale,
+            hr_dir=job.hr,
+            lr_dir=job.lr,
+            overwrite=args.overwrite or remote,
+            workers=args.workers,
+            progress=not args.quiet,
+            request=request,
+        )
+        contents = _contents(ShardSet.open(str(folder), job.kind).manifest, choice.num_there, config.shards.min_std)
+        if remote:
+            upload(folder, place, config.data.remote, progress=not args.quiet)
+        print(f"{place}: {contents if count or remote else f'{_DONE} ({contents})'}", flush=True)
     return 0
+
+
+def _contents(manifest: dict[str, Any], num_there: int, min_std: float) -> str:
+    """How much of what there was is in a set, in words."""
+    pairs = manifest["kind"] == "pairs"
+    left_out = set(manifest.get("left_out", ()))  # sets of earlier versions lack it
+    used = sum(source["lr" if pairs else manifest["kind"]] not in left_out for source in manifest["sources"])
+    side = manifest["patch"] * (manifest["scale"] if manifest["kind"] == "hr" else 1)
+    num_flat = manifest.get("flat", 0)
+    flat = f", {num_flat:,} left out for shards.min_std = {min_std}" if num_flat else ""
+    counted = f"{used:,}" if used == num_there else f"{used:,} of {num_there:,}"
+    what = ("pair" if pairs else "photograph") + ("" if num_there == 1 else "s")
+    patches = "patch" if manifest["count"] == 1 else "patches"
+    return f"{counted} {what}, {manifest['count']:,} {patches} of {side}x{side} px{flat}"
 
 
 def _check(args: argparse.Namespace) -> int:

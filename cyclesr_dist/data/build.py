@@ -5,13 +5,11 @@ Work done is kept: what a kill leaves in the hidden folder beside the target, th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 import tarfile
 import zlib
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,21 +22,20 @@ import webdataset
 
 from cyclesr_dist.config import Shards
 from cyclesr_dist.configfile import check_range
+from cyclesr_dist.data.choose import Choice, choose, say, shortened, too_small
 from cyclesr_dist.data.cut import Source, cut_source, region_of
 from cyclesr_dist.data.encoding import EXTENSIONS
 from cyclesr_dist.data.shards import DOMAINS, FORMAT, MANIFEST, VERSION, Kind, ShardSet, shard_name
 from cyclesr_dist.data.source import Files
 from cyclesr_dist.degrade import RECORD
-from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.errors import InputError
 from cyclesr_dist.files import new_folder, replacing, sha256, write_json, write_text
-from cyclesr_dist.images import hr_stem, list_images, match_pairs
 from cyclesr_dist.telemetry.bars import Bar, each
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _ORDER_SEED = 0  # fixed: the order within a set is no setting; training shuffles by its own seed
-_STEM_CHARS = 60  # with a checksum and two positions a key stays below the 100 bytes of a tar name
 _CUTS = ".cuts"
 
 
@@ -50,6 +47,16 @@ class Place:
     file: Path
     offset: int
     sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CutFile:
+    """What one source has become (see `cut.Cut`)."""
+
+    places: list[Place]
+    shift_px: list[int]
+    num_flat: int
+    too_small: tuple[int, int] | None
 
 
 def build_set(
@@ -70,27 +77,33 @@ def build_set(
 
     HR patches are `shards.patch * scale` px square, LR patches `shards.patch`; the last of a row or column is aligned
     to the edge of the image. `pairs` matches the folders by name and, with `align`, first moves each HR image by the
-    global shift found by `estimate_shift`. The bytes written depend on the images and the settings alone, not on
-    `workers` (threads; None: one a core). `request` is what `describe_set` gave, where the caller has it already: it
-    reads every image. Killed and called again, it goes on where it was. Returns the number of
-    samples, 0 if `out` held this very result already. Raises InputError for a bad or too small image, an `out` that
-    holds anything else (without `overwrite`), or if no patch is left; ConfigError for settings out of range.
+    global shift found by `estimate_shift`. Images smaller than a patch are left out and named on standard error. The
+    bytes written depend on the images and the settings alone, not on `workers` (threads; None: one a core). `request`
+    is what `describe_set` gave, where the caller has it already: it reads every image. Killed and called again, it goes
+    on where it was. Returns the number of samples, 0 if `out` held this very result already. Raises InputError for a
+    bad image, an `out` that holds anything else (without `overwrite`), or if no patch is left; ConfigError for settings
+    out of range.
     """
     if request is None:
         request = describe_set(kind, shards, scale=scale, hr_dir=hr_dir, lr_dir=lr_dir, align=align, workers=workers)
     if _holds(out, kind, request):
         return 0
-    sources = _sources(kind, hr_dir, lr_dir, shards)
+    folders = {domain: folder for domain, folder in (("hr", hr_dir), ("lr", lr_dir)) if folder is not None}
+    sources = [_source(entry, folders, kind) for entry in request["sources"]]
     workers = workers or _num_cores()
-    folders = tuple(folder for folder in (hr_dir, lr_dir) if folder is not None)
-    with new_folder(out, overwrite=overwrite, inputs=folders, request=request) as folder:
+    with new_folder(out, overwrite=overwrite, inputs=tuple(folders.values()), request=request) as folder:
         (folder / _CUTS).mkdir(exist_ok=True)
         job = partial(_cut_to_file, folder / _CUTS, kind=kind, shards=shards, scale=scale, align=align)
         done = _in_order(job, list(enumerate(sources)), workers)
         cuts = list(each(done, f"cut {kind}", "image", progress, len(sources)))
-        places = [place for found, _ in cuts for place in found]
+        places = [place for cut in cuts for place in cut.places]
+        num_flat = sum(cut.num_flat for cut in cuts)
+        left_out = _too_small(sources, cuts, kind, shards, scale)
         if not places:
-            raise InputError(f"{folders[-1]}: no patch has a standard deviation of {shards.min_std} or more (min_std)")
+            where = sources[0].files[DOMAINS[kind][-1]].parent
+            flat = f"no patch has a standard deviation of {shards.min_std} or more (min_std)"
+            raise InputError(f"{where}: {flat if num_flat else f'holds not one patch; {left_out[0][1]}'}")
+        say(shortened([line for _, line in left_out]))
         # A fixed random order, so that no shard is one image.
         order = np.random.RandomState(_ORDER_SEED).permutation(len(places)).tolist()
         size = shards.samples_per_shard
@@ -101,10 +114,10 @@ def build_set(
             for entry in _in_order(pack, list(enumerate(parts)), workers):
                 entries.append(entry)
                 bar.update(entry["count"])
-        manifest = request | {"count": len(places), "shards": entries}
+        manifest = request | {"count": len(places), "flat": num_flat, "shards": entries}
+        manifest["left_out"] = [*request["left_out"], *(name for name, _ in left_out)]
         if kind == "pairs":
-            shifts = (shift for _, shift in cuts)
-            manifest["shifts_px"] = {source.stem: list(s) for source, s in zip(sources, shifts, strict=True)}
+            manifest["shifts_px"] = {source.stem: cut.shift_px for source, cut in zip(sources, cuts, strict=True)}
         for path in (folder / _CUTS).iterdir():
             path.unlink()
         (folder / _CUTS).rmdir()
@@ -121,17 +134,21 @@ def describe_set(
     lr_dir: Path | None = None,
     align: bool = True,
     workers: int | None = None,
+    choice: Choice | None = None,
 ) -> dict[str, Any]:
     """What a set is made from and how: the part of its manifest that is known before it is built.
 
-    Raises InputError when a folder has no images or images whose samples would share names; ConfigError for settings
-    out of range.
+    `choice` is what `choose` gave, where the caller has it already and has told of what is left out; otherwise standard
+    error has it. Raises InputError when a folder has no images that can be used or images whose samples would share
+    names; ConfigError for settings out of range.
     """
     _check_settings(shards, scale)
-    origins = _origins(lr_dir) if kind == "lr" else {}
-    sources = list(
-        _in_order(partial(_describe, origins), _sources(kind, hr_dir, lr_dir, shards), workers or _num_cores())
-    )
+    if choice is None:
+        choice = choose(kind, shards, scale=scale, hr_dir=hr_dir, lr_dir=lr_dir)
+        choice.check()
+        say(choice.notices)
+    origins = _origins(choice.sources[0].files["lr"].parent) if kind == "lr" else {}
+    sources = list(_in_order(partial(_describe, origins), choice.sources, workers or _num_cores()))
     request: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -145,6 +162,7 @@ def describe_set(
         "samples_per_shard": shards.samples_per_shard,
         "align": align and kind == "pairs",
         "sources": sources,
+        "left_out": choice.left_out,
     }
     return request | ({"jpeg_quality": shards.jpeg_quality} if shards.encoding == "jpeg" else {})
 
@@ -160,58 +178,27 @@ def _check_settings(shards: Shards, scale: int) -> None:
     check_range("shards.min_std", shards.min_std, minimum=0, maximum=1)
 
 
-def _sources(kind: Kind, hr_dir: Path | None, lr_dir: Path | None, shards: Shards) -> list[Source]:
-    if kind == "pairs":
-        if hr_dir is None or lr_dir is None:
-            raise ValueError("pairs need hr_dir and lr_dir")
-        matched = match_pairs(hr_dir, lr_dir)
-        chosen = set(_of_scenes([pair.lr for pair in matched], "lr_scenes", shards.lr_scenes))
-        pairs = [pair for pair in matched if pair.lr in chosen]
-        stems = _safe_stems([pair.lr for pair in pairs])
-        return [Source(stem, {"hr": pair.hr, "lr": pair.lr}) for stem, pair in zip(stems, pairs, strict=True)]
-    folder = hr_dir if kind == "hr" else lr_dir
-    if folder is None:
-        raise ValueError(f"{kind} needs {kind}_dir")
-    key, scenes = ("hr_scenes", shards.hr_scenes) if kind == "hr" else ("lr_scenes", shards.lr_scenes)
-    paths = _of_scenes(list_images(folder), key, scenes)
-    return [Source(stem, {kind: path}) for stem, path in zip(_safe_stems(paths), paths, strict=True)]
+def _source(entry: dict[str, str], folders: dict[str, Path], kind: Kind) -> Source:
+    """Back from an entry of the manifest to files."""
+    return Source(entry["stem"], {domain: folders[domain] / entry[domain] for domain in DOMAINS[kind]})
 
 
-def _of_scenes(paths: list[Path], key: str, scenes: str) -> list[Path]:
-    """The images whose scene number is in the range of `shards.<key>`; all where it is empty."""
-    if not scenes:
-        return paths
-    match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", scenes)
-    if match is None or int(match[1]) > int(match[2]):
-        raise ConfigError(f"shards.{key} = {scenes!r}; allowed: a range of scene numbers, as 0001-0400, or empty")
-    first, last = int(match[1]), int(match[2])
-    found = [p for p in paths if hr_stem(p.stem).isdecimal() and first <= int(hr_stem(p.stem)) <= last]
-    if not found:
-        raise InputError(f"{paths[0].parent}: no image has a scene number in shards.{key} = {scenes}")
-    return found
-
-
-def _safe_stems(paths: Sequence[Path]) -> list[str]:
-    """Stems of A-Z a-z 0-9 _ - alone, unique even where case is ignored; a changed or shared one gets a checksum."""
-    safe = [re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)[:_STEM_CHARS] for path in paths]
-    uses = Counter(stem.lower() for stem in safe)
-    stems = [
-        stem
-        if stem == path.stem and uses[stem.lower()] == 1
-        else f"{stem}-{hashlib.sha256(path.name.encode()).hexdigest()[:8]}"
-        for stem, path in zip(safe, paths, strict=True)
+def _too_small(
+    sources: list[Source], cuts: list[CutFile], kind: Kind, shards: Shards, scale: int
+) -> list[tuple[str, str]]:
+    """Names and lines of those that turned out too small when they were cut: pairs, most of all, once aligned."""
+    named = DOMAINS[kind][-1]
+    part = "the part that it shares with its HR file" if kind == "pairs" else ""
+    return [
+        (source.files[named].name, too_small(kind, source.files, named, cut.too_small, part, shards, scale))
+        for source, cut in zip(sources, cuts, strict=True)
+        if cut.too_small
     ]
-    taken: dict[str, Path] = {}
-    for stem, path in zip(stems, paths, strict=True):
-        if stem in taken:
-            raise InputError(f"{path}: its samples would be named like those of {taken[stem].name}; rename one of them")
-        taken[stem] = path
-    return stems
 
 
-def _origins(lr_dir: Path | None) -> dict[str, dict[str, Any]]:
+def _origins(lr_dir: Path) -> dict[str, dict[str, Any]]:
     """What `cyclesr degrade` recorded beside LR files that it made: by name, the checksums of LR and HR file."""
-    path = (lr_dir or Path()) / RECORD
+    path = lr_dir / RECORD
     if not path.is_file():
         return {}
     try:
@@ -232,8 +219,8 @@ def _describe(origins: dict[str, dict[str, Any]], source: Source) -> dict[str, s
 
 def _cut_to_file(
     folder: Path, item: tuple[int, Source], *, kind: Kind, shards: Shards, scale: int, align: bool
-) -> tuple[list[Place], list[int]]:
-    """Cut one source into a file of patches and a list of them, unless they are there. Places, and the shift of LR."""
+) -> CutFile:
+    """Cut one source into a file of patches and a list of them, unless they are there."""
     number, source = item
     patches, record = folder / f"{number:06d}.patches", folder / f"{number:06d}.json"
     if not record.exists():
@@ -241,14 +228,16 @@ def _cut_to_file(
         with replacing(patches) as temporary:
             temporary.write_bytes(b"".join(member for members in cut.patches for member in members))
         samples = [[key, [len(m) for m in members]] for key, members in zip(cut.keys, cut.patches, strict=True)]
-        write_text(record, json.dumps({"samples": samples, "shift_px": cut.shift_px}))
+        rest = {"shift_px": cut.shift_px, "num_flat": cut.num_flat, "too_small": cut.too_small}
+        write_text(record, json.dumps({"samples": samples} | rest))
     found = json.loads(record.read_text(encoding="utf-8"))
     places = []
     offset = 0
     for key, sizes in found["samples"]:
         places.append(Place(key, patches, offset, tuple(sizes)))
         offset += sum(sizes)
-    return places, found["shift_px"]
+    small = found["too_small"] and (found["too_small"][0], found["too_small"][1])
+    return CutFile(places, found["shift_px"], found["num_flat"], small)
 
 
 def _pack(folder: Path, files: Files, item: tuple[int, list[Place]], *, kind: Kind, encoding: str) -> dict[str, Any]:
@@ -290,8 +279,11 @@ def _holds(out: Path, kind: Kind, request: dict[str, Any]) -> bool:
 
 
 def answers(manifest: dict[str, Any], request: dict[str, Any]) -> bool:
-    """Whether the set of that manifest was made from the same images with the same settings."""
-    return {key: manifest.get(key) for key in request} == request
+    """Whether the set of that manifest was made from the same images with the same settings.
+
+    What was left out made no difference to it.
+    """
+    return all(manifest.get(key) == value for key, value in request.items() if key != "left_out")
 
 
 def _in_order(function: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:

@@ -41,6 +41,10 @@ class Cut:
     """For each key the members, in the order of the kind's domains."""
     shift_px: tuple[int, int]
     """Of LR against HR, (down, right) in HR px; (0, 0) for single images."""
+    num_flat: int = 0
+    """Patches left out for `shards.min_std`."""
+    too_small: tuple[int, int] | None = None
+    """Width and height of what there was to cut from, where that holds no patch."""
 
 
 def positions(length: int, patch: int, stride: int) -> list[int]:
@@ -79,7 +83,8 @@ def estimate_shift(hr: NDArray[np.uint8], lr: NDArray[np.uint8], scale: int) -> 
 def cut_source(source: Source, *, kind: Kind, shards: Shards, scale: int, align: bool) -> Cut:
     """Read, align, cut and encode one source; only the region that `shards` says, of pairs once they are aligned.
 
-    Positions in keys are px of the image, of the LR image for pairs.
+    Positions in keys are px of the image, of the LR image for pairs. Raises InputError for a file that cannot be read
+    and for pairs of another scale.
     """
     images = {domain: read_rgb8(path) for domain, path in source.files.items()}
     shift, top, left = (0, 0), 0, 0
@@ -98,14 +103,11 @@ def cut_source(source: Source, *, kind: Kind, shards: Shards, scale: int, align:
         factor["hr"] = scale
     size, stride = (n * (scale if kind == "hr" else 1) for n in (shards.patch, shards.stride))
     height, width = images[DOMAINS[kind][-1]].shape[:2]
-    if min(height, width) < size:
-        after = f" once aligned by {shift} HR px" if shift != (0, 0) else ""
-        raise InputError(
-            f"{source.files[DOMAINS[kind][-1]]}: {width} x {height} px{after} is smaller than a patch; "
-            f"at least {size} x {size} px are needed"
-        )
+    if min(height, width) < size:  # of pairs not known before: what both images show is less than either
+        return Cut([], [], shift, too_small=(width, height))
     keys: list[str] = []
     patches: list[list[bytes]] = []
+    num_flat = 0
     for y in positions(height, size, stride):
         for x in positions(width, size, stride):
             cut = [
@@ -115,7 +117,9 @@ def cut_source(source: Source, *, kind: Kind, shards: Shards, scale: int, align:
             if _contrast(cut[-1]) >= shards.min_std:
                 keys.append(f"{source.stem}_{top + y}_{left + x}")
                 patches.append([encode(patch, shards.encoding, shards.jpeg_quality) for patch in cut])
-    return Cut(keys, patches, shift)
+            else:
+                num_flat += 1
+    return Cut(keys, patches, shift, num_flat)
 
 
 def region_of(kind: Kind, shards: Shards) -> Region:
@@ -128,9 +132,17 @@ def crop_region(image: NDArray[np.uint8], region: Region) -> tuple[int, int, NDA
     height, width = image.shape[:2]
     top = height // 2 if region == "bottom" else 0
     left = width // 2 if region == "right" else 0
-    bottom = height // 2 if region == "top" else height
-    right = width // 2 if region == "left" else width
-    return top, left, image[top:bottom, left:right]
+    w, h = region_size(width, height, region)
+    return top, left, image[top : top + h, left : left + w]
+
+
+def region_size(width: int, height: int, region: Region) -> tuple[int, int]:
+    """Width and height of the region of an image of that size."""
+    if region in ("left", "right"):
+        return (width // 2 if region == "left" else width - width // 2), height
+    if region in ("top", "bottom"):
+        return width, (height // 2 if region == "top" else height - height // 2)
+    return width, height
 
 
 def _check_sizes(source: Source, images: dict[str, NDArray[np.uint8]], scale: int) -> None:

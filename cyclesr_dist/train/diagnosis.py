@@ -75,8 +75,8 @@ class Diagnosis:
         if colour > LARGEST_DRIFT:
             found += self._warn(
                 "colour",
-                f"step {step}: your enlarged photographs will come out with a tint of about {colour:.0%}: colour drift, "
-                f"g_s2r shifts one colour by {colour:.3f} against the others; {self._way_out()}",
+                f"step {step}: your enlarged photographs will come out with a tint of about {colour:.0%}: colour "
+                f"drift, g_s2r shifts one colour by {colour:.3f} against the others; {self._way_out()}",
             )
         for name in ("d_r", "d_s", "d_h"):
             low = name in losses and losses[name] < SATURATED

@@ -1,4 +1,4 @@
-"""What a run that has ended says of itself: the summary, a verdict in plain words, where things are, what to do next."""
+"""What a run that has ended says of itself: summary, verdict in plain words, where things are, what to do next."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SEEN_DB = 0.1
 def summary_of(
     config: Config, sources: Sources, numbers: Mapping[str, Any], num_ranks: int, run: Path
 ) -> dict[str, Any]:
-    """summary.json: `numbers` are those of the training loop. A `completed` one tells a finished run from a stopped one."""
+    """summary.json: `numbers` are those of the training loop. `completed` tells a finished run from a stopped one."""
     notes = []
     if config.system == "cyclesrgan" and config.weights.percep and config.perceptual.source == "random":
         notes.append("The perceptual term used random features (perceptual.source: random).")
@@ -51,7 +51,7 @@ def simulated(config: Config, sources: Sources) -> bool:
 
 
 def verdict(best: Mapping[str, Any]) -> tuple[str, bool | None]:
-    """Whether it worked, in one to three sentences; None where it cannot be known. `best`: scores of what was chosen."""
+    """Whether it worked, in up to three sentences; None where nobody can know. `best`: the chosen network's scores."""
     if not best:
         return (
             "Whether it worked is not known: the run was not validated. Set data.valid_lr to some real LR photographs "

@@ -1,5 +1,5 @@
-"""The degradation that a run starts from, or judges its networks by: measured by the main rank, or read from a file; the
-same on all ranks."""
+"""The degradation that a run starts from, or judges its networks by: measured by the main rank, or read from a file;
+the same on all ranks."""
 
 from __future__ import annotations
 

@@ -87,8 +87,8 @@ def kept_bytes(one: _Pass) -> int:
     alive: list[Tensor] = []  # so that no storage is given away and counted as another
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         out = net(x)
-    outs = out if isinstance(out, list) else [out]
-    return sum(kept.values()) + sum(one.numel() * one.element_size() for one in outs)
+    outs: list[Tensor] = out if isinstance(out, list) else [out]
+    return sum(kept.values()) + sum(one.nbytes for one in outs)
 
 
 def _halves(config: Config, patch: int) -> list[list[_Pass]]:

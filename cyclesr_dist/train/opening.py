@@ -31,8 +31,8 @@ def first_lines(config: Config, world: World, system: System, patch: int, num_st
     where = "GPU memory" if world.device.type == "cuda" else "memory"
     if need is not None and need * _SURE > free:
         raise ConfigError(
-            f"global_batch = {config.global_batch} needs about {gib(need)} of {where} a rank, and {gib(free)} are free; "
-            f"{way_out(config, system, patch, world.num_ranks, free)}"
+            f"global_batch = {config.global_batch} needs about {gib(need)} of {where} a rank, and {gib(free)} are "
+            f"free; {way_out(config, system, patch, world.num_ranks, free)}"
         )
     steps = f"steps {start + 1:,} to {num_steps:,}" if start else f"{num_steps:,} steps"
     ranks = f"{world.num_ranks} rank{'s' * (world.num_ranks > 1)}"

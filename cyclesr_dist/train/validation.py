@@ -89,7 +89,7 @@ class Validator:
             self.translators[network][name].load_state_dict(weights)
         mine = slice(self.world.rank, None, self.world.num_ranks)
         with torch.no_grad():
-            pairs = stop.until(self.pairs[mine])
+            pairs = list(stop.until(self.pairs[mine]))
             own = self._score_pairs(pairs)
             records = self._records(network, mine, stop)
         gathered = self.world.gather_objects(None if stop.requested else (own, records))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cyclesr_dist.config import Shards
 from cyclesr_dist.data import build as module
@@ -81,3 +84,30 @@ def test_what_was_begun_with_other_settings_is_not_used(tmp_path: Path, monkeypa
     build(photos, tmp_path / "set")
     build(photos, tmp_path / "fresh")
     assert files(tmp_path / "set") == files(tmp_path / "fresh")
+
+
+def test_what_was_left_out_is_known_after_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = write_photos(tmp_path / "photos", 3, 64, 64, seed=0)
+    Image.new("RGB", (15, 40)).save(photos / "small.png")
+    Image.new("RGB", (16, 24)).save(photos / "flat.png")
+    settings = {"scale": 2, "hr_dir": photos, "progress": False}
+    shards = replace(CUT, min_std=0.001)
+
+    def interrupted(*args, **settings):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_pack", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            build_set("hr", tmp_path / "set", shards, **settings)
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "cut_source", None)  # all is cut already
+        build_set("hr", tmp_path / "set", shards, **settings)
+    assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["small.png"]
+    build_set("hr", tmp_path / "fresh", shards, **settings)
+    assert files(tmp_path / "set") == files(tmp_path / "fresh")
+    manifest = json.loads((tmp_path / "set/manifest.json").read_text())
+    assert (manifest["left_out"], manifest["flat"]) == (["small.png"], 2)

@@ -22,7 +22,8 @@ def test_the_wheel_trains_renders_and_prepares_the_demo_elsewhere(tmp_path: Path
     assert done.returncode == 0, done.stderr[-2000:]
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert any(name.endswith("configs/demo.yaml") for name in names)
+    for config in ("demo", "own_photos"):
+        assert any(name.endswith(f"configs/{config}.yaml") for name in names)
     assert not [name for name in names if name.startswith(("tests", "launch", "runs"))]
 
     # A fresh environment with the wheel, which borrows the dependencies of this one.

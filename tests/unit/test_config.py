@@ -26,7 +26,7 @@ def test_all_configs_are_there() -> None:
     tracks = {"ntire17_t2", "ntire18_t2", "ntire18_t4"}
     papers = {*tracks, *(f"{track}_gan" for track in tracks)}
     assert {path.stem for path in PAPER} == papers
-    assert {path.stem for path in CONFIGS} >= {"demo", *(f"{name}_estimated" for name in papers)}
+    assert {path.stem for path in CONFIGS} >= {"demo", "own_photos", *(f"{name}_estimated" for name in papers)}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

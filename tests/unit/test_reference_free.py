@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cyclesr_dist.config import Config, load
 from cyclesr_dist.evaluate.reference_free import Nets, log_spectrum, real_record, reference_free, sharp_record
 from cyclesr_dist.resize import bicubic_down, bicubic_up
 from cyclesr_dist.table.criteria import _spearman

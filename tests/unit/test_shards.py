@@ -32,6 +32,7 @@ from PIL import Image
 
 from cyclesr_dist.cli import shards as command
 from cyclesr_dist.cli.guard import guarded
+from cyclesr_dist.cli.main import main
 from cyclesr_dist.config import Degrade, Shards
 from cyclesr_dist.data.build import build_set
 from cyclesr_dist.data.check import check_set
@@ -40,6 +41,7 @@ from cyclesr_dist.data.shards import ShardSet, parse_index, read_manifest
 from cyclesr_dist.data.source import LocalSource, local_folder
 from cyclesr_dist.degrade import degrade, degrade_folder
 from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.images import image_size, read_rgb8
 
 CUT = Shards(patch=8, stride=8, samples_per_shard=7)
 SCALE = 2
@@ -271,6 +273,40 @@ def test_pairs_of_the_wrong_scale_are_refused(tmp_path: Path, pairs: Any) -> Non
     assert not (tmp_path / "pairs").exists()
 
 
+@pytest.mark.parametrize("region", ["all", "right"])
+@pytest.mark.parametrize("small", ["hr", "lr"])
+def test_a_pair_is_left_out_when_either_is_too_small(
+    tmp_path: Path, pairs: Any, capsys: pytest.CaptureFixture[str], region: Any, small: str
+) -> None:
+    shards = replace(CUT, lr_region=region)
+    whole = build_pairs(tmp_path, "whole", shards=shards)
+    short, enough = (7, 8) if region == "all" else (14, 16)
+    save(tmp_path / "lr/tiny.png", scene(20, short if small == "lr" else enough, seed=9))
+    save(tmp_path / "hr/tiny.png", scene(40, 2 * (short if small == "hr" else enough), seed=9))
+    found = build_pairs(tmp_path, "set", shards=shards)
+    assert found.manifest["left_out"] == ["tiny.png"]
+    assert len(found) == len(whole)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tiny.png: " + ("its right half, " if region != "all" else ""))
+    assert line.endswith("the pair is left out")
+    assert ("16x16" in line) == (small == "hr")
+
+
+def test_a_pair_that_is_too_small_once_aligned_is_left_out(
+    tmp_path: Path, pairs: dict[str, tuple[int, int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = replace(CUT, patch=min(96 // SCALE - 1, 47), stride=8)
+    assert min(abs(dy) for dy, _ in pairs.values()) > 0
+    (tmp_path / "hr/flat.png").write_bytes((tmp_path / "hr/s0.png").read_bytes())
+    Image.open(tmp_path / "hr/s0.png").resize((60, 48)).save(tmp_path / "lr/flat.png")  # no shift
+    (stem,) = (stem for stem in pairs if stem.startswith("s0"))
+    found = build_pairs(tmp_path, shards=shards)
+    assert f"{stem}.png" in found.manifest["left_out"]
+    assert "flat.png" not in found.manifest["left_out"]
+    assert all(not found.key(i).startswith(stem) for i in range(len(found)))
+    assert "the part that it shares with its HR file" in capsys.readouterr().err
+
+
 # --- determinism
 
 
@@ -361,11 +397,122 @@ def test_an_open_set_keeps_reading_what_it_opened_after_an_overwrite(tmp_path: P
 # --- bad input
 
 
-def test_an_image_smaller_than_a_patch_is_named_with_sizes(tmp_path: Path, photos: Any) -> None:
+def test_an_image_smaller_than_a_patch_is_named_with_sizes_and_left_out(
+    tmp_path: Path, photos: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = contents(build(tmp_path, "whole"))
     save(tmp_path / "photos/small.png", texture(15, 40, 0))
-    with pytest.raises(InputError, match=r"small\.png: 40 x 15 px is smaller than a patch; at least 16 x 16 px"):
+    out = build(tmp_path)
+    line = "small.png: 40x15 px is smaller than one patch of 16x16 px (shards.patch x scale); left out"
+    assert capsys.readouterr().err.splitlines() == [line]
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["left_out"] == ["small.png"]
+    assert [source["hr"] for source in manifest["sources"]] == ["a.png", "b.png", "c.png"]
+    found = contents(out)
+    found.pop("manifest.json")
+    assert found == {name: data for name, data in whole.items() if name != "manifest.json"}
+    assert build_set("hr", out, CUT, scale=SCALE, hr_dir=tmp_path / "photos", progress=False) == 0
+    (tmp_path / "photos/small.png").unlink()  # it made no difference
+    assert build_set("hr", out, CUT, scale=SCALE, hr_dir=tmp_path / "photos", progress=False) == 0
+
+
+def test_what_was_left_out_is_cut_once_it_is_large_enough(tmp_path: Path, photos: Any) -> None:
+    save(tmp_path / "photos/small.png", texture(15, 40, 0))
+    build(tmp_path)
+    save(tmp_path / "photos/small.png", texture(16, 40, 0))
+    with pytest.raises(InputError, match="--overwrite"):
         build(tmp_path)
+    out = build(tmp_path, overwrite=True)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["left_out"], len(manifest["sources"])) == ([], 4)
+
+
+def test_many_small_images_are_counted(tmp_path: Path, photos: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(33):
+        save(tmp_path / f"photos/small{i:02}.png", texture(7, 7, 0))
+    build(tmp_path, kind="lr")
+    *named, count = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in named] == [f"small{i:02}.png" for i in range(20)]
+    assert count == "13 more are smaller than one patch; left out"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "region", "advice"),
+    [
+        (
+            [(14, 40), (12, 90)],
+            "all",
+            r"largest is s0\.png, 40x14 px; shards\.patch=7 would fit it, shards\.patch=6 would",
+        ),
+        ([(14, 40), (14, 15)], "all", r"largest is s0\.png, 40x14 px; shards\.patch=7 would fit all$"),
+        ([(40, 30), (40, 21)], "left", r"30x40 px \(only its left half counts\); shards\.patch=7 .* shards\.patch=5 "),
+        ([(30, 40), (21, 40)], "top", r"40x30 px \(only its top half counts\); shards\.patch=7 .* shards\.patch=5 "),
+        ([(1, 40), (9, 9)], "all", r"9x9 px; shards\.patch=4 would fit it$"),
+        ([(1, 1)], "all", r"1x1 px; no patch fits at scale = 2$"),
+    ],
+)
+def test_where_all_are_too_small_a_patch_that_fits_is_told(
+    tmp_path: Path, sizes: list[tuple[int, int]], region: Any, advice: str
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for i, size in enumerate(sizes):
+        save(tmp_path / f"photos/s{i}.png", texture(*size, seed=i))
+    shards = replace(CUT, hr_region=region)
+    with pytest.raises(InputError, match=rf"photos: no photograph .* 16x16 px.*{advice}") as error:
+        build(tmp_path, shards=shards)
     assert sorted(os.listdir(tmp_path)) == ["photos"]
+    for number, whom in re.findall(r"shards\.patch=(\d+) would fit (it|all)", str(error.value)):
+        patch = int(number)
+        out = build(tmp_path, f"for_{whom}", shards=replace(shards, patch=patch))
+        assert bool(read_manifest(LocalSource(out)).raw["left_out"]) == (whom == "it")
+        larger = outcome(lambda patch=patch: build(tmp_path, f"{patch}", shards=replace(shards, patch=patch + 1)))
+        assert isinstance(larger, InputError) or (whom == "all" and len(sizes) > 1)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_side_on_which_a_photograph_lies_counts(tmp_path: Path, suffix: str, orientation: int) -> None:
+    """30 x 17 px as stored: its left half holds a patch of 9 x 9 px unless it is to be turned by a quarter."""
+    (tmp_path / "photos").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"photos/a.{suffix}"
+    Image.fromarray(texture(17, 30, 0)).save(path, exif=exif)
+    height, width = read_rgb8(path).shape[:2]
+    assert image_size(path) == (width, height)
+    outcome_ = outcome(lambda: build(tmp_path, kind="lr", shards=Shards(patch=9, stride=9, lr_region="left")))
+    assert isinstance(outcome_, InputError) == (orientation >= 5)
+
+
+def test_a_side_that_only_the_end_of_the_file_tells_ends_no_build(
+    tmp_path: Path, photos: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PNG may have EXIF behind the pixels, where the size is not looked for."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "photos/late.png"
+    Image.fromarray(texture(17, 30, 0)).save(path, exif=exif)
+    data = path.read_bytes()
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    path.write_bytes(data[:start] + data[end:-12] + data[start:end] + data[-12:])
+    out = build(tmp_path, kind="lr", shards=Shards(patch=9, stride=9, lr_region="left"))
+    late, c = capsys.readouterr().err.splitlines()[::-1]
+    assert late == "late.png: 8x30 px is smaller than one patch of 9x9 px (shards.patch); left out"
+    assert c.startswith("c.png: its left half, 8x16 px, is smaller than one patch of 9x9 px")
+    assert read_manifest(LocalSource(out)).raw["left_out"] == ["c.png", "late.png"]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tif"])
+def test_sizes_are_read_without_the_pixels(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(texture(300, 400, 0)).save(path)
+    head = path.read_bytes()
+    if suffix != "tif":  # whose list of fields may lie at the end
+        path.write_bytes(head[: len(head) // 10])
+        with pytest.raises(InputError):
+            read_rgb8(path)
+    assert image_size(path) == (400, 300)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -765,6 +912,128 @@ def test_bad_usage_exits_2_with_one_line(
     assert message in error
     assert len(error.splitlines()) == 1
     assert os.listdir(tmp_path) == ["photos"]
+
+
+OWN = ["0310.jpg", "0120.png", "0500.JPG", "IMG_0001.jpg", "12345.png", "310.png", "DSC 0002.jpeg", "0020x4.png"]
+"""Names that people's photographs have; four of them are also DIV2K's, three of its first 400 scenes."""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """tmp_path/hr with eight photographs of 40 x 40 px and one of 15 x 15, tmp_path/lr with five and one of 7 x 7."""
+    for folder, names, small in (("hr", OWN, 15), ("lr", ["0410.png", "0020.jpg", "a.png", "b.png", "c.png"], 7)):
+        (tmp_path / folder).mkdir()
+        for i, name in enumerate(names):
+            save(tmp_path / folder / name, texture(40, 40, seed=10 * len(names) + i))
+        save(tmp_path / folder / "tiny.png", texture(small, small, seed=0))
+    return tmp_path
+
+
+def build_own(folder: Path, *overrides: str, out: str = "sets") -> int:
+    """The whole command, with overrides before, between and behind the options."""
+    given = [*overrides, *[""] * 3]
+    argv = [
+        "scale=2",
+        "shards.patch=8",
+        "shards.stride=16",
+        given[0],
+        "--hr",
+        str(folder / "hr"),
+        given[1],
+        "--lr",
+        str(folder / "lr"),
+        "--quiet",
+        given[2],
+    ]
+    argv += ["--out", str(folder / out), *overrides[3:]]
+    return main(["shards", "build", *filter(None, argv)])
+
+
+def test_scene_ranges_say_what_they_leave_out(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build_own(own, "shards.hr_scenes=0001-0400", "shards.lr_scenes=0401-0800") == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [
+        "hr: 3 of 9 photographs are in shards.hr_scenes = 0001-0400; the others are left out; all: shards.hr_scenes=",
+        "lr: 1 of 6 photographs is in shards.lr_scenes = 0401-0800; the others are left out; all: shards.lr_scenes=",
+    ]
+    assert "hr: 3 of 9 photographs, 12 patches of 16x16 px" in captured.out
+    used = {source["hr"] for source in json.loads((own / "sets/hr/manifest.json").read_text())["sources"]}
+    assert used == {"0310.jpg", "0120.png", "0020x4.png"}
+
+
+@pytest.mark.parametrize("key", ["hr", "lr"])
+def test_a_range_without_any_photograph_names_the_way_out(
+    own: Path, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    assert build_own(own, f"shards.{key}_scenes=0700-0800") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    for part in (str(own / key), f"shards.{key}_scenes = 0700-0800", "shards.hr_scenes= and shards.lr_scenes= on"):
+        assert part in line
+    assert not (own / "sets").exists()
+
+
+def test_overrides_stand_anywhere_and_the_last_one_counts(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = "shards.hr_scenes=0001-0400", "shards.lr_scenes=0401-0800"
+    assert build_own(own, first, second, "shards.hr_scenes=", "shards.lr_scenes=", "shards.encoding=png") == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [
+        "tiny.png: 15x15 px is smaller than one patch of 16x16 px (shards.patch x scale); left out",
+        "tiny.png: 7x7 px is smaller than one patch of 8x8 px (shards.patch); left out",
+    ]
+    assert captured.out.splitlines() == [
+        f"{own}/sets/hr: 8 of 9 photographs, 32 patches of 16x16 px",
+        f"{own}/sets/lr: 5 of 6 photographs, 45 patches of 8x8 px",
+    ]
+    assert read_manifest(LocalSource(own / "sets/hr")).encoding == "png"
+    assert build_own(own, "shards.encoding=png") == 0
+    assert capsys.readouterr().out.splitlines()[1] == (
+        f"{own}/sets/lr: holds this result already, nothing to do (5 of 6 photographs, 45 patches of 8x8 px)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("shards.path=8", "nearest: 'shards.patch'"), ("more", "key.sub=value"), ("shards.patch=0", "shards.patch = 0")],
+)
+def test_bad_overrides_are_named(own: Path, capsys: pytest.CaptureFixture[str], override: str, message: str) -> None:
+    assert build_own(own, "seed=1", "seed=2", override) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not (own / "sets").exists()
+
+
+def test_options_are_no_overrides(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        build_own(own, "seed=1", "--patch=8")
+    assert exit_.value.code == 2
+    assert "--patch=8" in capsys.readouterr().err
+
+
+def test_where_one_set_cannot_be_cut_there_is_one_error_and_no_set(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (own / "lr").iterdir():
+        save(path, texture(7, 12, seed=len(path.name)))
+    assert build_own(own) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"cyclesr: error: {own}/lr: no photograph is as large as one patch of 8x8 px (shards.patch)")
+    assert line.endswith("shards.patch=7 would fit all")
+    assert not (own / "sets").exists()
+
+
+def test_flat_patches_are_counted(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(own / "lr/sky.png", np.full((8, 24, 3), 99, np.uint8))
+    assert build_own(own, "shards.min_std=0.02") == 0
+    line = "6 of 7 photographs, 45 patches of 8x8 px, 2 left out for shards.min_std = 0.02"
+    assert capsys.readouterr().out.splitlines()[1] == f"{own}/sets/lr: {line}"
+
+
+def test_names_that_are_the_same_by_chance_have_a_way_out(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(own / "lr/IMG_0001.png", texture(40, 40, seed=99))
+    assert build_own(own) == 2
+    assert "rename those that only share a name" in capsys.readouterr().err
+    (own / "lr/IMG_0001.png").rename(own / "lr/other.png")
+    assert build_own(own) == 0
 
 
 def test_pairs_are_of_the_region_of_lr(tmp_path: Path, pairs: dict[str, tuple[int, int]]) -> None:

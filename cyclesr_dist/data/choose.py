@@ -1,0 +1,214 @@
+"""Which photographs a shard set is cut from: those of the scenes asked for that hold at least one patch."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from cyclesr_dist.config import Region, Shards
+from cyclesr_dist.data.cut import Source, region_of, region_size
+from cyclesr_dist.data.shards import DOMAINS, Kind
+from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.images import hr_stem, image_size, list_images, match_pairs
+
+Files = dict[str, Path]
+"""Of one photograph, or pair of photographs, by domain: 'hr', 'lr'."""
+
+MOST_LINES = 20
+"""So many photographs that are too small are named; of the others there is a count."""
+
+_STEM_CHARS = 60  # with a checksum and two positions a key stays below the 100 bytes of a tar name
+_SIZE_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a set is cut from."""
+
+    sources: list[Source]
+    """Where none holds a patch, all of the scenes asked for."""
+    num_there: int
+    """Photographs in the folder, or pairs in the two."""
+    left_out: list[str]
+    """Names of those that are smaller than one patch; of pairs the LR file's."""
+    notices: list[str]
+    """What people are told of those that are left out, one line each."""
+    nothing_fits: str
+    """Why none holds a patch, and what would help; empty: some do."""
+
+    def check(self) -> None:
+        """Raises InputError where nothing is left."""
+        if self.nothing_fits:
+            raise InputError(self.nothing_fits)
+
+
+def choose(kind: Kind, shards: Shards, *, scale: int, hr_dir: Path | None = None, lr_dir: Path | None = None) -> Choice:
+    """Look at the names and sizes in `hr_dir` and/or `lr_dir`, as `kind` needs; no photograph is decoded.
+
+    Raises InputError when a folder has no images or none of the scenes asked for, or when the samples of two images
+    would share names; ConfigError when `shards.hr_scenes` or `shards.lr_scenes` is not a range.
+    """
+    there = _files(kind, hr_dir, lr_dir)
+    found, notices = _of_scenes(kind, there, shards)
+    large_enough, small, nothing_fits = _by_size(kind, found, shards, scale)
+    chosen, named = large_enough or found, DOMAINS[kind][-1]
+    stems = _safe_stems([files[named] for files in chosen])
+    return Choice(
+        [Source(stem, files) for stem, files in zip(stems, chosen, strict=True)],
+        len(there),
+        [name for name, _ in small],
+        notices + shortened([line for _, line in small]),
+        nothing_fits,
+    )
+
+
+def shortened(lines: Sequence[str]) -> list[str]:
+    """The first MOST_LINES and, of the others, a count."""
+    more = len(lines) - MOST_LINES
+    return [*lines[:MOST_LINES], *([f"{more} more are smaller than one patch; left out"] if more > 0 else [])]
+
+
+def say(notices: Sequence[str]) -> None:
+    """Also with `--quiet`: what is missing from a set is no progress."""
+    for line in notices:
+        print(line, file=sys.stderr, flush=True)
+
+
+def too_small(
+    kind: Kind, files: Files, domain: str, size: tuple[int, int], what: str, shards: Shards, scale: int
+) -> str:
+    """The line for a photograph of which `what`, of (width, height) `size`, holds no patch; empty: all of it."""
+    side, setting = patch_side(domain, shards, scale)
+    width, height = size
+    end = "the pair is left out" if kind == "pairs" else "left out"
+    return (
+        f"{files[domain].name}: {what and f'{what}, '}{width}x{height} px{what and ','} is smaller than one patch of "
+        f"{side}x{side} px ({setting}); {end}"
+    )
+
+
+def patch_side(domain: str, shards: Shards, scale: int) -> tuple[int, str]:
+    """Side of a patch in px, and the settings that say so."""
+    return (shards.patch * scale, "shards.patch x scale") if domain == "hr" else (shards.patch, "shards.patch")
+
+
+def _files(kind: Kind, hr_dir: Path | None, lr_dir: Path | None) -> list[Files]:
+    if kind == "pairs":
+        if hr_dir is None or lr_dir is None:
+            raise ValueError("pairs need hr_dir and lr_dir")
+        return [{"hr": pair.hr, "lr": pair.lr} for pair in match_pairs(hr_dir, lr_dir)]
+    folder = hr_dir if kind == "hr" else lr_dir
+    if folder is None:
+        raise ValueError(f"{kind} needs {kind}_dir")
+    return [{kind: path} for path in list_images(folder)]
+
+
+def _of_scenes(kind: Kind, there: list[Files], shards: Shards) -> tuple[list[Files], list[str]]:
+    """Those whose scene number is in the range of `shards.hr_scenes` or `lr_scenes`; all where it is empty."""
+    key, scenes = ("hr_scenes", shards.hr_scenes) if kind == "hr" else ("lr_scenes", shards.lr_scenes)
+    if not scenes:
+        return there, []
+    match = re.fullmatch(r"([0-9]{1,9})-([0-9]{1,9})", scenes)
+    if match is None or int(match[1]) > int(match[2]):
+        raise ConfigError(f"shards.{key} = {scenes!r}; allowed: a range of scene numbers, as 0001-0400, or empty")
+    named = DOMAINS[kind][-1]
+    found = [files for files in there if int(match[1]) <= _scene(files[named]) <= int(match[2])]
+    if not found:
+        raise InputError(
+            f"{there[0][named].parent}: no image has a scene number in shards.{key} = {scenes}; to take all "
+            "photographs give shards.hr_scenes= and shards.lr_scenes= on the command line"
+        )
+    if len(found) == len(there):
+        return there, []
+    what, verb = "pairs" if kind == "pairs" else "photographs", "is" if len(found) == 1 else "are"
+    return found, [
+        f"{kind}: {len(found)} of {len(there)} {what} {verb} in shards.{key} = {scenes}; the others are left out; "
+        f"all: shards.{key}="
+    ]
+
+
+def _scene(path: Path) -> int:
+    """DIV2K's number of the scene; -1 where the file is not named as DIV2K's are."""
+    stem = hr_stem(path.stem)
+    return int(stem) if re.fullmatch(r"[0-9]{4}", stem) else -1
+
+
+def _by_size(
+    kind: Kind, found: list[Files], shards: Shards, scale: int
+) -> tuple[list[Files], list[tuple[str, str]], str]:
+    """Those that hold a patch; of the others names and lines; where none does, why."""
+    named, region = DOMAINS[kind][-1], region_of(kind, shards)
+    with ThreadPoolExecutor(_SIZE_THREADS) as pool:
+        sizes = list(pool.map(lambda files: {d: image_size(path) for d, path in files.items()}, found))
+    part = "" if region == "all" else f"its {region} half"
+    kept: list[Files] = []
+    small: list[tuple[str, str]] = []
+    largest: list[int] = []
+    for files, size in zip(found, sizes, strict=True):
+        usable = {domain: _usable(kind, domain, size[domain], region, scale) for domain in files}
+        fits = {domain: min(usable[domain]) // (scale if domain == "hr" else 1) for domain in files}
+        largest.append(min(fits.values()))
+        # Of a pair the LR file is named, unless only the HR file is too small.
+        narrow = [domain for domain in reversed(DOMAINS[kind]) if fits[domain] < shards.patch]
+        if narrow:
+            line = too_small(kind, files, narrow[0], usable[narrow[0]], part, shards, scale)
+            small.append((files[named].name, line))
+        else:
+            kept.append(files)
+    best = max(range(len(found)), key=largest.__getitem__)
+    none_fits = "" if kept else _none_fits(kind, found[best], sizes[best], part, largest, shards, scale)
+    return kept, small, none_fits
+
+
+def _usable(kind: Kind, domain: str, size: tuple[int, int], region: Region, scale: int) -> tuple[int, int]:
+    """Width and height of the part that patches are cut from. Of pairs the region is one of the LR image."""
+    if kind != "pairs" or domain == "lr" or region == "all":
+        return region_size(*size, region)
+    width, height = region_size(size[0] // scale, size[1] // scale, region)
+    return width * scale, height * scale
+
+
+def _none_fits(
+    kind: Kind,
+    files: Files,
+    sizes: dict[str, tuple[int, int]],
+    part: str,
+    largest: list[int],
+    shards: Shards,
+    scale: int,
+) -> str:
+    named = DOMAINS[kind][-1]
+    side, setting = patch_side(named, shards, scale)
+    largest_one = " with ".join(f"{files[d].name}, {sizes[d][0]}x{sizes[d][1]} px" for d in reversed(DOMAINS[kind]))
+    counted = f" (only {part} counts)" if part else ""
+    patches = sorted({min(largest), max(largest)} - {0})
+    ways_out = [f"shards.patch={patch} would fit {'all' if patch == min(largest) else 'it'}" for patch in patches]
+    return (
+        f"{files[named].parent}: no {'pair' if kind == 'pairs' else 'photograph'} is as large as one patch of "
+        f"{side}x{side} px ({setting}); the largest is {largest_one}{counted}; "
+        f"{', '.join(reversed(ways_out)) or f'no patch fits at scale = {scale}'}"
+    )
+
+
+def _safe_stems(paths: Sequence[Path]) -> list[str]:
+    """Stems of A-Z a-z 0-9 _ - alone, unique even where case is ignored; a changed or shared one gets a checksum."""
+    safe = [re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)[:_STEM_CHARS] for path in paths]
+    uses = Counter(stem.lower() for stem in safe)
+    stems = [
+        stem
+        if stem == path.stem and uses[stem.lower()] == 1
+        else f"{stem}-{hashlib.sha256(path.name.encode()).hexdigest()[:8]}"
+        for stem, path in zip(safe, paths, strict=True)
+    ]
+    taken: dict[str, Path] = {}
+    for stem, path in zip(stems, paths, strict=True):
+        if stem in taken:
+            raise InputError(f"{path}: its samples would be named like those of {taken[stem].name}; rename one of them")
+        taken[stem] = path
+    return stems
