@@ -67,8 +67,9 @@ class Album:
         body = f'<div class="panels">{"".join(cells)}</div>' if several else cells[0]
         return f"<figure>{body}<figcaption>{escape(caption)}</figcaption></figure>"
 
-    def row(self, pictures: Sequence[tuple[str, Source | None]], caption: str) -> str:
-        """(name, picture) side by side; where one is None, a box says so. Empty where there is none at all."""
+    def row(self, pictures: Sequence[tuple[str, Source | None]], caption: str, kind: str = "even") -> str:
+        """(name, picture) side by side, equally wide, or with `kind` actual in parts of their own size; where one is
+        None, a box says so. Empty where there is none at all."""
         cells = [
             self.figure(source, name, f"{caption}: {name}") if source is not None else "" for name, source in pictures
         ]
@@ -78,7 +79,7 @@ class Album:
             cell or f'<figure><div class="missing">no picture</div><figcaption>{escape(name)}</figcaption></figure>'
             for cell, (name, _) in zip(cells, pictures, strict=True)
         ]
-        return f'<div class="panels">{"".join(boxes)}</div>'
+        return f'<div class="panels {kind}">{"".join(boxes)}</div>'
 
     def before_after(
         self, before: tuple[str, Source], after: tuple[str, Source], caption: str, most_px: int | None = None

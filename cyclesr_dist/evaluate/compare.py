@@ -61,7 +61,7 @@ def _page(runs: Runs) -> str:
     sections = [
         head,
         section("At a glance", _facts(runs), ""),
-        *([section("Your photographs, parts at full size", own, "")] if own else []),
+        *([section("Your photographs", own, "")] if own else []),
         section("Pictures of validation photographs", drawn + _notes(album), _nothing("pictures")),
         section(
             "Validation",

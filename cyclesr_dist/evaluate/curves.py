@@ -21,10 +21,10 @@ _WIDTH, _LEFT, _RIGHT, _REFERENCE_RIGHT, _TOP, _PLOT_HEIGHT = 390, 48, 14, 100, 
 """_LEFT and the _RIGHTs are the least room beside the plot: longer labels get more."""
 _LINE, _CHARACTER, _DIGIT = 15, 6.1, 6.9
 """Line height and mean widths, of a character and of a digit, of the 11-unit text."""
-_TITLE_PX, _SMALLEST_TITLE_PX, _TITLE_SHARE = 13, 8, 0.57
+_TITLE_PX, _SMALLEST_TITLE_PX, _TITLE_SHARE = 13, 8, 0.66
 """Heights of the title, and the mean width of its characters as a share of that."""
 _LONGEST_LABEL = 26
-_LONGEST_NAME = int((_WIDTH - 18) / _CHARACTER)
+_LONGEST_NAME = int((_WIDTH - 18) / _DIGIT)
 
 
 def line_chart(

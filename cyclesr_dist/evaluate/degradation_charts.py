@@ -152,10 +152,8 @@ def _under_kernel(degradation: Degradation) -> str:
     return text
 
 
-def noise_section(degradation: Degradation) -> str:
-    """Empty where there is none to speak of, which a chart would make look like some."""
-    if not has_noise(degradation.facts):
-        return ""
+def noise_words(degradation: Degradation) -> str:
+    """Where the noise is from."""
     noise = degradation.facts.get("noise", {})
     count = int(noise.get("flat_patches", 0))
     where = f"{counted(count, 'flat patch')} of real LR, where hardly anything but noise is to be seen"
@@ -165,4 +163,12 @@ def noise_section(degradation: Degradation) -> str:
         text = f"It is Gaussian and drawn anew for every image; its levels and colours are those of {where}."
     else:
         text = "It is Gaussian and drawn anew for every image. Real LR has no flat patch to see its colours in."
-    return charts(noise_chart(degradation)) + paragraph(text, "quiet")
+    return text
+
+
+def noise_section(degradation: Degradation, *before: str) -> str:
+    """The noise, with other charts before it; alone it is empty where there is none to speak of, which a chart would
+    make look like some."""
+    if not has_noise(degradation.facts):
+        return charts(*before)
+    return charts(*before, noise_chart(degradation)) + paragraph(noise_words(degradation), "quiet")

@@ -53,8 +53,9 @@ def own_photographs_of(runs: Mapping[str, RunFiles], album: Album) -> str:
         crop = _part(next(p for p in (bicubic, *pictures.values()) if p is not None and p.shape == sizes[0]))
         row = {"bicubic": bicubic, **pictures} if bicubic is not None else pictures
         cells = [(name, _cut(p, crop) if p is not None and p.shape == sizes[0] else None) for name, p in row.items()]
-        parts.append(f"<h3>{escape(stem)}</h3>{album.row(cells, stem)}")
-    return "".join(parts)
+        parts.append(f"<h3>{escape(stem)}</h3>{album.row(cells, stem, 'actual')}")
+    text = "The same part of each photograph at full size (100%), by each run."
+    return paragraph(text) + "".join(parts) if parts else ""
 
 
 def _photograph(photo: Upscaled, album: Album) -> str:

@@ -57,7 +57,8 @@ def validation(run: RunFiles) -> str:
         "Measured on the validation photographs, which training does not see. PSNR and SSIM compare with the original: "
         "higher is better. The others need no original, and lower is better: distances of spectra (how strong coarse "
         "and fine detail are), and how much g_l2h (the network that enlarges) and g_r2s (the network that makes LR "
-        "photographs clean) disagree."
+        "photographs clean) disagree. psnr_estimated is the PSNR on sharp photographs that the measured degradation "
+        "was applied to."
     )
     return paragraph(text) + _charts(charts) if charts else ""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cyclesr_dist.evaluate.album import Album, same_size
 from cyclesr_dist.evaluate.degradation_charts import kernel_chart, noise_section
-from cyclesr_dist.evaluate.page import charts, details, paragraph
+from cyclesr_dist.evaluate.page import details, paragraph
 from cyclesr_dist.evaluate.run_charts import section_of
 from cyclesr_dist.evaluate.run_files import RunFiles, finite
 
@@ -45,6 +45,8 @@ def why_none(run: RunFiles) -> str:
     text, data, train = "This run has no pictures.", section_of(run, "data"), section_of(run, "train")
     if not run.config:
         return text
+    if run.validation:
+        return f"{text} They would be in its folder pictures."
     if not data.get("valid_lr"):
         return f"{text} They are of validation photographs, and the run was given none (data.valid_lr)."
     if finite(section_of(run, "validate").get("pictures")) == 0:
@@ -114,7 +116,7 @@ def _measured(run: RunFiles) -> str:
     if run.degradation is None:
         return ""
     try:
-        return charts(kernel_chart(run.degradation)) + noise_section(run.degradation)
+        return noise_section(run.degradation, kernel_chart(run.degradation))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):  # facts of another hand
         return ""
 

@@ -45,12 +45,12 @@ def html(content: Mapping[str, Any], title: str, pictures: Mapping[str, Sequence
     )
     runs = content["runs"]
     head = [f"<h1>{escape(title)}</h1>", paragraph(facts, "facts")]
+    head += [paragraph(f"Track {track}: {_won(rows)}", "lead") for track, rows in content["tracks"].items()]
     if runs["done"] < runs["of"]:
         head.append(paragraph(f"{runs['done']} of {runs['of']} runs are done; the others are missing here.", "warning"))
     sections = ["<header>\n" + "\n".join(head) + "\n</header>"]
     for track, rows in content["tracks"].items():
-        body = paragraph(_won(rows), "lead") if rows else ""
-        body += _html_table(_HEAD, list(_rows(rows, "<strong>{}</strong>", "<u>{}</u>"))) + paragraph(
+        body = _html_table(_HEAD, list(_rows(rows, "<strong>{}</strong>", "<u>{}</u>"))) + paragraph(
             _EXPLAINED, "quiet"
         )
         body += "\n".join(
@@ -71,17 +71,16 @@ def html(content: Mapping[str, Any], title: str, pictures: Mapping[str, Sequence
 
 def _won(rows: Mapping[str, Any]) -> str:
     """In plain words, which system is the best without pairs, and by how much."""
-    first, *_ = [*best(dict(rows), "psnr"), ""]
-    if not first:
-        return "Of the systems that need no real pairs, none has been scored."
-    own = rows[first]["psnr"]["mean"]
-    margins = [
-        f"{signed(own - rows[name]['psnr']['mean'])} dB to {name}"
-        for name in _CONTEST
-        if name in rows and name != first and "psnr" in rows[name]
-    ]
+    means = {name: row["psnr"]["mean"] for name, row in rows.items() if "psnr" in row and name != "sr_paired"}
+    if not means:
+        return "none of the systems that need no real pairs has been scored."
+    own = max(means.values())
+    first = [name for name, mean in means.items() if f"{mean:.3f}" == f"{own:.3f}"]
+    others = [name for name in _CONTEST if name in means and name not in first]
+    margins = [f"{signed(own - means[name])} dB to {name}" for name in others]
     than = f": {', '.join(margins)}" if margins else ""
-    return f"Of the systems that need no real pairs, {first} is the best with {own:.2f} dB{than}."
+    verb = "is" if len(first) == 1 else "are"
+    return f"{' and '.join(first)} {verb} the best without real pairs, {own:.2f} dB{than}."
 
 
 def _rows(rows: Mapping[str, Any], bold: str, second: str) -> list[tuple[str, list[str]]]:
