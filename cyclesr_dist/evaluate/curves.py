@@ -142,7 +142,9 @@ def _linear_ticks(low: float, high: float) -> list[tuple[float, str]]:
     values = [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     if step >= 1000:
         return [(v, f"{v / 1000:g}k" if v else "0") for v in values]
-    return [(v, f"{v:.{decimals}f}" if decimals <= 5 else f"{v:.3g}") for v in values]
+    most = max(map(abs, values), default=0.0)
+    digits = max(3, math.ceil(math.log10(most / step)) + 1) if most else 3  # as many as tell the values apart
+    return [(v, f"{v:.{decimals}f}" if decimals <= 5 else f"{v:.{digits}g}") for v in values]
 
 
 def _can_draw(point: Point, log_x: bool, log_y: bool) -> bool:
