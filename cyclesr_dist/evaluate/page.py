@@ -168,13 +168,14 @@ figcaption{color:var(--quiet);font-size:.9rem;margin-top:.3rem}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,24rem),1fr));gap:1.8rem 2rem}
 .chart{width:100%;height:auto;font-family:inherit;font-variant-numeric:tabular-nums}
 .panels{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,10.5rem),max-content));gap:.6rem}
+.panels+.panels{margin-top:1.4rem}
 .panels>*{margin:0;min-width:0;max-width:18rem}
 .panels.even{grid-template-columns:repeat(auto-fill,minmax(min(100%,10.5rem),1fr))}
 .panels.actual{grid-template-columns:repeat(auto-fill,minmax(min(100%,22.5rem),1fr))}
 .panels.actual>*{max-width:22.5rem}
 .panels img{max-width:100%;height:auto;border-radius:3px}
 .panels.even img{width:100%}
-.three{max-width:44rem}
+.three{max-width:56rem}
 .part{image-rendering:pixelated}
 .missing{display:grid;place-items:center;min-height:8rem;border:1px dashed var(--rule);color:var(--quiet)}
 pre{overflow-x:auto;overflow-wrap:normal;font:13px/1.5 ui-monospace,Menlo,Consolas,monospace}
