@@ -9,14 +9,15 @@ from pathlib import Path
 from statistics import median
 
 from cyclesr_dist.evaluate import run_history
-from cyclesr_dist.evaluate.album import SLIDER_SCRIPT, Album
+from cyclesr_dist.evaluate.album import SLIDER_SCRIPT, Album, same_size
 from cyclesr_dist.evaluate.curves import line_chart
-from cyclesr_dist.evaluate.page import duration, page, paragraph, save_page, section, table
+from cyclesr_dist.evaluate.own_photos import own_photographs_of
+from cyclesr_dist.evaluate.page import duration, folded, page, paragraph, save_page, section, table
 from cyclesr_dist.evaluate.paper import flat, shown
 from cyclesr_dist.evaluate.run_charts import best, phases
 from cyclesr_dist.evaluate.run_files import RunFiles, check_run_folder, finite, keys_under, points, read_run
+from cyclesr_dist.evaluate.run_verdict import in_short
 
-_PICTURE_BYTES = 6_500_000
 _NONE = "\u2013"
 _TITLES = {
     "psnr": ("PSNR on real LR", "dB"),
@@ -53,26 +54,28 @@ def _named_apart(runs: Sequence[RunFiles], folders: Sequence[Path]) -> Runs:
 
 
 def _page(runs: Runs) -> str:
-    album = Album(_PICTURE_BYTES)
+    album = Album()
+    own, drawn = own_photographs_of(runs, album), _pictures(runs, album)
     names = " · ".join(runs)
     head = f"<header>\n<h1>{len(runs)} runs</h1>\n{paragraph(names, 'facts')}\n</header>"
     sections = [
         head,
         section("At a glance", _facts(runs), ""),
+        *([section("Your photographs", own, "")] if own else []),
+        section("Pictures of validation photographs", drawn + _notes(album), _nothing("pictures")),
         section(
             "Validation",
             _curves(runs, "validation", ("psnr", "ssim", "spectrum_lr", "agreement")),
             _nothing("validation scores"),
         ),
-        section("Pictures", _pictures(runs, album), "The runs have no pictures of one photograph."),
-        section("Losses", _curves(runs, "metrics", _loss_keys(runs), log_y=True), _nothing("logged losses")),
-        section(
+        folded("Losses", _curves(runs, "metrics", _loss_keys(runs), log_y=True), _nothing("logged losses")),
+        folded(
             "Drift of the translator",
             _curves(runs, "metrics", ("drift.mean", "drift.colour", "drift.std")),
             _nothing("drift"),
         ),
-        section("Speed", _curves(runs, "metrics", ("patches_per_second",)), _nothing("logged throughput")),
-        section("Configuration", _config(runs), "The runs have the same configuration."),
+        folded("Speed", _curves(runs, "metrics", ("patches_per_second",)), _nothing("logged throughput")),
+        folded("Differences of configuration", _config(runs), "The runs have the same configuration."),
     ]
     return page(f"{names} · cyclesr compare", sections, SLIDER_SCRIPT)
 
@@ -82,7 +85,18 @@ def _nothing(what: str) -> str:
 
 
 def _facts(runs: Runs) -> str:
-    return table(["", *runs], [[name, *(find(run) for run in runs.values())] for name, find in _FACTS.items()])
+    rows = [[name, *(find(run) for run in runs.values())] for name, find in _FACTS.items()]
+    told = [row for row in rows if any(cell != _NONE for cell in row[1:])]
+    return table(["", *runs], told, texts=range(len(runs) + 1))
+
+
+def _test_psnr(run: RunFiles) -> str:
+    own = run.table.get(run.system)
+    return f"{own['psnr']:.2f}" if own else _NONE
+
+
+def _notes(album: Album) -> str:
+    return "".join(paragraph(note, "quiet") for note in album.notes())
 
 
 def _steps(run: RunFiles) -> str:
@@ -124,12 +138,14 @@ def _state(run: RunFiles) -> str:
 
 
 _FACTS = {
+    "did it work": in_short,
+    "PSNR on test photographs, dB": _test_psnr,
+    "best PSNR on validation photographs, dB": _best_psnr,
+    "best SSIM on validation photographs": _best_ssim,
     "system": lambda run: str(run.config.get("system", _NONE)),
-    "track": lambda run: str(run.config.get("track", _NONE)),
+    "track": lambda run: run.track or _NONE,
     "seed": lambda run: str(run.config.get("seed", _NONE)),
     "steps": _steps,
-    "best PSNR, dB": _best_psnr,
-    "best SSIM": _best_ssim,
     "patches a second, median": _throughput,
     "time training": _time,
     "of it waiting for data": _waiting,
@@ -159,18 +175,26 @@ def _curves(runs: Runs, source: str, keys: Sequence[str], log_y: bool = False) -
 
 
 def _pictures(runs: Runs, album: Album) -> str:
-    """Of photographs that all runs have: two runs behind one slider, more of them side by side."""
-    stems = [{name.removesuffix(".last") for name in run.pictures if name.endswith(".last")} for run in runs.values()]
-    parts = []
-    for stem in sorted(set.intersection(*stems) - {"figure3"}):
-        chosen = [(name, run.pictures.get(f"{stem}.best", run.pictures[f"{stem}.last"])) for name, run in runs.items()]
-        if len(chosen) == 2:
-            parts.append(album.before_after(chosen[0], chosen[1], stem))
+    """Of the photographs that any run has: two runs behind one slider where both have it, else side by side."""
+    stems = {name.removesuffix(".last") for run in runs.values() for name in run.pictures if name.endswith(".last")}
+    sliders, rows = [], []
+    for stem in sorted(stems - {"figure3", "translated"}):
+        chosen = {name: _picture(run, stem) for name, run in runs.items()}
+        (first, one), (second, other) = list(chosen.items())[:2]
+        if len(chosen) == 2 and one and other and same_size(one, other):
+            sliders.append(album.before_after((first, one), (second, other), stem))
         else:
-            figures = [album.figure(path, f"{stem}, {name}", f"{stem} by {name}") for name, path in chosen]
-            parts.append(f"<h3>{escape(stem)}</h3>" + "".join(figures))
-    drawn = [part for part in parts if part]
-    return '<div class="pictures">' + "\n".join(drawn) + "</div>" if drawn else ""
+            bicubic = next(
+                (run.pictures[f"{stem}.bicubic"] for run in runs.values() if f"{stem}.bicubic" in run.pictures), None
+            )
+            row = album.row([*([("bicubic", bicubic)] if bicubic else []), *chosen.items()], stem)
+            rows.append(f"<h3>{escape(stem)}</h3>{row}" if row else "")
+    shown = "\n".join(filter(None, sliders))
+    return (f'<div class="pictures">{shown}</div>' if shown else "") + "\n".join(filter(None, rows))
+
+
+def _picture(run: RunFiles, stem: str) -> Path | None:
+    return run.pictures.get(f"{stem}.best", run.pictures.get(f"{stem}.last"))
 
 
 def _config(runs: Runs) -> str:

@@ -18,8 +18,13 @@ MAX_POINTS = 400
 
 _COLOURS = ("#2f7fc1", "#d0661a", "#2b9a66", "#a765b8", "#d64550", "#a8851d", "#2a97a3", "#84888c")
 _WIDTH, _LEFT, _RIGHT, _REFERENCE_RIGHT, _TOP, _PLOT_HEIGHT = 390, 48, 14, 100, 52, 170
-_LINE, _CHARACTER = 15, 6.1
-"""Line height and mean character width of the 11-unit text."""
+"""_LEFT and the _RIGHTs are the least room beside the plot: longer labels get more."""
+_LINE, _CHARACTER, _DIGIT = 15, 6.1, 6.9
+"""Line height and mean widths, of a character and of a digit, of the 11-unit text."""
+_TITLE_PX, _SMALLEST_TITLE_PX, _TITLE_SHARE = 13, 8, 0.66
+"""Heights of the title, and the mean width of its characters as a share of that."""
+_LONGEST_LABEL = 26
+_LONGEST_NAME = int((_WIDTH - 18) / _DIGIT)
 
 
 def line_chart(
@@ -46,20 +51,21 @@ def line_chart(
     num_left_out = sum(map(len, series.values())) - sum(map(len, drawable.values()))
     levels = {name: y for name, y in (reference or {}).items() if _can_draw((1.0, y), False, log_y)}
 
-    right = _REFERENCE_RIGHT if levels else _RIGHT
     bottom = _TOP + _PLOT_HEIGHT
-    body = [f'<text class="chart-title" x="0" y="14" font-size="13" font-weight="600">{escape(title)}</text>']
+    size = max(_SMALLEST_TITLE_PX, min(_TITLE_PX, _WIDTH / (_TITLE_SHARE * max(1, len(title)))))
+    shown = _shortened(title, int(_WIDTH / (_TITLE_SHARE * size)))
+    body = [f'<text class="chart-title" x="0" y="14" font-size="{size:.3g}" font-weight="600">{escape(shown)}</text>']
     note = f"{num_left_out} {'value' if num_left_out == 1 else 'values'} not drawn" if num_left_out else ""
     body.append(_text(0, 32, y_label + (" (log)" if log_y else "")) + (_text(_WIDTH, 32, note, "end") if note else ""))
     if lines:
         passed = {name: x for name, x in (marks or {}).items() if _can_draw((x, 1.0), log_x, False)}
         xs = [x for points in lines.values() for x, _ in points] + list(passed.values())
         ys = [y for points in lines.values() for _, y in points] + list(levels.values())
-        x_axis = _Axis(min(xs), max(xs), _LEFT, _WIDTH - right, log=log_x)
         y_axis = _Axis(min(ys), max(ys), bottom, _TOP, log=log_y)
+        x_axis = _Axis(min(xs), max(xs), *_sides(min(xs), max(xs), y_axis, levels, log_x), log=log_x)
         body += _grid(x_axis, y_axis, x_label + (" (log)" if log_x else ""))
         body += _marks(x_axis, passed)
-        body += _references(y_axis, levels, _WIDTH - right)
+        body += _references(y_axis, levels, x_axis.start, x_axis.end)
         body += [
             (_dots if dots else _line)(points, x_axis, y_axis, colour)
             for points, colour in zip(lines.values(), cycle(_COLOURS), strict=False)
@@ -71,6 +77,29 @@ def line_chart(
         f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
         f'aria-label="{escape(title)}" fill="currentColor" font-size="11">' + "".join(body + legend) + "</svg>"
     )
+
+
+def _sides(low: float, high: float, y_axis: _Axis, levels: Mapping[str, float], log_x: bool) -> tuple[float, float]:
+    """Where the x axis begins and ends, so that no label is cut off at the chart's border."""
+    left = max(_LEFT, *(8 + _DIGIT * len(label) for _, label in y_axis.ticks()), 0)
+    right: float = _RIGHT
+    if levels:
+        longest = max(len(_level(name, value)) for name, value in levels.items())
+        right = max(_REFERENCE_RIGHT, 8 + _CHARACTER * longest)
+    at_the_end = _Axis(low, high, left, _WIDTH - right, log_x).ticks()[-1:]
+    return left, _WIDTH - max(right, *(_DIGIT * len(label) / 2 for _, label in at_the_end), 0)
+
+
+def _level(name: str, value: float) -> str:
+    return f"{_shortened(name, _LONGEST_LABEL - 7)} {value:.4g}"
+
+
+def _shortened(text: str, longest: int) -> str:
+    """With its middle left out where it is longer."""
+    if len(text) <= longest:
+        return text
+    head = (longest - 1) // 2
+    return f"{text[:head]}\u2026{text[len(text) - (longest - 1 - head) :]}"
 
 
 class _Axis:
@@ -113,7 +142,9 @@ def _linear_ticks(low: float, high: float) -> list[tuple[float, str]]:
     values = [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     if step >= 1000:
         return [(v, f"{v / 1000:g}k" if v else "0") for v in values]
-    return [(v, f"{v:.{decimals}f}" if decimals <= 5 else f"{v:.3g}") for v in values]
+    most = max(map(abs, values), default=0.0)
+    digits = max(3, math.ceil(math.log10(most / step)) + 1) if most else 3  # as many as tell the values apart
+    return [(v, f"{v:.{decimals}f}" if decimals <= 5 else f"{v:.{digits}g}") for v in values]
 
 
 def _can_draw(point: Point, log_x: bool, log_y: bool) -> bool:
@@ -164,16 +195,16 @@ def _marks(x_axis: _Axis, marks: Mapping[str, float]) -> list[str]:
     return out
 
 
-def _references(y_axis: _Axis, levels: Mapping[str, float], right: float) -> list[str]:
+def _references(y_axis: _Axis, levels: Mapping[str, float], left: float, right: float) -> list[str]:
     """Dashed lines, labelled in the right margin; labels of close lines are pushed apart."""
     out, last = [], -math.inf
     by_height = sorted(levels.items(), key=lambda item: -item[1])
     lowest_free = _TOP + _PLOT_HEIGHT + 4 - _LINE * (len(by_height) - 1)
     for i, (name, value) in enumerate(by_height):
         y = y_axis(value)
-        out.append(_rule(_LEFT, y, right, y, 'stroke-opacity="0.6" stroke-dasharray="5 4"'))
+        out.append(_rule(left, y, right, y, 'stroke-opacity="0.6" stroke-dasharray="5 4"'))
         last = max(last + _LINE - 2, min(y + 4, lowest_free + i * _LINE))
-        out.append(_text(right + 6, last, f"{name} {value:.4g}"))
+        out.append(_text(right + 6, last, _level(name, value)))
     return out
 
 
@@ -193,6 +224,7 @@ def _legend(names: Sequence[str], top: float) -> tuple[list[str], int]:
     """Swatches and names in as many lines as they need, and the height of the whole chart."""
     out, x, y = [], 0.0, top + 8
     for name, colour in zip(names, cycle(_COLOURS), strict=False):
+        name = _shortened(name, _LONGEST_NAME)
         width = 18 + len(name) * _CHARACTER + 14
         if x and x + width > _WIDTH:
             x, y = 0.0, y + _LINE + 2

@@ -50,18 +50,30 @@ def section(title: str, body: str, when_empty: str) -> str:
     return f"<section>\n<h2>{title}</h2>\n{body or paragraph(when_empty, 'quiet')}\n</section>"
 
 
+def folded(title: str, body: str, when_empty: str) -> str:
+    """A section that a reader unfolds by its heading; `body` is HTML already."""
+    inner = body or paragraph(when_empty, "quiet")
+    return f"<details><summary><h2>{title}</h2></summary>\n{inner}\n</details>"
+
+
 def paragraph(text: str, kind: str = "") -> str:
     return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
 
 
-def figure(png: bytes, width: int, height: int, caption: str, alternative: str) -> str:
-    """A picture inside the page, with its caption."""
-    data = base64.b64encode(png).decode("ascii")
-    return (
-        f'<figure><div class="wide"><img src="data:image/png;base64,{data}" width="{width}" height="{height}" '
-        f'style="min-width:min({width}px,46rem)" alt="{escape(alternative)}"></div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+def details(summary: str, body: str) -> str:
+    """What a reader unfolds on demand; `body` is HTML already. Empty where it is."""
+    return f"<details><summary>{escape(summary)}</summary>\n{body}\n</details>" if body else ""
+
+
+def charts(*drawn: str) -> str:
+    """Charts side by side where there is room; empty where none is drawn."""
+    there = [chart for chart in drawn if chart]
+    return '<div class="charts">\n' + "\n".join(there) + "\n</div>" if there else ""
+
+
+def commands(lines: Sequence[str]) -> str:
+    """Command lines to be copied, one below the other; long ones are broken where the page is narrow."""
+    return f'<pre class="commands">{escape(chr(10).join(lines))}</pre>' if lines else ""
 
 
 def duration(seconds: float) -> str:
@@ -72,12 +84,18 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
+class Html(str):
+    """A cell of a table that is HTML already."""
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: Sequence[int] = (0,)) -> str:
-    """Cells are text; the first one names its row. Columns in `texts` are set as text, the others as numbers."""
+    """Cells are text, or `Html`; the first one names its row. It and the columns in `texts` are flush left, the others,
+    numbers, flush right; a head is set as its column is. Of the columns in `texts`, lines may be broken."""
 
     def cell(tag: str, i: int, value: str, scope: str = "") -> str:
         kind = ' class="text"' if i in texts else ""
-        return f"<{tag}{kind}{scope}>{_breakable(value) if i in texts else escape(value)}</{tag}>"
+        plain = value if isinstance(value, Html) else _breakable(value) if i in texts else escape(value)
+        return f"<{tag}{kind}{scope}>{plain}</{tag}>"
 
     top = "".join(cell("th", i, name, ' scope="col"') if name else "<td></td>" for i, name in enumerate(head))
     lines = [
@@ -104,24 +122,32 @@ _STYLE = """
 :root{color-scheme:light dark;--ink:#23262b;--quiet:#666d76;--paper:#fcfcfa;--rule:#dedfdc;--mark:#fff6df}
 @media (prefers-color-scheme:dark){:root{--ink:#e3e4e6;--quiet:#9aa1aa;--paper:#16181b;--rule:#33373c;--mark:#3a3219}}
 *{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
+body{margin:0;overflow-wrap:anywhere}
+body{background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
 main{max-width:62rem;margin:0 auto;padding:2rem 1rem 4rem}
 h1,h2{font-family:Charter,"Bitstream Charter",Cambria,Georgia,serif;line-height:1.2;font-weight:600}
-h1{font-size:2rem;margin:0;overflow-wrap:anywhere}
+h1{font-size:2rem;margin:0}
+h3{font-size:1rem;margin:1.4rem 0 .6rem}
 h2{font-size:1.3rem;margin:3rem 0 1rem;padding-top:1rem;border-top:1px solid var(--rule)}
 p{max-width:42rem;margin:.6rem 0}
 .facts,.quiet{color:var(--quiet)}
 .quiet{font-size:.9rem}
 ul.quiet{padding-left:1.1rem;max-width:42rem}
 .lead{font-size:1.1rem}
+.verdict{border-left:4px solid var(--quiet);padding:.1rem 1rem;margin:1.4rem 0}
+.verdict.yes{border-color:#2b9a66}.verdict.no,.verdict.failed{border-color:#d64550}
+.verdict.unknown{border-color:#c9962c}
+.verdict .answer{font-size:1.5rem;font-weight:600;margin:.3rem 0}
 .score{margin:1.2rem 0}.score strong{font-size:2.6rem;font-weight:600}.score span{color:var(--quiet);margin-left:.4rem}
 .warning{background:var(--mark);border-left:4px solid #c9962c;padding:.6rem .9rem}
-.wide{overflow-x:auto}
+.wide{overflow-x:auto;overflow-wrap:normal}
+.wide .chart{min-width:46rem}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 table+details,.wide+details{margin-top:1rem}
 th,td{padding:.45rem .9rem .45rem 0;text-align:right;vertical-align:top;border-bottom:1px solid var(--rule)}
 thead th{color:var(--quiet);font-weight:400;font-size:.85rem;white-space:nowrap}
-tbody th{text-align:left;font-weight:400;min-width:9rem}
+th:first-child{text-align:left}
+tbody th{font-weight:400;min-width:9rem}
 th small{display:block;color:var(--quiet);font-size:.8rem}
 figure{margin:0 0 2rem}
 figure img{display:block;max-width:100%;height:auto;border-radius:3px}
@@ -134,17 +160,31 @@ figure img{display:block;max-width:100%;height:auto;border-radius:3px}
 .before-after input{width:100%;margin:.6rem 0 0;accent-color:#2f7fc1;height:1.6rem}
 .before-after .ends{display:flex;justify-content:space-between;color:var(--quiet);font-size:.9rem}
 .pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:1.8rem 2rem}
-.failed{border-left:4px solid #d64550;padding:.2rem .9rem}
 td{white-space:nowrap}td.text{white-space:normal}
 td.text,th.text{text-align:left;overflow-wrap:break-word}
-.wide+.charts,.wide+p{margin-top:1.6rem}
+.wide+.charts,.wide+p,p+.charts,p+.panels,p+figure,p+.pictures,.charts+figure{margin-top:1.6rem}
+.pictures>div>figure{margin-bottom:.3rem}
 figcaption{color:var(--quiet);font-size:.9rem;margin-top:.3rem}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,24rem),1fr));gap:1.8rem 2rem}
 .chart{width:100%;height:auto;font-family:inherit;font-variant-numeric:tabular-nums}
-.strips{display:grid;grid-template-columns:minmax(0,40rem);gap:1.2rem;margin:1rem 0}
-.strips figure{margin:0}
-pre{overflow-x:auto;font:13px/1.5 ui-monospace,Menlo,Consolas,monospace}
-summary{cursor:pointer}
+.panels{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,10.5rem),max-content));gap:.6rem}
+.panels+.panels{margin-top:1.4rem}
+.panels>*{margin:0;min-width:0;max-width:18rem}
+.panels.even{grid-template-columns:repeat(auto-fill,minmax(min(100%,10.5rem),1fr))}
+.panels.actual{grid-template-columns:repeat(auto-fill,minmax(min(100%,22.5rem),1fr))}
+.panels.actual>*{max-width:22.5rem}
+.panels img{max-width:100%;height:auto;border-radius:3px}
+.panels.even img{width:100%}
+.three{max-width:56rem}
+.part{image-rendering:pixelated}
+.missing{display:grid;place-items:center;min-height:8rem;border:1px dashed var(--rule);color:var(--quiet)}
+pre{overflow-x:auto;overflow-wrap:normal;font:13px/1.5 ui-monospace,Menlo,Consolas,monospace}
+.commands{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--rule)}
+.commands{padding:.6rem .9rem;border-radius:3px}
+summary{cursor:pointer;margin:1rem 0}
+main>details{border-top:1px solid var(--rule)}
+section+details{margin-top:3rem}
+summary h2{display:inline-block;margin:0;padding:0;border:0}
 @media (max-width:34rem){
 table{font-size:.85rem}
 th,td{padding-right:.7rem}

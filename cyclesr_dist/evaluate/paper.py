@@ -46,10 +46,23 @@ _OF_THE_MACHINE = (
 )
 
 
+_NTIRE17, _NTIRE18 = ("unknown",), ("mild", "wild")
+
+
+def in_paper(track: str | None) -> bool:
+    """Whether the paper has a configuration for it; for `camera`, and for photographs of one's own, it has none."""
+    return track in _NTIRE17 + _NTIRE18
+
+
 def paper_config(track: str) -> Config:
-    """The defaults, which are the paper's on NTIRE17 T2 (`unknown`); on NTIRE18's tracks SRResNet and a smaller MSE."""
+    """The defaults, which are the paper's on NTIRE17 T2 (`unknown`); on NTIRE18's tracks SRResNet and a smaller MSE.
+
+    Raises ValueError for a track that is not in the paper.
+    """
+    if not in_paper(track):
+        raise ValueError(f"the paper has no configuration for track = {track}")
     config = Config()
-    if track not in ("mild", "wild"):
+    if track in _NTIRE17:
         return config
     return replace(
         config,
@@ -59,7 +72,10 @@ def paper_config(track: str) -> Config:
 
 
 def differences(config: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(key, value, the paper's) of a resolved configuration, for keys of the method alone."""
+    """(key, value, the paper's) of a resolved configuration, for keys of the method alone.
+
+    Raises ValueError where its track is not in the paper.
+    """
     paper = flat(to_dict(paper_config(str(config.get("track")))))
     own = flat(config)
     return [

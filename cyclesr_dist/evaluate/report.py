@@ -12,16 +12,15 @@ from pathlib import Path
 
 from cyclesr_dist.evaluate import run_charts, run_history
 from cyclesr_dist.evaluate.album import SLIDER_SCRIPT, Album
-from cyclesr_dist.evaluate.page import duration, page, paragraph, save_page, section, signed, table
-from cyclesr_dist.evaluate.paper import differences
-from cyclesr_dist.evaluate.run_charts import best, section_of
+from cyclesr_dist.evaluate.own_photos import own_photographs
+from cyclesr_dist.evaluate.page import Html, duration, folded, page, paragraph, save_page, section, signed, table
+from cyclesr_dist.evaluate.paper import differences, in_paper
+from cyclesr_dist.evaluate.run_charts import section_of
 from cyclesr_dist.evaluate.run_files import RunFiles, check_run_folder, finite, read_run
+from cyclesr_dist.evaluate.run_pictures import MAX_PICTURES, imitation, pictures, why_none
+from cyclesr_dist.evaluate.run_verdict import PAIRED, score, verdict
 
-MAX_PICTURES = 12
-"""Comparison pictures embedded; the rest stay in the folder."""
-
-_PICTURE_BYTES = 6_500_000
-"""Of all pictures as base64: the page stays below 8 MB."""
+__all__ = ["MAX_PICTURES", "write_report"]
 
 _ROWS = {
     "bicubic": "enlargement without training",
@@ -34,8 +33,6 @@ _ROWS = {
     "cyclesrgan": "joint, MSE, perceptual and adversarial",
 }
 _NONE = "\u2013"
-_PAIRED = "sr_paired"
-"""The one row that sees real pairs: a yardstick, so it does not take part in the contest."""
 
 
 def write_report(run_dir: Path) -> Path:
@@ -54,44 +51,35 @@ def write_report(run_dir: Path) -> Path:
 
 
 def _page(run: RunFiles) -> str:
-    album = Album(_PICTURE_BYTES)
-    pictures, figure_3 = _pictures(run, album), _figure_3(run, album)
+    album = Album()
+    # What matters most is embedded first: the album has room for so much.
+    own, imitated, drawn = own_photographs(run, album), imitation(run, album), pictures(run, album)
     sections = [
         _headline(run),
-        *([section("Scores", scores, "")] if (scores := _table_section(run)) else []),  # of `make demo` alone
-        section("Pictures", pictures + _notes(album), "This run has no pictures."),
+        *([section("Scores on the test photographs", scores, "")] if (scores := _table_section(run)) else []),
+        *([section("Your photographs", own, "")] if own else []),
+        section("Pictures", drawn + _notes(album), why_none(run)) if drawn or not own else _notes(album),
+        section("How LR photographs are imitated", imitated, "This system does not imitate LR photographs."),
         section("Validation", run_charts.validation(run), "This run has no validation scores."),
-        section("Losses", run_charts.losses(run), "This run has no logged losses."),
-        section(
-            "The translator", _measured(run) + figure_3 + run_charts.drift(run), "This run has no drift diagnostics."
-        ),
-        section("Gradients", run_charts.gradients(run), "This run has no logged gradient norms."),
-        section("Speed", run_charts.speed(run), "This run has no logged throughput."),
-        section("Faults and restarts", run_history.history(run), "This run has no events.jsonl."),
-        section("Environment", run_history.environment(run), "This run has not noted its environment."),
-        section("Configuration", _config(run), "This run has no config.yaml."),
+        folded("Losses", run_charts.losses(run), "This run has no logged losses."),
+        folded("What the translator adds", run_charts.drift(run), "This run has no drift diagnostics."),
+        folded("Gradients", run_charts.gradients(run), "This run has no logged gradient norms."),
+        folded("Speed", run_charts.speed(run), "This run has no logged throughput."),
+        folded("Faults and restarts", run_history.history(run), "This run has no events.jsonl."),
+        folded("Environment", run_history.environment(run), "This run has not noted its environment."),
+        folded("Configuration", _config(run), "This run has no config.yaml."),
     ]
-    return page(f"{run.name} · cyclesr report", sections, SLIDER_SCRIPT)
-
-
-def _measured(run: RunFiles) -> str:
-    return "".join(paragraph(f"Measured: {text}" if i == 0 else text) for i, text in enumerate(run.measured))
+    return page(f"{run.name} · cyclesr report", [part for part in sections if part], SLIDER_SCRIPT)
 
 
 def _headline(run: RunFiles) -> str:
-    labels = {"system": "system ", "track": "track ", "scale": "x", "seed": "seed "}
-    facts = [f"{label}{run.config[key]}" for key, label in labels.items() if key in run.config]
-    body = [f"<h1>{escape(run.name)}</h1>", paragraph(" · ".join(facts) or "System unknown: no config.yaml.", "facts")]
-    chosen = best(run)
-    if chosen is not None:
-        step, psnr = chosen
-        where = f"<span>best validation PSNR, at step {step:,.0f}</span>"
-        body.append(f'<p class="score"><strong>{psnr:.2f}</strong> dB {where}</p>')
-    if standing := run_history.state(run) or _finished(run):
-        body.append(paragraph(standing, "failed" if run_history.has_failed(run) else "lead"))
-    verdict = run.summary.get("verdict")
-    lead = (str(verdict) if verdict else "", _contest(run))
-    body += [paragraph(text, "lead") for text in lead if text]
+    labels = {"system": "system ", "scale": "x", "seed": "seed "}
+    facts = {key: f"{label}{run.config[key]}" for key, label in labels.items() if key in run.config}
+    if run.track:
+        facts = {"system": facts.get("system", ""), "track": f"track {run.track}"} | facts
+    words = " · ".join(filter(None, facts.values())) or "System unknown: no config.yaml."
+    body = [f"<h1>{escape(run.name)}</h1>", paragraph(words, "facts"), verdict(run), score(run)]
+    body.append(paragraph(finished, "lead") if (finished := _finished(run)) else "")
     if section_of(run, "perceptual").get("source") == "random" and run.config.get("system") == "cyclesrgan":
         text = (
             "The perceptual loss of this run used random VGG features, not trained ones (perceptual.source: random). "
@@ -106,7 +94,7 @@ def _headline(run: RunFiles) -> str:
 def _finished(run: RunFiles) -> str:
     """What it took; empty where the summary does not tell."""
     steps, seconds, ranks = (finite(run.summary.get(key)) for key in ("steps", "train_seconds", "num_ranks"))
-    if not run.summary.get("completed") or steps is None or seconds is None or ranks is None:
+    if run_history.state(run) or not run.summary.get("completed") or steps is None or seconds is None or ranks is None:
         return ""
     return f"Finished: {steps:,.0f} steps in {duration(seconds)} on {ranks:.0f} {'rank' if ranks == 1 else 'ranks'}."
 
@@ -125,12 +113,12 @@ def _small_print(run: RunFiles) -> str:
     return '<ul class="quiet">' + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>" if lines else ""
 
 
-# Table 1
+# Scores
 
 
 def _winner(table: Mapping[str, Mapping[str, float]], key: str = "psnr") -> str | None:
     """The row with the highest score among those that need no real pairs."""
-    rows = [name for name, row in table.items() if name != _PAIRED and key in row]
+    rows = [name for name, row in table.items() if name != PAIRED and key in row]
     return max(rows, key=lambda name: table[name][key], default=None)
 
 
@@ -148,96 +136,41 @@ def _contest(run: RunFiles) -> str:
     ]
     system = str(run.config.get("system"))
     text = f"{winner} wins with {best:.2f} dB"
-    text = f"Of the rows that need no real pairs, {text}" if _PAIRED in table else text
+    text = f"Of the rows that need no real pairs, {text}" if PAIRED in table else text
     text += f": {' and '.join(margins)}." if margins else "."
-    if system in table and system not in (winner, _PAIRED):
+    if system in table and system not in (winner, PAIRED):
         psnr = table[system]["psnr"]
         text += f" The system of this run, {system}, reaches {psnr:.2f} dB ({signed(psnr - best)} dB)."
-    if _PAIRED in table:
-        psnr = table[_PAIRED]["psnr"]
-        text += f" The supervised reference, {_PAIRED}, reaches {psnr:.2f} dB ({signed(psnr - best)} dB)."
+    if PAIRED in table:
+        psnr = table[PAIRED]["psnr"]
+        text += f" The supervised reference, {PAIRED}, reaches {psnr:.2f} dB ({signed(psnr - best)} dB)."
     return text
 
 
 def _table_section(run: RunFiles) -> str:
-    table = run.table
-    if not table:
+    scores = run.table
+    if not scores:
         return ""
-    best = {key: _winner(table, key) for key in ("psnr", "ssim")}
-    base = table.get("bicubic", {})
-    lines = []
-    for name, row in table.items():
-        label = f"{escape(name)}<small>{escape(_ROWS[name])}</small>" if name in _ROWS else escape(name)
-        cells = [f'<th scope="row">{label}</th>']
+    best = {key: _winner(scores, key) for key in ("psnr", "ssim")}
+    base = scores.get("bicubic", {})
+    rows = []
+    for name, row in scores.items():
+        cells: list[str] = [Html(f"{escape(name)}<small>{escape(_ROWS[name])}</small>") if name in _ROWS else name]
         for key, decimals in (("psnr", 2), ("ssim", 4)):
-            score = f"{row[key]:.{decimals}f}" if key in row else _NONE
-            cells.append(f"<td><strong>{score}</strong></td>" if best[key] == name else f"<td>{score}</td>")
-            delta = (
-                signed(row[key] - base[key], decimals) if key in row and key in base and name != "bicubic" else _NONE
-            )
-            cells.append(f"<td>{delta}</td>")
-        lines.append("<tr>" + "".join(cells) + "</tr>")
-    head = "".join(f'<th scope="col">{text}</th>' for text in ("", "PSNR, dB", "to bicubic", "SSIM", "to bicubic"))
-    reference = f" {_PAIRED} sees real pairs and is out of the contest." if _PAIRED in table else ""
+            text = f"{row[key]:.{decimals}f}" if key in row else _NONE
+            cells.append(Html(f"<strong>{text}</strong>") if best[key] == name else text)
+            has_delta = key in row and key in base and name != "bicubic"
+            cells.append(signed(row[key] - base[key], decimals) if has_delta else _NONE)
+        rows.append(cells)
+    reference = f" {PAIRED} sees real pairs and is out of the contest." if PAIRED in scores else ""
     return (
-        f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
-        + "\n".join(lines)
-        + "\n</tbody>\n</table></div>\n"
-        + paragraph(f"Bold: the best.{reference}", "quiet")
+        paragraph(_contest(run))
+        + table(["", "PSNR, dB", "to bicubic", "SSIM", "to bicubic"], rows, texts=())
+        + paragraph(f"Means over the test photographs. Bold: the best.{reference}", "quiet")
     )
 
 
-def _pictures(run: RunFiles, album: Album) -> str:
-    """A slider for each validation photograph, then the strips of `comparisons`."""
-    parts = [_photograph(run, album, name.removesuffix(".lr")) for name in run.pictures if name.endswith(".lr")]
-    sliders = "\n".join(part for part in parts if part)
-    strips = [album.figure(path, path.stem, f"Comparison of {path.stem}") for path in run.comparisons[:MAX_PICTURES]]
-    rest = len(run.comparisons) - MAX_PICTURES
-    if rest > 0:
-        strips.append(paragraph(f"{rest} more are in the folder comparisons.", "quiet"))
-    return (f'<div class="pictures">{sliders}</div>\n' if sliders else "") + "\n".join(s for s in strips if s)
-
-
-def _photograph(run: RunFiles, album: Album, stem: str) -> str:
-    found = {name: run.pictures.get(f"{stem}.{name}") for name in ("bicubic", "best", "last", "first", "hr")}
-    when = "best" if found["best"] else "last"
-    bicubic, chosen, first, hr = found["bicubic"], found[when], found["first"], found["hr"]
-    if bicubic is None or chosen is None:
-        return ""
-    parts = [album.before_after(("bicubic", bicubic), (f"g_l2h, {when} validation", chosen), f"{stem}, centre")]
-    later = [(w, path) for w in (when, "last") if (path := found[w]) and first and not _same(first, path)]
-    if first is not None and later:  # the first validation may have been the best, or the only one
-        until, changed = later[0]
-        pair = (("first validation", first), (f"{until} validation", changed))
-        parts.append(album.before_after(*pair, f"{stem}, what training changed"))
-    if hr is not None:
-        pair = ((f"g_l2h, {when} validation", chosen), ("original", hr))
-        parts.append(album.before_after(*pair, f"{stem}, against the original"))
-    return "\n".join(parts)
-
-
-def _same(one: Path, other: Path) -> bool:
-    try:
-        return one.read_bytes() == other.read_bytes()
-    except OSError:  # the album says so
-        return False
-
-
-def _figure_3(run: RunFiles, album: Album) -> str:
-    """syn, fake_real and fake_real in syn's colours, at the first, the best and the last validation; once where they
-    are the same one."""
-    found: dict[str, list[str]] = {}
-    for when in ("first", "best", "last"):
-        path = run.pictures.get(f"figure3.{when}")
-        if path is not None:
-            found.setdefault(next((str(p) for p in map(Path, found) if _same(p, path)), str(path)), []).append(when)
-    named = [(Path(path), f"{' and '.join(whens)} validation") for path, whens in found.items()]
-    figures = [album.whole(path, name, f"syn, fake_real, renormalised, at the {name}") for path, name in named]
-    text = (
-        "As in the paper's Figure 3: synthetic LR, what g_s2r makes of it, and that with the mean and variance of the "
-        "synthetic LR, so that only the degradation is left."
-    )
-    return f'{paragraph(text)}<div class="strips">{"".join(figures)}</div>\n' if any(figures) else ""
+# The rest
 
 
 def _notes(album: Album) -> str:
@@ -247,9 +180,19 @@ def _notes(album: Album) -> str:
 def _config(run: RunFiles) -> str:
     if not run.config_text:
         return ""
-    rows = [list(row) for row in differences(run.config)]
     whole = f"<details><summary>config.yaml, resolved</summary>\n<pre>{escape(run.config_text)}</pre></details>"
+    if not in_paper(run.track):
+        return paragraph(_not_compared(run)) + whole
+    rows = [list(row) for row in differences({**run.config, "track": run.track})]
     if not rows:
         return paragraph("In everything that concerns the method, the paper's.") + whole
     title = paragraph("Where the method differs from the paper's configuration for this track:")
     return title + table(["key", "this run", "paper"], rows, texts=(0, 1, 2)) + whole
+
+
+def _not_compared(run: RunFiles) -> str:
+    if run.track:
+        text = f"The track {run.track} is not in the paper, so there is no configuration of the paper to compare with."
+    else:
+        text = "The paper has configurations for its own tracks alone, and this run is not known to be on one of them."
+    return text

@@ -43,8 +43,7 @@ def validation(run: RunFiles) -> str:
         chosen = best(run) if key == "psnr" else None
         if chosen is not None:
             series["best"] = [chosen]
-        lines = {name: row[key] for name, row in run.table.items() if key in row}
-        charts.append(line_chart(title, series, "step", unit, lines, marks=phases(run)))
+        charts.append(line_chart(title, series, "step", unit, marks=phases(run)))
     free = {name: points(run.validation, name) for name in keys_under(run.validation, "spectrum_")}
     if any(free.values()):
         charts.append(
@@ -54,7 +53,14 @@ def validation(run: RunFiles) -> str:
     if agreement:
         series = {"agreement": agreement}
         charts.append(line_chart("Disagreement of g_l2h and g_r2s", series, "step", "in [0, 1]", marks=phases(run)))
-    return _charts(charts)
+    text = (
+        "Measured on the validation photographs, which training does not see. PSNR and SSIM compare with the original: "
+        "higher is better. The others need no original, and lower is better: distances of spectra (how strong coarse "
+        "and fine detail are), and how much g_l2h (the network that enlarges) and g_r2s (the network that makes LR "
+        "photographs clean) disagree. psnr_estimated is the PSNR on sharp photographs that the measured degradation "
+        "was applied to."
+    )
+    return paragraph(text) + _charts(charts) if charts else ""
 
 
 def _group(term: str) -> str:
@@ -159,7 +165,8 @@ def drift(run: RunFiles) -> str:
         return ""
     series = {key.removeprefix("loss.").removeprefix("drift."): points(run.metrics, key) for key in keys}
     text = (
-        "What the translator adds to a synthetic LR image, in [0, 1]. A mean away from zero is a shift of brightness. "
+        "What g_s2r (the network that makes LR photographs look real) adds to a shrunk photograph, syn, to make "
+        "fake_real of it; in [0, 1]. A mean away from zero is a shift of brightness. "
         "The standard deviation should come near that of the real degradation."
     )
     return paragraph(text) + _charts(

@@ -14,12 +14,22 @@ from typing import Any
 
 import yaml
 
-from cyclesr_dist.degradation.record import FACTS
+from cyclesr_dist.degradation.record import ARRAYS, FACTS, Degradation, load
 from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.evaluate.curves import Point
 
+UPSCALED = "upscaled"
 _SOURCES = ("config.yaml", "metrics.jsonl", "validation.jsonl", "summary.json")
+
+
+@dataclass(frozen=True)
+class Upscaled:
+    """A photograph enlarged by g_l2h, and by bicubic where that was kept."""
+
+    name: str
+    after: Path
+    before: Path | None
 
 
 @dataclass(frozen=True)
@@ -42,8 +52,26 @@ class RunFiles:
     """Rows with a finite PSNR in dB; `ssim` where there is one."""
     measured: Sequence[str] = ()
     """What degradation.json says, in sentences; empty where the run measured nothing."""
+    degradation: Degradation | None = None
+    """What the run measured, with its arrays."""
+    upscaled: Sequence[Upscaled] = ()
+    """Photographs of one's own, enlarged; in name order."""
     notes: list[str] = field(default_factory=list)
     """What had to be left out while reading."""
+
+    @property
+    def track(self) -> str | None:
+        """How the LR photographs were simulated; None where they are real, or where nothing says.
+
+        config.yaml alone says nothing: its `track` has a default. Only the demo's run, which has a table, made the
+        photographs by it.
+        """
+        stated = self.summary.get("track") or (self.config.get("track") if self.table else None)
+        return str(stated) if stated else None
+
+    @property
+    def system(self) -> str:
+        return str(self.config.get("system", ""))
 
 
 def check_run_folder(run_dir: Path) -> None:
@@ -81,6 +109,8 @@ def read_run(run_dir: Path) -> RunFiles:
         pictures={path.stem: path for path in sorted((run_dir / "pictures").glob("*.png"))},
         table=_table(summary.get("table")),
         measured=_measured(run_dir / FACTS, notes),
+        degradation=_degradation(run_dir, notes),
+        upscaled=_upscaled(run_dir / UPSCALED),
         notes=notes,
     )
 
@@ -100,6 +130,25 @@ def _measured(path: Path, notes: list[str]) -> list[str]:
     except (ValueError, TypeError, KeyError, AttributeError):
         notes.append(f"{path.name} could not be read and was left out.")
         return []
+
+
+def _degradation(run_dir: Path, notes: list[str]) -> Degradation | None:
+    if not all((run_dir / name).is_file() for name in (FACTS, ARRAYS)):
+        return None
+    try:
+        return load(run_dir)
+    except InputError:
+        notes.append(f"{ARRAYS} could not be read and was left out.")
+        return None
+
+
+def _upscaled(folder: Path) -> list[Upscaled]:
+    before = {path.stem: path for path in _png_files(folder / "bicubic")}
+    return [Upscaled(path.stem, path, before.get(path.stem)) for path in _png_files(folder)]
+
+
+def _png_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() == ".png" and path.is_file())
 
 
 def _read_lines(path: Path, notes: list[str], needs: str = "step") -> list[dict[str, Any]]:

@@ -24,15 +24,25 @@ def state(run: RunFiles) -> str:
     if not run.events:
         return ""
     last = run.events[-1]
-    step = f"step {run.metrics[-1]['step']:,.0f}" if run.metrics else "no step logged yet"
+    step = reached(run)
     match last.get("event"):
         case "finished":
             return ""
         case "stopped":
             return f"Stopped: {last.get('reason')}"
         case "failed":
-            return f"Failed at {step}: {last.get('reason')}"
-    return f"Still going, or killed without a word; last logged: {step}."
+            where = f"at {step}" if step else "before the first logged step"
+            return f"Failed {where}: {last.get('reason')}"
+    return f"Still going, or killed without a word; last logged: {step or 'no step yet'}."
+
+
+def reached(run: RunFiles) -> str:
+    """`step 590 of 600`, without the end where it is not known; empty where no step is logged."""
+    if not run.metrics:
+        return ""
+    starts = [event for event in run.events if event.get("event") == "started"]
+    of = finite(starts[-1].get("num_steps")) if starts else None
+    return f"step {run.metrics[-1]['step']:,.0f}" + (f" of {of:,.0f}" if of is not None else "")
 
 
 def has_failed(run: RunFiles) -> bool:

@@ -24,6 +24,7 @@ _ZOOM = 2
 _BORDER_PX = 16
 """Crops keep this far from the border where the picture is large enough: networks see padding there."""
 _GUTTER_PX = 6
+_SMALLEST_PANEL_PX = 32
 _WHITE, _INK = 255, (34, 34, 34)
 _FONT_PX, _SMALLEST_FONT_PX = 17, 9
 
@@ -57,6 +58,22 @@ def comparison_strip(panels: Sequence[tuple[str, RGB8]], crop: Crop, zoom: int, 
     for cell in cells:
         row += [cell, gutter]
     return np.hstack(row)
+
+
+def panels_of(strip: RGB8) -> list[RGB8]:
+    """The panels of a strip that `comparison_strip` or `save_comparison` made, captions and all, found by the white
+    between them; the picture itself where it is no such strip.
+
+    Captions are centred, so that no division but the right one has white all the way down.
+    """
+    width = strip.shape[1]
+    is_white = (strip == _WHITE).all(axis=(0, 2))
+    for count in range((width - _GUTTER_PX) // (_SMALLEST_PANEL_PX + _GUTTER_PX), 0, -1):
+        step, rest = divmod(width - _GUTTER_PX, count)
+        starts = range(0, width - _GUTTER_PX + 1, step)
+        if not rest and all(is_white[start : start + _GUTTER_PX].all() for start in starts):
+            return [strip[:, start + _GUTTER_PX : start + step] for start in starts[:-1]]
+    return [strip]
 
 
 def renormalised(image: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:

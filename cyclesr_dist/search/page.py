@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from cyclesr_dist.evaluate.album import Album
 from cyclesr_dist.evaluate.curves import Point, line_chart
-from cyclesr_dist.evaluate.page import figure, page, paragraph, section
+from cyclesr_dist.evaluate.page import Html, page, paragraph, section, table
 from cyclesr_dist.search.config import Search
 from cyclesr_dist.search.parallel import Axis, parallel_coordinates
 from cyclesr_dist.search.results import Row, front, ranked, steps_trained
@@ -45,7 +43,13 @@ def html(
         curves = line_chart("Validation", _curves(search, order, records), "step", _label(search.metric))
         sections.append(section("Score by step", f'<div class="charts">{curves}</div>', ""))
         why = no_pictures or "No pictures were asked for."
-        sections.append(section("Best, median, worst", "".join(map(_figure, pictures.items())), why))
+        album = Album()
+        strips = "".join(
+            album.strip(png, name, f"{name}: LR, and what the best, median and worst trial make of it")
+            for name, png in pictures.items()
+        )
+        notes = "".join(paragraph(note, "quiet") for note in album.notes())
+        sections.append(section("Best, median, worst, on validation photographs", strips + notes, why))
     sections.append(section("Trials", _table(search, found, order), "No trial has begun."))
     return page(f"Search for {', '.join(d.key for d in search.domains)}", sections)
 
@@ -65,8 +69,8 @@ def _head(search: Search, found: Sequence[Row], order: Sequence[Row]) -> str:
         values = ", ".join(f"{key} = {value:.4g}" for key, value in order[0].values.items())
         score = order[0].scores[search.metric]
         parts.append(
-            f'<p class="score"><strong>{score:.4g}</strong><span>{escape(_label(search.metric))} with '
-            f"{escape(values)} (trial {order[0].number})</span></p>"
+            f'<p class="score"><strong>{score:.4g}</strong><span>{escape(_label(search.metric))}, on validation '
+            f"photographs, with {escape(values)} (trial {order[0].number})</span></p>"
         )
     parts.append(paragraph(f"{steps:.0f} steps were trained, {steps / whole:.0%} of all trials at full length."))
     return "<header>\n" + "\n".join(parts) + "\n</header>"
@@ -118,24 +122,13 @@ def _curves(search: Search, order: Sequence[Row], records: Sequence[Mapping[str,
     return curves
 
 
-def _figure(picture: tuple[str, bytes]) -> str:
-    name, png = picture
-    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-        width, height = image.size
-    return figure(png, width, height, name, f"{name}: LR, and what the best, median and worst trial make of it")
-
-
 def _table(search: Search, found: Sequence[Row], order: Sequence[Row]) -> str:
     keys = [domain.key for domain in search.domains]
-    head = "".join(
-        f'<th scope="col">{escape(text)}</th>' for text in ("trial", "state", "step", *search.metrics, *keys)
-    )
     place = {row.name: index for index, row in enumerate(order)}
     lines = []
     for row in sorted(found, key=lambda row: place.get(row.name, len(place) + row.number)):
         scores = [f"{row.scores[m]:.4f}" if m in row.scores else _NONE for m in search.metrics]
         values = [f"{row.values[key]:.5g}" for key in keys]
         cause = f"<small>{escape(row.cause)}</small>" if row.cause else ""
-        cells = "".join(f"<td>{escape(cell)}</td>" for cell in (f"{row.step:.0f}", *scores, *values))
-        lines.append(f'<tr><th scope="row">{row.number}{cause}</th><td>{row.state}</td>{cells}</tr>')
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+        lines.append([Html(f"{row.number}{cause}"), row.state, f"{row.step:.0f}", *scores, *values])
+    return table(["trial", "state", "step", *search.metrics, *keys], lines, texts=(0, 1)) if lines else ""

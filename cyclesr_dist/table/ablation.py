@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from cyclesr_dist.config import Track, noise_channels
+from cyclesr_dist.evaluate.album import Album
 from cyclesr_dist.evaluate.curves import line_chart
-from cyclesr_dist.evaluate.page import figure, page, paragraph, section
+from cyclesr_dist.evaluate.page import charts, page, paragraph, section, table
 from cyclesr_dist.evaluate.score import to_uint8
 from cyclesr_dist.evaluate.strips import comparison_strip, most_detailed_crop, renormalised
 from cyclesr_dist.images import list_images, read_rgb8, write_png
@@ -30,6 +30,14 @@ Sweep = Mapping[tuple[Track, float], Job]
 
 _CROP_PX, _ZOOM = 64, 3  # of LR
 _HEAD = ("weights.mse", "PSNR, dB", "SSIM", "brightness drift", "std of the change", "spectrum_lr")
+
+
+_TEXT = (
+    "weights.mse is the weight of the enlargement's error in training. syn: a photograph shrunk; fake_real: what g_s2r "
+    "(the network that makes LR photographs look real) makes of it; renormalised: the same in syn's colours, so that "
+    "only the degradation is left. spectrum_lr: how far the spectrum of fake_real is from that of real LR, in decades, "
+    "on validation photographs; lower is better."
+)
 
 
 def collect(table: Table, jobs: Sweep) -> dict[str, Any]:
@@ -90,23 +98,27 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 
 def html(content: Mapping[str, Any], pictures: Mapping[str, Sequence[Path]]) -> str:
-    sections = [f"<header>\n<h1>Ablation of weights.mse</h1>\n{paragraph('system cyclesr', 'facts')}\n</header>"]
+    album = Album()
+    facts = "system cyclesr · PSNR and SSIM on test photographs"
+    lines = [paragraph(f"Track {track}: {_best(rows)}", "lead") for track, rows in content["tracks"].items() if rows]
+    head = f"<h1>Ablation of weights.mse</h1>\n{paragraph(facts, 'facts')}\n{''.join(lines)}\n{paragraph(_TEXT)}"
+    sections = [f"<header>\n{head}\n</header>"]
     for track, rows in content["tracks"].items():
         points = {"PSNR": [(math.log10(row["mse"]), row["psnr"]) for row in rows if row["mse"] > 0]}
         drift = {
             name: [(math.log10(row["mse"]), row[key]) for row in rows if row["mse"] > 0 and key in row]
             for name, key in (("mean", "drift_mean"), ("colour", "drift_colour"), ("std", "drift_std"))
         }
-        body = '<div class="charts">' + line_chart("PSNR on real LR", points, "log10 of weights.mse", "dB")
-        body += line_chart("fake_real \u2212 syn", drift, "log10 of weights.mse", "in [0, 1]") + "</div>"
-        heads = "".join(f'<th scope="col">{text}</th>' for text in _HEAD)
-        lines = [
-            f'<tr><th scope="row">{c[0]}</th>' + "".join(f"<td>{x}</td>" for x in c[1:]) + "</tr>"
-            for c in map(_cells, rows)
-        ]
-        body += f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-        body += "\n".join(_figure(path) for path in pictures.get(track, ()))
+        body = table(_HEAD, [_cells(row) for row in rows]) + charts(
+            line_chart("PSNR on real LR, test photographs", points, "log10 of weights.mse", "dB"),
+            line_chart("fake_real \u2212 syn", drift, "log10 of weights.mse", "in [0, 1]"),
+        )
+        body += "\n".join(
+            album.strip(path, path.stem, f"syn, fake_real, renormalised: {path.stem}")
+            for path in pictures.get(track, ())
+        )
         sections.append(section(f"Track {track}", body, ""))
+    sections.append("".join(paragraph(note, "quiet") for note in album.notes()))
     return page("CycleSR: ablation of weights.mse", sections)
 
 
@@ -115,10 +127,9 @@ def _cells(row: Mapping[str, float]) -> list[str]:
     return values + [f"{row[k]:.4f}" if k in row else "\u2013" for k in ("drift_mean", "drift_std", "spectrum_lr")]
 
 
-def _figure(path: Path) -> str:
-    with Image.open(path, formats=["PNG"]) as image:
-        width, height = image.size
-    return figure(path.read_bytes(), width, height, path.stem, f"syn, fake_real, renormalised: {path.stem}")
+def _best(rows: Sequence[Mapping[str, float]]) -> str:
+    first = max(rows, key=lambda row: row["psnr"])
+    return f"weights.mse = {first['mse']:g} has the highest PSNR, {first['psnr']:.2f} dB."
 
 
 def _last_line(path: Path) -> dict[str, float]:

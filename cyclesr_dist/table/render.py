@@ -7,12 +7,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from cyclesr_dist.evaluate.page import figure, page, paragraph, section, signed
+from cyclesr_dist.evaluate.album import Album
+from cyclesr_dist.evaluate.page import Html, details, folded, page, paragraph, section, signed, table
 from cyclesr_dist.table.results import best
 
 _NONE = "\u2013"
+_CONTEST = ("bicubic", "sr_syn")
 _HEAD = ("system", "PSNR, dB", "to bicubic", "SSIM", "luma, dB", "gap closed", "in luma", "seconds", "peak MiB")
 _EXPLAINED = (
     "Bold: the best, underlined: the second best of the systems that need no real pairs; sr_paired is the reference "
@@ -39,9 +39,13 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 def html(content: Mapping[str, Any], title: str, pictures: Mapping[str, Sequence[Path]]) -> str:
     """A self-contained page. `pictures` are PNG files of comparison strips, by track."""
-    facts = f"protocol {content['protocol']} · seeds {', '.join(map(str, content['seeds']))}"
+    album = Album()
+    facts = (
+        f"scores on test photographs · protocol {content['protocol']} · seeds {', '.join(map(str, content['seeds']))}"
+    )
     runs = content["runs"]
     head = [f"<h1>{escape(title)}</h1>", paragraph(facts, "facts")]
+    head += [paragraph(f"Track {track}: {_won(rows)}", "lead") for track, rows in content["tracks"].items()]
     if runs["done"] < runs["of"]:
         head.append(paragraph(f"{runs['done']} of {runs['of']} runs are done; the others are missing here.", "warning"))
     sections = ["<header>\n" + "\n".join(head) + "\n</header>"]
@@ -49,15 +53,34 @@ def html(content: Mapping[str, Any], title: str, pictures: Mapping[str, Sequence
         body = _html_table(_HEAD, list(_rows(rows, "<strong>{}</strong>", "<u>{}</u>"))) + paragraph(
             _EXPLAINED, "quiet"
         )
-        for system, row in rows.items():
-            body += "".join(paragraph(f"{system}: {text}", "warning") for text in row.get("warnings", []))
-        body += "\n".join(_figure(path) for path in pictures.get(track, ()))
+        body += "\n".join(
+            album.strip(path, path.stem, f"Comparison of {path.stem}") for path in pictures.get(track, ())
+        )
+        said = [
+            paragraph(f"{name}: {text}", "warning") for name, row in rows.items() for text in row.get("warnings", [])
+        ]
+        body += details(f"Warnings of the runs ({len(said)})", "".join(said))
         sections.append(section(f"Track {escape(track)}", body, ""))
-    sections.append(section("One stage or two", _stages_html(content.get("stages", {})), "Not measured."))
-    sections.append(section("Scores without pairs", _correlations_html(content.get("correlations", {})), "None."))
+    sections.append("".join(paragraph(note, "quiet") for note in album.notes()))
+    sections.append(folded("One stage or two", _stages_html(content.get("stages", {})), "Not measured."))
+    sections.append(folded("Scores without pairs", _correlations_html(content.get("correlations", {})), "None."))
     versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
     sections.append(paragraph(f"Made with {versions}.", "quiet"))
     return page(title, sections)
+
+
+def _won(rows: Mapping[str, Any]) -> str:
+    """In plain words, which system is the best without pairs, and by how much."""
+    means = {name: row["psnr"]["mean"] for name, row in rows.items() if "psnr" in row and name != "sr_paired"}
+    if not means:
+        return "none of the systems that need no real pairs has been scored."
+    own = max(means.values())
+    first = [name for name, mean in means.items() if f"{mean:.3f}" == f"{own:.3f}"]
+    others = [name for name in _CONTEST if name in means and name not in first]
+    margins = [f"{signed(own - means[name])} dB to {name}" for name in others]
+    than = f": {', '.join(margins)}" if margins else ""
+    verb = "is" if len(first) == 1 else "are"
+    return f"{' and '.join(first)} {verb} the best without real pairs, {own:.2f} dB{than}."
 
 
 def _rows(rows: Mapping[str, Any], bold: str, second: str) -> list[tuple[str, list[str]]]:
@@ -98,6 +121,7 @@ def _share(system: str, gap: float | None) -> str:
     return f"{100 * gap:.0f}%" if gap is not None and system not in ends else _NONE
 
 
+_NAMES = ("system", "track", "way", "score")
 _STAGES_HEAD = ("track", "way", "PSNR, dB", "seconds a photograph", "peak MiB")
 _CORRELATIONS_HEAD = ("track", "score", "over checkpoints", "over runs", "lost by choosing with it, dB", "runs")
 
@@ -148,20 +172,6 @@ def _correlations_html(found: Mapping[str, Any]) -> str:
 
 
 def _html_table(head: Sequence[str], rows: Sequence[tuple[str, list[str]]]) -> str:
-    """Cells are HTML already; they hold numbers and names of ours alone."""
-    lines = [
-        f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
-        for first, rest in rows
-    ]
-    heads = "".join(f'<th scope="col">{text}</th>' for text in head)
-    return (
-        f'<div class="wide"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n'
-        + "\n".join(lines)
-        + "\n</tbody>\n</table></div>\n"
-    )
-
-
-def _figure(path: Path) -> str:
-    with Image.open(path, formats=["PNG"]) as image:
-        width, height = image.size
-    return figure(path.read_bytes(), width, height, path.stem, f"Comparison of {path.stem}")
+    """Cells are HTML already; they hold numbers and names of ours alone. Columns of names are flush left."""
+    texts = [i for i, name in enumerate(head) if name in _NAMES]
+    return table(head, [[Html(cell) for cell in (first, *rest)] for first, rest in rows], texts)

@@ -30,14 +30,15 @@ class Journal:
         self.world = world
         self._open = False
 
-    def started(self, step: int) -> int:
-        """Note a start at `step`. Returns how many there were before. Raises TrainingError on a full disk."""
+    def started(self, step: int, num_steps: int) -> int:
+        """Note a start at `step` of `num_steps`. Returns how many were before. Raises TrainingError on a full disk."""
         if not self.world.is_main:
             return 0
         before = _num_starts(self.folder)
         end_line(self.folder.events)
         self._open = True
-        self.note("started", step=step, num_ranks=self.world.num_ranks, environment=environment(self.world))
+        ranks = self.world.num_ranks
+        self.note("started", step=step, num_steps=num_steps, num_ranks=ranks, environment=environment(self.world))
         return before
 
     def note(self, event: str, **more: Any) -> None:

@@ -156,7 +156,7 @@ def _train(
     run = Run(
         config, world, folder, sources, system, validator, metrics, saved, identity, shelf, stop, journal, trackers
     )
-    metrics.started(start, world.together(lambda: journal.started(start)))
+    metrics.started(start, world.together(lambda: journal.started(start, schedule.num_steps)))
     progress = open_progress(config.telemetry.log, config.system, enabled=world.is_main and not args.quiet)
     closing.callback(progress.close)
     addresses = world.gather_objects(metrics.address)

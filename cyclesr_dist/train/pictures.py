@@ -2,7 +2,8 @@
 
 In `pictures/` of the run folder: `<stem>.lr.png`, `.bicubic.png`, `.hr.png` (of a pair), and what g_l2h makes of it at
 the first, the best and the last validation; `figure3.<when>.png`, the paper's Figure 3: syn, fake_real, and fake_real
-with the mean and variance of syn. All of the photograph's centre, `validate.crop_px` wide in LR.
+with the mean and variance of syn; `translated.<when>.png`: fake_real beside real LR, and syn. All of the photograph's
+centre, `validate.crop_px` wide in LR.
 """
 
 from __future__ import annotations
@@ -79,7 +80,18 @@ class Pictures:
         side = syn.shape[-1]
         strip = comparison_strip(panels, (0, 0, side), max(1, _STRIP_PX // side))
         self._keep("figure3", strip, when)
+        if self.real:
+            self._beside_real(panels[0][1], panels[1][1], when)
         return strip
+
+    def _beside_real(self, syn: RGB8, fake: RGB8, when: list[str]) -> None:
+        """What g_s2r makes, and what it is to look like: a photograph of its own."""
+        v = self.validator
+        real = _array(centre(self.real[0], v.config.validate.crop_px, _LR_PX, v.world.device))
+        side = min(syn.shape[0], real.shape[0])
+        panels = [("translated", fake), ("real LR", real), ("shrunk only", syn)]
+        cut = [(name, image[:side, :side]) for name, image in panels]
+        self._keep("translated", comparison_strip(cut, (0, 0, side), max(1, _STRIP_PX // side)), when)
 
     def _keep(self, stem: str, image: RGB8, when: list[str]) -> None:
         self._once(f"{stem}.first", image)

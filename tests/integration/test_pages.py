@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from cyclesr_dist.cli.main import main as cyclesr
+from cyclesr_dist.testing import write_photos
 from cyclesr_dist.train.main import main as train
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -61,6 +62,16 @@ def compare(whole, crashed, tmp_path_factory) -> Path:
     return comparison
 
 
+@pytest.fixture(scope="module")
+def estimate(tiny_data, tmp_path_factory) -> Path:
+    """What `cyclesr estimate` found between two folders."""
+    out = tmp_path_factory.mktemp("estimate") / "out"
+    folders = [write_photos(out.parent / name, 6, 320, 320, seed=seed) for seed, name in enumerate(("hr", "lr"))]
+    command = ["estimate", "--hr", str(folders[0]), "--lr", str(folders[1]), "--out", str(out), "--quiet"]
+    assert cyclesr(command) == 0
+    return out / "degradation.html"
+
+
 @pytest.fixture
 def file(name: str, request: pytest.FixtureRequest) -> Path:
     path: Path = request.getfixturevalue(name)
@@ -68,7 +79,7 @@ def file(name: str, request: pytest.FixtureRequest) -> Path:
 
 
 slow = pytest.mark.slow
-NAMES = ["whole", pytest.param("crashed", marks=slow), pytest.param("compare", marks=slow)]
+NAMES = ["whole", "estimate", pytest.param("crashed", marks=slow), pytest.param("compare", marks=slow)]
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +102,8 @@ def test_page_opens_without_an_error_or_a_request_and_fits(name, width, file, br
     page.on("request", lambda request: asked.append(request.url))
     page.goto(file.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width  # only tables scroll, by themselves
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width  # unfolded, too
     assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
     assert page.evaluate("[...document.querySelectorAll('svg')].every(s => s.getBoundingClientRect().width > 200)")
     folder = Path(os.environ.get("CYCLESR_SCREENSHOTS", tmp_path))
@@ -100,7 +113,7 @@ def test_page_opens_without_an_error_or_a_request_and_fits(name, width, file, br
     page.close()
 
 
-@pytest.mark.parametrize("name", [NAMES[0], NAMES[2]])
+@pytest.mark.parametrize("name", ["whole", pytest.param("compare", marks=slow)])
 def test_the_slider_moves_the_line_by_mouse_and_by_keys(name, file, browser, tmp_path) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(file.as_uri())
@@ -134,6 +147,7 @@ def test_axe_finds_nothing(name, scheme, file, browser) -> None:
     context = browser.new_context(bypass_csp=True, color_scheme=scheme, viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.goto(file.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     found = axe.Axe().run(page).response["violations"]
     assert not found, [(v["id"], v["help"], [n["html"][:200] for n in v["nodes"][:3]]) for v in found]
     context.close()

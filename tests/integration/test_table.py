@@ -123,7 +123,8 @@ def test_an_ablation_has_a_row_and_a_picture_for_every_value(table_file: Path) -
     assert all("drift_mean" in row and row["psnr"] > 5 for row in rows)
     assert sorted(path.name for path in (out / "strips/mild").iterdir()) == ["mse0.1.png", "mse100.png"]
     page = (out / "ablation.html").read_text()
-    assert page.count("<img") == 2
+    assert page.count("<figcaption>") == 2
+    assert page.count("<img") == 6  # syn, fake_real, renormalised of each
     assert page.count("<svg") == 2
 
 

@@ -95,6 +95,8 @@ def test_a_run_leaves_what_the_interface_promises(system, config_file, tiny_data
     assert summary["best"]["psnr"] == max(v["psnr"] for v in lines(folder / "validation.jsonl"))
     assert summary["peak_memory_mb"] > 100
     assert (folder / "report.html").stat().st_size > 1000
+    assert (folder / "pictures/translated.last.png").exists() == translating
+    assert lines(folder / "events.jsonl")[0]["num_steps"] == 7
     assert resolve_model(str(folder))(torch.rand(1, 3, 9, 10)).shape == (1, 3, 36, 40)
     if system == "cyclesrgan":
         assert {"loss.advsr", "loss.percep", "loss.d_h"} <= metrics[-1].keys()

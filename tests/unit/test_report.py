@@ -26,7 +26,7 @@ from cyclesr_dist.evaluate.compare import write_comparison
 from cyclesr_dist.evaluate.curves import MAX_POINTS, line_chart
 from cyclesr_dist.evaluate.paper import differences
 from cyclesr_dist.evaluate.report import MAX_PICTURES, write_report
-from cyclesr_dist.evaluate.strips import comparison_strip, most_detailed_crop, save_comparison
+from cyclesr_dist.evaluate.strips import comparison_strip, most_detailed_crop, panels_of, save_comparison
 
 TABLE = {
     "bicubic": {"psnr": 22.35, "ssim": 0.601},
@@ -167,7 +167,7 @@ def test_every_section_has_its_charts(run: Path) -> None:
         "Gradient norms by player",
         "Throughput",
     ]
-    assert "bicubic 22.35" in page.text  # a reference line of the validation chart
+    assert "bicubic 22.35" not in page.text  # it is of test photographs, the chart of validation photographs
     assert "clipped at 50" in page.text
     assert "Median throughput: 43 patches per second." in page.text
     for what in ("pictures", "validation scores", "logged losses", "drift", "gradient norms", "throughput", "config"):
@@ -637,3 +637,240 @@ def test_marks_are_in_view_and_their_names_inside() -> None:
     assert "joint" in chart
     ends = re.findall(r'text-anchor="(\w+)"[^>]*>(joint|late)<', chart)
     assert ends == [("start", "joint"), ("end", "late")]
+
+
+# Did it work?
+
+
+def finish(run: Path, **summary: object) -> None:
+    """A run of photographs of one's own, which has ended."""
+    write_lines(run / "events.jsonl", [STARTED, {"event": "finished", "at": 1.7e9 + 60}])
+    (run / "summary.json").write_text(json.dumps({"completed": True, "track": None} | summary))
+
+
+@pytest.mark.parametrize(
+    ("ok", "said"), [(True, "Yes."), (False, "No."), (None, "That cannot be known."), ("true", "That cannot be known.")]
+)
+def test_the_verdict_comes_first_and_what_to_do_next(run: Path, ok: object, said: str) -> None:
+    following = ["cyclesr upscale --model runs/a --in x", "cyclesr fit --hr 'my photos'"]
+    finish(run, verdict="It is 1.2 dB better than bicubic.", verdict_ok=ok, next=following)
+    text = page_of(run).text
+    assert f"Did it work? {said}" in text
+    places = [text.index(part) for part in (said, "It is 1.2 dB better", following[0], following[1], "Pictures")]
+    assert places == sorted(places)
+    assert "The verdict comes at the end" not in text
+
+
+@pytest.mark.parametrize("following", [None, "cyclesr report", [], [None, "a"], {"a": 1}])
+def test_what_to_do_next_may_be_anything(run: Path, following: object) -> None:
+    finish(run, verdict="Good.", verdict_ok=True, next=following)
+    assert ("What to do next" in page_of(run).text) == (following in ("cyclesr report", [None, "a"]))
+
+
+@pytest.mark.parametrize(
+    ("end", "question", "why"),
+    [
+        (None, "Not known yet.", "Still going, or killed without a word; last logged: step 590 of 2,000."),
+        ({"event": "stopped", "reason": "SIGTERM: saved at step 590"}, "Not known yet.", "Stopped: SIGTERM"),
+        ({"event": "failed", "reason": "no memory"}, "No, the run failed.", "Failed at step 590 of 2,000: no memory"),
+    ],
+)
+def test_a_run_without_a_verdict_says_how_it_stands(run: Path, end: dict | None, question: str, why: str) -> None:
+    (run / "summary.json").unlink()
+    write_lines(run / "events.jsonl", [STARTED | {"num_steps": 2000}, *([end] if end else [])])
+    text = page_of(run).text
+    assert f"Did it work? {question}" in text
+    assert why in text
+    assert "The verdict comes at the end of the run." in text
+
+
+def test_a_run_that_failed_at_once_and_an_old_one_without_a_verdict(run: Path) -> None:
+    finish(run)
+    text = page_of(run).text
+    assert "Did it work? Its folder does not say." in text
+    assert "It has finished, but its summary.json holds no verdict." in text
+    (run / "metrics.jsonl").unlink()
+    (run / "summary.json").unlink()
+    write_lines(run / "events.jsonl", [STARTED, {"event": "failed", "reason": "no memory"}])
+    assert "Failed before the first logged step: no memory" in page_of(run).text
+    (run / "events.jsonl").unlink()
+    assert "The folder does not say how the run stands. No step is logged." in page_of(run).text
+
+
+def test_the_verdict_of_a_run_that_was_started_again_is_not_of_now(run: Path) -> None:
+    finish(run, verdict="It helps.", verdict_ok=True, steps=9, train_seconds=1.0, num_ranks=1)
+    with (run / "events.jsonl").open("a") as file:
+        file.write(json.dumps({"event": "failed", "reason": "no memory"}) + "\n")
+    text = page_of(run).text
+    assert "Did it work? No, the run failed." in text
+    assert "It had ended before, with this verdict: It helps." in text
+    assert "Finished:" not in text
+
+
+def test_the_headline_is_of_test_photographs_where_there_are_some(run: Path) -> None:
+    change_summary(run, table=TABLE | {"cyclesr": {"psnr": 22.61, "ssim": 0.6}})
+    text = page_of(run).text
+    assert "22.61 dB PSNR on test photographs, +0.26 dB to bicubic" in text
+    assert "On validation photographs 22.54 dB" in text
+    assert text.index("22.61") < text.index("22.54")
+    assert "Did it work? Yes." in text
+    change_summary(run, table=TABLE | {"cyclesr": {"psnr": 22.1}})
+    assert "Did it work? No." in page_of(run).text
+    change_summary(run, table=None)
+    assert "22.54 dB on validation photographs" in page_of(run).text
+    assert "test photographs" not in page_of(run).text.replace("Test photographs, enlarged", "")
+
+
+def test_the_track_is_of_simulated_photographs_alone(run: Path) -> None:
+    finish(run)  # config.yaml has track: mild
+    assert "track mild" not in page_of(run).text
+    assert "not known to be on one of them" in page_of(run).text  # the paper's tracks
+    (run / "summary.json").unlink()
+    assert "track mild" not in page_of(run).text
+    finish(run, track="wild")
+    assert "system cyclesr · track wild · x4" in page_of(run).text
+
+
+def test_a_track_that_is_not_in_the_paper_is_not_compared_with_it(run: Path) -> None:
+    finish(run, track="camera")
+    text = page_of(run).text
+    assert "The track camera is not in the paper" in text
+    assert "Where the method differs" not in text
+    for track in ("camera", "", "unheard_of"):
+        with pytest.raises(ValueError, match="the paper has no configuration"):
+            differences({"track": track})
+
+
+# Photographs of one's own
+
+
+def add_upscaled(run: Path, name: str, side: int = 400, bicubic: int | None = 400) -> None:
+    (run / "upscaled/bicubic").mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise(side, side)).save(run / "upscaled" / name)
+    if bicubic:
+        Image.fromarray(noise(bicubic, bicubic, 1)).save(run / "upscaled/bicubic" / name)
+
+
+def test_own_photographs_are_shown_before_and_after_at_full_size(run: Path) -> None:
+    (run / "comparisons/osprey.png").unlink()
+    add_upscaled(run, "a b#?.png")
+    page = page_of(run)
+    assert "This run has no pictures" not in page.text
+    assert [s["aria-label"] for s in page.tags("input")] == [
+        "a b#?: bicubic left of the line, this run right of it",
+    ]
+    assert {(i["width"], i["height"]) for i in page.tags("img")} == {("360", "360")}
+    (link,) = page.tags("a")
+    assert link["href"] == "upscaled/a%20b%23%3F.png"
+    assert "400 x 400 px" in page.text
+
+
+def test_own_photographs_without_a_partner_are_shown_alone_and_broken_ones_named(run: Path) -> None:
+    add_upscaled(run, "alone.png", bicubic=None)
+    add_upscaled(run, "other_size.png", bicubic=300)
+    add_upscaled(run, "small.png", side=20, bicubic=20)
+    (run / "upscaled/broken.png").write_bytes(b"no picture")
+    (run / "upscaled/notes.txt").write_text("no picture")
+    page = page_of(run)
+    assert [s["aria-label"] for s in page.tags("input")] == ["small: bicubic left of the line, this run right of it"]
+    assert "Not a PNG, left out: upscaled/broken.png." in page.text
+    assert len(page.tags("a")) == 3
+
+
+def test_of_many_own_photographs_some_are_shown(run: Path) -> None:
+    for i in range(10):
+        add_upscaled(run, f"{i}.png", side=40, bicubic=None)
+    page = page_of(run)
+    assert len(page.tags("a")) == 8
+    assert "2 more are in the folder upscaled." in page.text
+
+
+def test_the_part_shown_is_the_one_with_most_to_see(run: Path, tmp_path: Path) -> None:
+    picture = np.full((900, 3000, 3), 90, np.uint8)
+    picture[300:500, 2200:2400] = noise(200, 200)
+    (run / "upscaled").mkdir()
+    Image.fromarray(picture).save(run / "upscaled/a.png")
+    source = next(str(i["src"]) for i in page_of(run).tags("img") if i["width"] == "360")
+    (tmp_path / "a.webp").write_bytes(base64.b64decode(source.partition(",")[2]))
+    with Image.open(tmp_path / "a.webp") as shown:
+        assert (np.asarray(shown.convert("RGB")) != 90).any(-1).sum() > 0.95 * 200 * 200
+
+
+def test_why_there_are_no_pictures(run: Path) -> None:
+    (run / "comparisons/osprey.png").unlink()
+    for config, why in (
+        ("data: {valid_lr: ''}", "the run was given none (data.valid_lr)"),
+        ("{data: {valid_lr: x}, validate: {pictures: 0}}", "validate.pictures = 0"),
+        ("{data: {valid_lr: x}, train: {validate_every_steps: 0}}", "train.validate_every_steps = 0"),
+        ("{data: {valid_lr: x}}", "the first validation, which the run has not reached"),
+    ):
+        (run / "validation.jsonl").unlink(missing_ok=True)
+        (run / "config.yaml").write_text(config)
+        assert why in page_of(run).text
+
+
+def test_translated_photographs_lie_beside_real_ones(run: Path) -> None:
+    (run / "pictures").mkdir()
+    panels = [(name, noise(40, 40, i)) for i, name in enumerate(("translated", "real LR", "shrunk only"))]
+    strip = comparison_strip(panels, (0, 0, 40), 3)
+    Image.fromarray(strip).save(run / "pictures/translated.last.png")
+    page = page_of(run)
+    assert "It should be as soft and as noisy as the second" in page.text
+    assert [i["width"] for i in page.tags("img")].count("120") == 3
+
+
+def test_panels_of_a_strip_are_found_again() -> None:
+    for count in range(1, 9):
+        panels = [(f"panel {i}\n20.00 dB", noise(40, 40, i)) for i in range(count)]
+        strip = comparison_strip(panels, (0, 0, 40), 2)
+        found = panels_of(strip)
+        assert len(found) == count
+        assert all(np.array_equal(one[:80:2, ::2], image) for one, (_, image) in zip(found, panels, strict=True))
+        assert len({one.shape for one in found}) == 1
+    picture = noise(50, 230)
+    (found,) = panels_of(picture)
+    assert found is picture
+    assert [one.shape for one in panels_of(noise(5, 3))] == [(5, 3, 3)]
+
+
+# Several runs, some of which lack what others have
+
+
+def test_comparison_shows_what_there_is(run: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "metrics.jsonl").write_text((run / "metrics.jsonl").read_text())
+    (run / "pictures").mkdir()
+    for name in ("a.bicubic", "a.last", "figure3.last", "translated.last"):
+        Image.new("RGB", (32, 32), (len(name), 5, 5)).save(run / f"pictures/{name}.png")
+    add_upscaled(run, "own.png", side=80, bicubic=80)
+    write_comparison([run, bare], tmp_path / "out.html")
+    page = Page((tmp_path / "out.html").read_text())
+    assert page.text.count("no picture") == 2
+    assert not page.tags("input")
+    assert [image["alt"] for image in page.tags("img")] == ["own: bicubic", "own: demo", "a: bicubic", "a: demo"]
+    assert "did it workyesnot known yet" in page.text.replace("\n", "")
+    assert "PSNR on test photographs, dB22.54\u2013" in page.text
+    write_comparison([bare, bare], tmp_path / "out.html")
+    assert "The runs have no pictures." in (tmp_path / "out.html").read_text()
+
+
+def test_comparison_has_a_slider_only_over_pictures_of_one_size(run: Path, tmp_path: Path) -> None:
+    for name, side in (("one", 32), ("other", 48)):
+        (tmp_path / name / "pictures").mkdir(parents=True)
+        (tmp_path / name / "metrics.jsonl").write_text((run / "metrics.jsonl").read_text())
+        Image.new("RGB", (side, side)).save(tmp_path / name / "pictures/a.last.png")
+    write_comparison([tmp_path / "one", tmp_path / "other"], tmp_path / "out.html")
+    page = Page((tmp_path / "out.html").read_text())
+    assert not page.tags("input")
+    assert len(page.tags("img")) == 2
+
+
+def test_a_chart_makes_room_for_long_labels() -> None:
+    def left(values: list[float]) -> float:
+        ((x, _), *_) = polylines(line_chart("t", {"a": list(enumerate(values))}, "x", "y"))[0]
+        return x
+
+    assert left([23.12345, 23.12346]) > left([1.0, 2.0]) + 5
+    chart = line_chart("n" * 300, {"m" * 300: [(0, 1)]}, "x", "y", {"l" * 300: 1.0})
+    assert max(map(len, re.findall(r"<text[^>]*>(.*?)</text>", chart))) < 90
