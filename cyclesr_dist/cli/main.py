@@ -17,6 +17,7 @@ from cyclesr_dist import __version__
 from cyclesr_dist.cli.guard import end_process, guarded
 
 COMMANDS = {
+    "fit": "fit",
     "train": "train",
     "tune": "tune",
     "submit": "submit",

@@ -1,0 +1,52 @@
+"""`cyclesr fit`: the whole job for one's own two folders."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from cyclesr_dist.cli.guard import add_common_arguments
+from cyclesr_dist.errors import InputError
+
+_EPILOG = """\
+Measures blur and noise of the LR photographs, chooses settings for this machine and the time, trains, enlarges LR
+photographs that it held back from training, and says whether it worked. Stopped and called again, it goes on.
+DIR/fit.yaml holds the settings; change them and call it again. Without --hours: a quarter of an hour on CPUs, 2 hours
+on GPUs.
+
+example:
+  cyclesr fit --hr photos/sharp --lr photos/bad --run-dir runs/mine --hours 0.5
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser(
+        "fit",
+        help="train on your own two folders, from photographs to a verdict",
+        description="Train on your own photographs: a folder of sharp ones and a folder of real low-resolution ones.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--hr", required=True, type=Path, metavar="DIR", help="sharp photographs")
+    parser.add_argument(
+        "--lr", required=True, type=Path, metavar="DIR", help="low-resolution photographs, other scenes"
+    )
+    parser.add_argument(
+        "--run-dir", "--out", required=True, type=Path, metavar="DIR", help="folder for everything that is made"
+    )
+    parser.add_argument("--hours", type=float, metavar="H", help="time for all of it")
+    parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4, 8), help="enlargement; default: 4")
+    add_common_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns 0; raises InputError for bad input, FailedElsewhere when one of the commands fails."""
+    from cyclesr_dist.fit.main import Wanted, fit
+
+    if args.hours is not None and not (math.isfinite(args.hours) and args.hours > 0):
+        raise InputError(f"--hours {args.hours:g}: must be above 0")
+    fit(Wanted(args.hr, args.lr, args.run_dir, args.scale, args.hours, args.quiet))
+    return 0

@@ -1,0 +1,41 @@
+"""Running the project's own commands as children, each shown as a person would type it."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from cyclesr_dist.errors import FailedElsewhere
+
+_PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def run(arguments: Sequence[str], launcher: Sequence[str] = ()) -> None:
+    """Run `cyclesr ARGUMENTS`, beneath `launcher` where there is one, and wait. Signals are passed on to it.
+
+    Raises FailedElsewhere with its exit code when that is not 0: it has said why.
+    """
+    shown = [*launcher, "-m", "cyclesr_dist.cli.main", *arguments] if launcher else ["cyclesr", *arguments]
+    print(f"$ {shlex.join(shown)}", flush=True)
+    python = [sys.executable, "-m", "cyclesr_dist.cli.main"]
+    words = [*python, "supervise", "--", *shown] if launcher else [*python, *arguments]
+    child = subprocess.Popen(words, start_new_session=True)
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        if child.poll() is None:
+            child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+
+    before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
+    try:
+        code = child.wait()
+    finally:
+        if child.poll() is None:
+            child.kill()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if code:
+        raise FailedElsewhere(f"cyclesr {arguments[0]} ended with exit code {code}", code if code > 0 else 128 - code)
