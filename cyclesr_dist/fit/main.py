@@ -61,10 +61,10 @@ def fit(wanted: Wanted) -> None:
     run(["train", "--config", str(settings), "--run-dir", str(wanted.run), "--resume", *quiet], launcher)
 
     _step(5, "enlarging the LR photographs that were held back" if chosen.held_back else "enlarging LR photographs")
-    of, out = str(at.of("valid_lr")), wanted.run / UPSCALED
-    run(["upscale", of, "--model", str(wanted.run), "--out", str(out), *quiet])
-    scale = ["--scale", str(load(settings).scale)]
-    run(["upscale", of, "--model", "bicubic", *scale, "--out", str(out / "bicubic"), *quiet])
+    of, enlarged = str(at.of("valid_lr")), wanted.run / UPSCALED
+    run(["upscale", of, "--model", str(wanted.run), "--out", str(enlarged), *quiet])
+    scale = ["--scale", str(wanted.scale)]
+    run(["upscale", of, "--model", "bicubic", *scale, "--out", str(enlarged / "bicubic"), *quiet])
     write_report(wanted.run)
     for line in _ending(wanted, chosen):
         print(line, flush=True)
@@ -84,7 +84,8 @@ def _settings(wanted: Wanted, chosen: Split, machine: Machine) -> Path:
     config = load(path)
     net = config.nets.sr
     _say(
-        f"{path}: network {net.channels} x {net.blocks}, {config.train.steps:,} steps, patches of {config.shards.patch} px"
+        f"{path}: network {net.channels} x {net.blocks}, {config.train.steps:,} steps, "
+        f"patches of {config.shards.patch} px"
     )
     return path
 

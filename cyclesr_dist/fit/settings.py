@@ -98,12 +98,12 @@ def _text(size: Size, scale: int, patch: int, stride: int, steps: int, ranks: in
     every = max(10, steps // 8)
 
     def at(name: str) -> str:
-        return json.dumps(str(run / name), ensure_ascii=False)  # JSON strings are YAML strings
+        return json.dumps(str(run.absolute() / name))  # JSON strings are YAML strings
 
     return f"""\
 # Written by cyclesr fit. Change it and give the same command again, or train by hand:
 #   cyclesr train --config {run / "fit.yaml"} --run-dir {run} --resume
-system: estimated # trains on the blur and noise that were measured; cyclesr: adversarial training besides, 4 times as long
+system: estimated # trains on the blur and noise that were measured; cyclesr: adversarially besides, 4 times as long
 scale: {scale} # how many times larger the result is
 backend: {"ddp" if ranks > 1 else "single"}
 global_batch: {size.batch * ranks} # patches a step; less if memory runs out
@@ -117,7 +117,7 @@ weights:
   mse: 0.5
 
 nets:
-  sr: {{kind: compact, channels: {size.channels}, blocks: {size.blocks}, bicubic_skip: true}} # larger: better with more time
+  sr: {{kind: compact, channels: {size.channels}, blocks: {size.blocks}, bicubic_skip: true}} # larger: needs more time
   translator:
     kind: degradation
     estimate: {at("estimate")} # what cyclesr estimate found
