@@ -20,10 +20,10 @@ def translator_of(job: Job, name: str) -> nn.Module:
     found = shelf.names()
     if not found:
         raise InputError(f"{job.folder}: has no checkpoint, which {name} is read from")
-    prefix = f"g.params.{name}."
+    prefixes = (f"g.params.{name}.", f"g.buffers.{name}.")  # buffers: what one starts from that was measured
     with safe_open(shelf.path / found[-1] / "tensors.safetensors", framework="pt") as file:
-        names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118  # no mapping
-        state = {key.removeprefix(prefix): file.get_tensor(key) for key in names}
+        names = {key.removeprefix(p): key for p in prefixes for key in file.keys() if key.startswith(p)}  # noqa: SIM118  # no mapping
+        state = {own: file.get_tensor(key) for own, key in names.items()}
     net = build_g_s2r(job.config) if name == "g_s2r" else build_translator(job.config.nets.translator)
     net.load_state_dict(state)
     return net.eval().requires_grad_(False)
