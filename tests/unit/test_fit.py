@@ -43,7 +43,7 @@ def test_what_cannot_be_used_is_named_and_left_out(tmp_path: Path, capsys: pytes
     said = capsys.readouterr().err
     assert "broken.png" in said
     assert "small.png: 8x8 px is too small" in said
-    with pytest.raises(InputError, match="--hr .*holds no photograph"):
+    with pytest.raises(InputError, match=r"--hr .*holds no photograph"):
         look(folder, 8, "hr")  # at a scale of 8 sharp photographs must be larger
 
 
