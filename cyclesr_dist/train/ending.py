@@ -32,7 +32,7 @@ def summary_of(
         "completed": True,
         "verdict": text,
         "verdict_ok": ok,
-        "next": [f"cyclesr upscale PHOTOS --model {shlex.quote(str(run))} --out enlarged"],
+        "next": [_next(ok, numbers["steps"], run)],
         "system": config.system,
         "track": config.track if simulated(config, sources) else None,
         "seed": config.seed,
@@ -41,6 +41,14 @@ def summary_of(
         "versions": {"cyclesr_dist": __version__, "torch": torch.__version__, "python": sys.version.split()[0]},
         "notes": notes,
     }
+
+
+def _next(ok: bool | None, steps: int, run: Path) -> str:
+    """The command to give now: use the network, or train for longer."""
+    if ok is not False:
+        return f"cyclesr upscale PHOTOS --model {shlex.quote(str(run))} --out enlarged"
+    config, longer = (shlex.quote(str(path)) for path in (run / "config.yaml", run.with_name(f"{run.name}-longer")))
+    return f"cyclesr train --config {config} --run-dir {longer} train.steps={4 * steps}"
 
 
 def simulated(config: Config, sources: Sources) -> bool:
