@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from pathlib import Path
 
 from cyclesr_dist.cli.guard import add_common_arguments
@@ -44,6 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0; raises InputError for bad input, FailedElsewhere when one of the commands fails."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported; see fit/commands.py
     from cyclesr_dist.fit.main import Wanted, fit
 
     if args.hours is not None and not (math.isfinite(args.hours) and args.hours > 0):

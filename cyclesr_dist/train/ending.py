@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Mapping
@@ -13,11 +14,17 @@ import torch
 from cyclesr_dist import __version__
 from cyclesr_dist.config import Config
 from cyclesr_dist.data.loader import Sources
+from cyclesr_dist.degradation.record import FACTS
+from cyclesr_dist.degradation.sentences import finite
 from cyclesr_dist.degrade import RECORD
 from cyclesr_dist.train.diagnosis import drift_seen, over_bicubic
 
 _SEEN_DB = 0.1
 """A gain over bicubic enlargement that is more than chance."""
+_HARMLESS_QUALITY = 75
+"""JPEG that changes little at a quarter of a photograph's size."""
+_FAR_DECADES = 0.12
+"""As `degradation/estimate.py` doubts."""
 
 
 def summary_of(
@@ -27,7 +34,7 @@ def summary_of(
     notes = []
     if config.system == "cyclesrgan" and config.weights.percep and config.perceptual.source == "random":
         notes.append("The perceptual term used random features (perceptual.source: random).")
-    text, ok = verdict(numbers["best"])
+    text, ok = verdict(numbers["best"], _facts(run))
     return {
         "completed": True,
         "verdict": text,
@@ -58,8 +65,15 @@ def simulated(config: Config, sources: Sources) -> bool:
     return bool(config.data.valid_lr) and (Path(config.data.valid_lr) / RECORD).is_file()
 
 
-def verdict(best: Mapping[str, Any]) -> tuple[str, bool | None]:
-    """Whether it worked, in up to three sentences; None where nobody can know. `best`: the chosen network's scores."""
+def _facts(run: Path) -> dict[str, Any]:
+    """degradation.json of the run folder; empty where nothing was measured."""
+    path = run / FACTS
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def verdict(best: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> tuple[str, bool | None]:
+    """Whether it worked, in up to three sentences; None where nobody can know. `best`: the chosen network's scores;
+    `facts`: of the measured degradation."""
     if not best:
         return (
             "Whether it worked is not known: the run was not validated. Set data.valid_lr to some real LR photographs "
@@ -86,7 +100,29 @@ def verdict(best: Mapping[str, Any]) -> tuple[str, bool | None]:
     else:
         start = "It worked, but for a shift" if seen else "It worked"
         text = f"{start}: the network is {db:.2f} dB better than bicubic enlargement {of} ({figures})."
-    return text + shifted, db >= _SEEN_DB and not seen
+    ok = db >= _SEEN_DB and not seen
+    if ok and name == "psnr_estimated" and (doubt := _says_little(facts or {})):
+        found = text.removeprefix("It worked: ")
+        unknown = "Whether it worked on your photographs is not known."
+        return f"{unknown} {found[0].upper()}{found[1:]} {doubt}", None
+    return text + shifted, ok
+
+
+def _says_little(facts: Mapping[str, Any]) -> str:
+    """Why a score on photographs damaged as measured says little of real ones; empty where it does say something."""
+    quality = facts.get("jpeg_quality")
+    if quality is not None and quality < _HARMLESS_QUALITY:
+        return (
+            f"But yours are JPEG files of quality {quality:.0f}, whose blocks are not imitated: compare the pictures."
+        )
+    apart = [finite(facts, "spectrum_distance", key) for key in ("synthetic", "translated")]
+    if apart[0] and apart[1] is not None and apart[1] > max(_FAR_DECADES, apart[0] / 2):
+        share = max(0.0, 1 - apart[1] / apart[0])
+        return (
+            f"But what was measured explains only {share:.0%} of what makes your photographs differ: compare the "
+            "pictures."
+        )
+    return ""
 
 
 def last_lines(config: Config, summary: Mapping[str, Any], run: Path) -> list[str]:
