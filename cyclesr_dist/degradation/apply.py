@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cyclesr_dist.degradation.blocks import through_jpeg
 from cyclesr_dist.degradation.blur import blur, padded, pick
 from cyclesr_dist.degradation.fit import variance_at
 from cyclesr_dist.degradation.record import Degradation
@@ -26,12 +27,20 @@ def degraded(degradation: Degradation, images: Tensor, seed: int) -> Tensor:
 
 
 def translate(
-    x: Tensor, white: Tensor, kernels: Tensor, variance: Tensor, levels: Tensor, colouring: Tensor, noise: Tensor
+    x: Tensor,
+    white: Tensor,
+    kernels: Tensor,
+    variance: Tensor,
+    levels: Tensor,
+    colouring: Tensor,
+    noise: Tensor,
+    jpeg: Tensor,
 ) -> Tensor:
-    """k * x + level std(k * x) n, clipped to [0, 1] and rounded to 8 bits: (N, 3, h, w) in [0, 1] -> the same.
+    """k * x + level std(k * x) n, clipped to [0, 1], rounded to 8 bits, and through JPEG where there was: (N, 3, h, w)
+    in [0, 1] -> the same.
 
     `white` (N, 3, h, w), unit Gaussian, decides all that is drawn for a sample: its kernel, its level, and its noise,
-    coloured or laid out from pieces that were found; see `Degradation`. Rounding and clipping let gradients pass.
+    coloured or laid out from pieces that were found; see `Degradation`. Rounding, clipping and JPEG let gradients pass.
     """
     chance = torch.special.ndtr(white.float())
     blurred = blur(x, kernels, chance[:, 0, 0, 0])
@@ -43,6 +52,8 @@ def translate(
         level = levels[pick(chance[:, 1, 0, 0], len(levels))]
         n = level[:, None, None, None] * F.conv2d(padded(white.float(), half), colouring)
     made = blurred + std * n
+    if len(jpeg):
+        return made + (through_jpeg(made, int(jpeg[0])) - made).detach()
     return made + ((made.clamp(0, 1) * 255).round() / 255 - made).detach()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from cyclesr_dist import __version__
 from cyclesr_dist.config import Data
 from cyclesr_dist.degradation.apply import degraded
+from cyclesr_dist.degradation.blocks import through_jpeg
 from cyclesr_dist.degradation.fit import KNOTS, Fit, fit, variance_at
 from cyclesr_dist.degradation.jpeg import SMALLEST_PX, describe
 from cyclesr_dist.degradation.noise import Noise, find_noise
@@ -24,6 +26,8 @@ from cyclesr_dist.threads import one_thread
 FEW_PHOTOS = 6
 _ROUNDING = 1 / (12 * 255**2)  # variance of rounding to 8 bits, which g_s2r does again
 _GREY = 1 / 255
+_JPEG_SHARE = 0.5  # of LR photographs with it, from which it is part of the degradation
+_JPEG_QUALITY = 92  # the highest that is: beyond it JPEG does next to nothing
 _NO_BLUR_PX = 0.2
 _FLAT = 3e-5  # mean contrast below which there is nothing to see the blur by
 _SHARPER = 1.15  # gain at middle frequencies from which LR counts as sharper than synthetic LR
@@ -57,19 +61,26 @@ def estimate_from(sharp: Sample, real: Sample, *, scale: int, seed: int = 0) -> 
 def _estimate(sharp: Sample, real: Sample, scale: int, seed: int) -> Degradation:
     side = min(sharp.patches.shape[-1], real.patches.shape[-1])
     sharp, real = _to_side(sharp, side), _to_side(real, side)
-    of_syn, of_real = spectra(sharp.patches), spectra(real.patches)
-    fitted = fit(sharp.patches, of_syn, of_real)
+    jpeg = describe(real.paths, real.views)
+    quality = _imitated_quality(jpeg)
+    original, of_original, of_real = sharp.patches, spectra(sharp.patches), spectra(real.patches)
+    of_syn = of_original
+    if quality:
+        sharp = replace(sharp, patches=through_jpeg(original, quality))
+        of_syn = spectra(sharp.patches)
+    fitted = fit(original, of_syn, of_real, partial(through_jpeg, quality=quality) if quality else lambda x: x)
     noise = find_noise(real, of_real, of_syn, fitted)
     spread = blur_spread(sharp, real, of_syn, of_real, fitted)
     variance = (noise.variance - _ROUNDING).clamp(min=0)
     kernels = kernels_of(fitted.kernel, spread)
-    found = Degradation(kernels, variance, noise.levels, noise.colouring, noise.patches, {})
-    translated = degraded(found, sharp.patches, seed)
-    facts = _facts(sharp, real, fitted, noise, found, spread) | {
+    qualities = torch.tensor([float(quality)] if quality else [])
+    found = Degradation(kernels, variance, noise.levels, noise.colouring, noise.patches, {}, qualities)
+    translated = degraded(found, original, seed)
+    facts = _facts(sharp, real, fitted, noise, found, spread, jpeg) | {
         "scale": scale,
         "seed": seed,
         "spectrum_distance": {
-            "synthetic": _distance(of_syn, of_real),
+            "synthetic": _distance(of_original, of_real),
             "translated": _distance(spectra(translated), of_real),
         },
     }
@@ -77,14 +88,26 @@ def _estimate(sharp: Sample, real: Sample, scale: int, seed: int) -> Degradation
     return replace(found, facts=facts)
 
 
+def _imitated_quality(jpeg: dict[str, Any] | None) -> int:
+    """The quality of JPEG that is part of the degradation; 0 where few files have it or it does next to nothing."""
+    if jpeg is None or jpeg["share"] < _JPEG_SHARE or jpeg["quality"] > _JPEG_QUALITY:
+        return 0
+    return int(jpeg["quality"])
+
+
 def _facts(
-    sharp: Sample, real: Sample, fitted: Fit, noise: Noise, found: Degradation, spread: float | None
+    sharp: Sample,
+    real: Sample,
+    fitted: Fit,
+    noise: Noise,
+    found: Degradation,
+    spread: float | None,
+    jpeg: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """What degradation.json says; docs/estimate.md explains the fields."""
     variance = found.variance
     std_at = {f"{knot:g}": round(float(variance_at(variance, torch.tensor(knot)).sqrt()), 5) for knot in KNOTS}
     width = blur_std_px(fitted.kernel)
-    jpeg = describe(real.paths, real.views)
     return {
         "version": VERSION,
         "made_with": f"cyclesr-dist {__version__}",

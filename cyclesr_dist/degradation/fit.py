@@ -7,6 +7,7 @@ symmetric about its centre; one that is not is found as the symmetric one of equ
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -53,8 +54,9 @@ def variance_at(knots: Tensor, brightness: Tensor) -> Tensor:
     return torch.where(brightness < middle, below, above).clamp(min=0)
 
 
-def fit(patches: Tensor, syn: Spectra, real: Spectra) -> Fit:
-    """Fit equation (1). `patches` (n, 3, p, p) are the synthetic ones, whose spectra `syn` are; some hundreds a side.
+def fit(patches: Tensor, syn: Spectra, real: Spectra, finish: Callable[[Tensor], Tensor] = lambda x: x) -> Fit:
+    """Fit equation (1). `patches` (n, 3, p, p) are the synthetic ones, some hundreds a side; `syn` are the spectra of
+    what `finish` makes of them: what real LR went through after blur and noise, as JPEG.
 
     A product of spectra is not quite the spectrum of a blurred patch: the window smears each over its neighbours, and
     photographs' spectra are steep. So each round blurs the patches themselves, and the next one fits with the ratio.
@@ -65,7 +67,8 @@ def fit(patches: Tensor, syn: Spectra, real: Spectra) -> Fit:
     for number in range(_ROUNDS):
         with torch.no_grad():
             kernel = unknowns.kernel()
-            blurred = spectra(blur(patches, kernel[None], torch.zeros(len(patches)))) if number else syn
+            made = finish(blur(patches, kernel[None], torch.zeros(len(patches)))) if number else None
+            blurred = syn if made is None else spectra(made)
             extra = variance_at(unknowns.variance(), syn.brightness) * _band_mean(unknowns.colour_gain(p))
             bins = _binned(
                 syn, blurred, real, extra, gain_of(kernel, p).clamp(min=_SMALLEST_GAIN) if number else torch.ones(())

@@ -29,6 +29,7 @@ _NUM_CALM, _NUM_CALMEST = 96, 32  # patches; colours and bursts of texture are n
 _BURSTS = 1.3  # of what Gaussian noise of the same colour has; sensor noise has 1.0 to 1.1, that of JPEG 80 has 1.6
 _NUM_LEVELS = 64
 _CORRECTION = (0.5, 2.0)
+_CALM = 0.1  # of patches, and of photographs
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def find_noise(sample: Sample, real: Spectra, syn: Spectra, fitted: Fit) -> Nois
     places = _evenly(sample.photo, texture, flat)
     if len(places) < _SMALLEST_POOL:
         white = torch.zeros(3, 3, 5, 5) + torch.eye(3)[..., None, None] * fitted.colouring
-        return Noise(fitted.variance, torch.ones(1), white, sample.patches[:0], len(places), torch.eye(3))
+        variance = fitted.variance * _ceiling(sample, real, fitted, unclipped)
+        return Noise(variance, torch.ones(1), white, sample.patches[:0], len(places), torch.eye(3))
     places = places[sample.photo[places].argsort(stable=True)]  # neighbours in the pool are of one photograph
     chosen = sample.patches[places]
     calmest = texture[places].argsort(stable=True)
@@ -76,6 +78,21 @@ def find_noise(sample: Sample, real: Spectra, syn: Spectra, fitted: Fit) -> Nois
     correction = squares.mean().clamp(*_CORRECTION)
     levels = _quantiles((squares / squares.mean()).sqrt())
     return Noise(fitted.variance * correction, levels, colouring, pool, int(flat.sum()), correlation)
+
+
+def _ceiling(sample: Sample, real: Spectra, fitted: Fit, unclipped: Tensor) -> Tensor:
+    """What noise can be at most, over the fitted one, where it is seen nowhere: what the calmest photographs have in
+    the high band. More detail in real LR than in synthetic LR is fitted as noise, and is none."""
+    high = in_band(real.power.shape[-2], *HIGH_BAND)
+    colour = gain_of(fitted.colouring, real.power.shape[-2])[high].mean()
+    noise = (variance_at(fitted.variance, real.brightness) * colour).clamp(min=1e-9)
+    level = (real.power[:, high].mean(1) / noise).view(-1, 3).mean(1)
+    calm = [
+        level[own].quantile(_CALM)
+        for number in range(sample.num_photos)
+        if bool((own := unclipped & (sample.photo == number)).any())
+    ]
+    return torch.stack(calm).quantile(_CALM).clamp(max=1) if calm else torch.ones(())
 
 
 def _texture_and_level(real: Spectra, syn: Spectra, fitted: Fit) -> tuple[Tensor, Tensor]:

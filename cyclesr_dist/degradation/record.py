@@ -4,7 +4,7 @@ the arrays that JSON has no place for."""
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from cyclesr_dist.files import replacing, write_text
 FACTS, ARRAYS = "degradation.json", "degradation.safetensors"
 VERSION = 1
 _LARGEST_KERNEL = 63
-NAMES = ("kernels", "variance", "levels", "colouring", "noise")
+NAMES = ("kernels", "variance", "levels", "colouring", "noise", "jpeg")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Degradation:
     """(L, 3, p, p) n as it was found in flat real patches, of about unit variance, levels included; L may be 0."""
     facts: dict[str, Any]
     """What degradation.json holds."""
+    jpeg: Tensor = field(default_factory=lambda: torch.zeros(0))
+    """(1,) quality of the JPEG files that all this ends in; (0,) where it does not."""
 
     def tensors(self) -> dict[str, Tensor]:
         return {name: getattr(self, name).contiguous() for name in NAMES}
@@ -72,12 +74,13 @@ def load(path: Path) -> Degradation:
 
 def checked(tensors: dict[str, Tensor], facts: dict[str, Any], where: str) -> Degradation:
     """From tensors by name. Raises InputError, starting with `where`, unless they are an estimate."""
+    tensors = {"jpeg": torch.zeros(0)} | tensors  # estimates of before have none
     for name in NAMES:
         if name not in tensors:
             raise InputError(f"{where}: has no {name}")
         if not bool(torch.isfinite(tensors[name]).all()):
             raise InputError(f"{where}: {name} has values that are not finite")
-    kernels, variance, levels, colouring, noise = (tensors[name].float() for name in NAMES)
+    kernels, variance, levels, colouring, noise, jpeg = (tensors[name].float() for name in NAMES)
     side = kernels.shape[-1]
     if kernels.ndim != 3 or kernels.shape[1] != side or side % 2 == 0 or side > _LARGEST_KERNEL or not len(kernels):
         raise InputError(f"{where}: kernels are {tuple(kernels.shape)}; needed: (m, k, k), k odd")
@@ -92,4 +95,6 @@ def checked(tensors: dict[str, Tensor], facts: dict[str, Any], where: str) -> De
         raise InputError(f"{where}: colouring is {tuple(colouring.shape)}; needed: (3, 3, q, q), q odd")
     if noise.ndim != 4 or noise.shape[1] != 3 or noise.shape[2] != noise.shape[3] or not noise.shape[3]:
         raise InputError(f"{where}: noise is {tuple(noise.shape)}; needed: (L, 3, p, p)")
-    return Degradation(kernels, variance, levels, colouring, noise, facts)
+    if jpeg.ndim != 1 or len(jpeg) > 1 or bool(((jpeg < 1) | (jpeg > 100)).any()):
+        raise InputError(f"{where}: jpeg must be one quality from 1 to 100, or nothing")
+    return Degradation(kernels, variance, levels, colouring, noise, facts, jpeg)

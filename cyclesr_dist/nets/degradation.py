@@ -40,6 +40,8 @@ class MeasuredDegradation(nn.Module):
             return translate(x[:, :3].float(), x[:, 3:].float(), **{name: getattr(self, name) for name in NAMES})
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if any(prefix + name in state_dict for name in NAMES):
+            state_dict.setdefault(prefix + "jpeg", torch.zeros(0))  # states of before have none
         for name in NAMES:
             saved = state_dict.get(prefix + name)
             if saved is not None and saved.shape != getattr(self, name).shape:
