@@ -44,7 +44,8 @@ def test_it_is_what_the_library_does(quality: int, size: tuple[int, int]) -> Non
     expected, made = by_pillow(x, quality), through_jpeg(x, quality)
     damage, difference = ((other - expected).square().mean().sqrt() for other in (x, made))
     assert made.shape == x.shape
-    assert 0 <= float(made.min()) and float(made.max()) <= 1
+    assert float(made.min()) >= 0
+    assert float(made.max()) <= 1
     assert torch.equal(made, (made * 255).round() / 255)
     assert float(difference) < max(0.5 * float(damage), 2.5 / 255)
 
@@ -59,11 +60,12 @@ def test_a_batch_is_its_images_and_grey_stays_grey() -> None:
 def test_it_ends_the_degradation_and_lets_gradients_pass() -> None:
     x = picture(24, 24)
     with_jpeg = replace(identity(), jpeg=torch.tensor([40.0]))
-    assert torch.equal(degraded(with_jpeg, x, 0), through_jpeg(x, 40))
-    assert torch.equal(degraded(identity(), x, 0), x)
+    assert torch.allclose(degraded(with_jpeg, x, 0), through_jpeg(x, 40), atol=1e-6)
+    assert torch.allclose(degraded(identity(), x, 0), x, atol=1e-6)
     lr = x.clone().requires_grad_()
     MeasuredDegradation(with_jpeg)(torch.cat([lr, torch.zeros_like(lr)], 1)).sum().backward()
-    assert lr.grad is not None and float(lr.grad.abs().sum()) > 0
+    assert lr.grad is not None
+    assert float(lr.grad.abs().sum()) > 0
 
 
 @pytest.mark.parametrize("build", [MeasuredDegradation, lambda d=None: DegradationTranslator(4, 1, d)])
