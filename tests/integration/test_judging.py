@@ -1,4 +1,4 @@
-"""How a run judges its networks: the metric, what it is measured with, and the warnings about what a person would see."""
+"""How a run judges its networks: the metric, what it needs, and the warnings about what a person would see."""
 
 from __future__ import annotations
 
@@ -68,6 +68,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = ["shards", "build", "--hr", str(root / "hr"), "--lr", str(root / "lr"), "--out", str(root / "shards")]
     assert cyclesr([*build, "--config", str(root / "shards.yaml"), "--quiet"]) == 0
     return root
+
+
+@pytest.fixture(scope="module")
+def estimate(data: Path) -> str:
+    """As an override; measured once for all runs."""
+    command = ["estimate", "--hr", str(data / "hr"), "--lr", str(data / "lr"), "--out", str(data / "estimate")]
+    assert cyclesr([*command, "--quiet"]) == 0
+    return f"nets.translator.estimate={data / 'estimate'}"
 
 
 def arguments(data: Path, *more: str, valid_hr: str = "sharp") -> list[str]:
@@ -185,9 +193,9 @@ def test_a_network_that_brightens_is_told_by_what_a_person_sees(
 
 
 def test_unpaired_a_brightening_network_is_no_success(
-    config_file: Path, data: Path, network: list[str], tmp_path: Path
+    config_file: Path, data: Path, estimate: str, network: list[str], tmp_path: Path
 ) -> None:
-    own = arguments(data, "system=estimated", *network)
+    own = arguments(data, "system=estimated", estimate, *network)
     bright = run(config_file, tmp_path / "bright", *own, "nets.sr.arguments={by: 0.06}")
     assert len(about(bright, "6% too bright")) == 1
     assert bright["verdict_ok"] is False
@@ -197,9 +205,9 @@ def test_unpaired_a_brightening_network_is_no_success(
 
 
 def test_a_translator_that_learns_no_noise_is_told_and_a_measured_one_is_not(
-    config_file: Path, data: Path, tmp_path: Path
+    config_file: Path, data: Path, estimate: str, tmp_path: Path
 ) -> None:
-    own = arguments(data, "system=cyclesr", "nets.sr.bicubic_skip=true")
+    own = arguments(data, "system=cyclesr", "nets.sr.bicubic_skip=true", estimate)
     identity = run(config_file, tmp_path / "identity", *own, "weights.adv=0")
     (line,) = about(identity, "g_s2r is near the identity")
     assert MEASURED in line
