@@ -15,7 +15,8 @@ from cyclesr_dist.errors import InputError
 from cyclesr_dist.files import sha256
 
 _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
-_PLAYERS = ("g", "sr")  # that may hold the system's own g_l2h; cycle_sr_separate has it by itself
+_SEPARATE = "sr"
+_PLAYERS = ("g", _SEPARATE)  # that may hold the system's own g_l2h; cycle_sr_separate has it by itself
 _AVERAGE = "ema."  # of it; without `ema_decay` there is none
 
 
@@ -31,10 +32,15 @@ def newest_checkpoint(run: Path) -> Path | None:
 
 
 def describe_checkpoint(folder: Path) -> dict[str, Any]:
-    """The description that model files have: `sr`, `scale` and `extra`. Raises InputError."""
+    """The description that model files have: `sr`, `scale` and `extra`.
+
+    Raises InputError, also where g_l2h has not begun to learn: cycle_sr_separate trains its translators before.
+    """
     try:
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         who = state["identity"]
+        if _SEPARATE in state["players"] and not state["players"][_SEPARATE]["num_updates"]:
+            raise InputError(f"checkpoint {folder}: g_l2h has not begun to learn in it")
         return {
             "sr": _inference_net(who),
             "scale": who["scale"],

@@ -20,7 +20,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog="example: cyclesr evaluate --model runs/demo --lr valid/lr --hr valid/hr --protocol ntire2018 "
         "--json scores.json",
     )
-    parser.add_argument("--model", required=True, help="run folder, .safetensors file, or bicubic")
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="run folder (RUN@last: its last network instead of its best), checkpoint folder, .safetensors file, or "
+        "bicubic",
+    )
     parser.add_argument(
         "--allow-module", action="store_true", help="the model file may name a Python class, which is imported"
     )

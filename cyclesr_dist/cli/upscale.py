@@ -21,7 +21,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog="example: cyclesr upscale holiday/ portrait.jpg --model runs/demo --out enlarged",
     )
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image file or folder of images")
-    parser.add_argument("--model", required=True, help="run folder, .safetensors or .onnx file, or bicubic")
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="run folder (RUN@last: its last network instead of its best), checkpoint folder, .safetensors or .onnx "
+        "file, or bicubic",
+    )
     parser.add_argument(
         "--allow-module", action="store_true", help="the model file may name a Python class, which is imported"
     )

@@ -144,11 +144,15 @@ def _train(
     system = world.together(
         lambda: build_system(config, make_player, world, saved.system if saved else None, degradation)
     )
+    start = saved.step if saved else 0
+    # Before the folder becomes a run's: one that is refused may be started again with what the error names.
+    opening = world.together(
+        lambda: first_lines(config, world, system, sources.epoch_set.patch, schedule.num_steps, start)
+    )
     world.together(lambda: _start_files(config, folder, saved) if world.is_main else None)
     if config.data.log_keys:
-        world.together(lambda: None if world.is_main else folder.start_keys(world.rank, saved.step if saved else 0))
+        world.together(lambda: None if world.is_main else folder.start_keys(world.rank, start))
 
-    start = saved.step if saved else 0
     trackers = world.together(
         lambda: open_trackers(config, folder.path, start, _warn) if world.is_main else Trackers({}, _warn)
     )
@@ -163,9 +167,6 @@ def _train(
     if world.is_main:
         closing.callback(folder.targets.unlink, missing_ok=True)
     world.together(lambda: _publish(run, progress, addresses))
-    opening = world.together(
-        lambda: first_lines(config, world, system, sources.epoch_set.patch, schedule.num_steps, start)
-    )
     measured = sentences(degradation.facts) if degradation else []
     for text in [*opening, *(f"measured: {text}" for text in measured)]:
         progress.say(text)

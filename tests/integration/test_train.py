@@ -263,19 +263,19 @@ def test_a_start_after_half_a_line_is_noted_on_a_line_of_its_own(config_file, ti
     assert not (tmp_path / "run/prometheus_targets.json").exists()
 
 
-def test_validation_without_pairs_chooses_by_a_score_that_needs_none(config_file, tiny_data, tmp_path) -> None:
+def test_validation_without_pairs_chooses_by_a_score_that_needs_none(config_file, tiny_data, tmp_path, capsys) -> None:
     write_photos(tmp_path / "sharp", 2, 64, 96, seed=7)
     for path in (tmp_path / "sharp").iterdir():
         path.rename(path.with_name(f"unrelated_{path.name}"))
     arguments = [*tiny_data.overrides, f"data.valid_hr={tmp_path / 'sharp'}", "train.max_steps=8"]
-    assert run(config_file, tmp_path / "run", *arguments) == 0
-    validated = lines(tmp_path / "run/validation.jsonl")
-    assert all("psnr" not in row for row in validated)
-    best = json.loads((tmp_path / "run/summary.json").read_text())["best"]
-    assert best["spectrum_lr"] == min(row["spectrum_lr"] for row in validated)
-    for metric in ("agreement", "spectrum_hr"):
+    # The usual one needs the measured degradation, and the patches are too small for that (test_judging.py has it).
+    assert run(config_file, tmp_path / "run", *arguments) == 2
+    assert "at least 16 px" in (refused := capsys.readouterr().err)
+    assert "validate.metric=spectrum_hr does without" in refused
+    for metric in ("spectrum_lr", "agreement", "spectrum_hr"):
         assert run(config_file, tmp_path / metric, *arguments, f"validate.metric={metric}") == 0
         rows = lines(tmp_path / metric / "validation.jsonl")
+        assert all("psnr" not in row for row in rows)
         chosen = json.loads((tmp_path / metric / "summary.json").read_text())["best"]
         assert chosen[metric] == min(row[metric] for row in rows)
 

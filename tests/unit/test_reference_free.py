@@ -67,7 +67,8 @@ def test_a_translator_is_nearer_to_real_than_the_identity() -> None:
     identity, right = scores(lambda x: x[:, :3]), scores(lambda x: x[:, :3] + 0.05 * x[:, 3:])
     assert identity["spectrum_lr"] == identity["spectrum_syn"] == right["spectrum_syn"]
     assert right["spectrum_lr"] < 0.6 * identity["spectrum_lr"]
-    assert set(right) == {"spectrum_lr", "spectrum_hr", "spectrum_syn"}
+    drift = {f"drift_{name}" for name in ("brightness", "red", "green", "blue")}
+    assert set(right) == {"spectrum_lr", "spectrum_hr", "spectrum_syn", *drift}
 
 
 def test_the_noise_of_a_photograph_is_always_the_same() -> None:
