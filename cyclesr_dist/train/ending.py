@@ -21,8 +21,6 @@ from cyclesr_dist.train.diagnosis import drift_seen, over_bicubic
 
 _SEEN_DB = 0.1
 """A gain over bicubic enlargement that is more than chance."""
-_HARMLESS_QUALITY = 75
-"""JPEG that changes little at a quarter of a photograph's size."""
 _FAR_DECADES = 0.12
 """As `degradation/estimate.py` doubts."""
 
@@ -110,11 +108,6 @@ def verdict(best: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> 
 
 def _says_little(facts: Mapping[str, Any]) -> str:
     """Why a score on photographs damaged as measured says little of real ones; empty where it does say something."""
-    quality = facts.get("jpeg_quality")
-    if quality is not None and quality < _HARMLESS_QUALITY:
-        return (
-            f"But yours are JPEG files of quality {quality:.0f}, whose blocks are not imitated: compare the pictures."
-        )
     apart = [finite(facts, "spectrum_distance", key) for key in ("synthetic", "translated")]
     if apart[0] and apart[1] is not None and apart[1] > max(_FAR_DECADES, apart[0] / 2):
         share = max(0.0, 1 - apart[1] / apart[0])
