@@ -1,6 +1,9 @@
 """Shared by all tests: one thread a process, so that several ranks fit two cores; Ctrl-C reaches what they start."""
 
+import os
 import signal
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of what they start: threads that wait must not spin
 
 import torch
 
