@@ -248,9 +248,9 @@ class Data:
 class Validate:
     protocol: Protocol = "plain"
     metric: Metric = "auto"
-    """What the best checkpoint is chosen by; `auto`: psnr with pairs; else with sharp photographs psnr_estimated where
-    the degradation is measured, spectrum_lr where LR is translated, spectrum_hr where not; and without any agreement.
-    evaluate/reference_free.py explains these four."""
+    """What the best checkpoint is chosen by; `auto`: psnr with pairs; else with sharp photographs psnr_estimated, for
+    which the degradation is measured between `data.hr` and `data.lr`, or spectrum_hr where a system does without these;
+    and without sharp photographs agreement. evaluate/reference_free.py explains these scores."""
     crop_px: int = 96
     """LR side of the central crop that the metrics without pairs look at."""
     pictures: int = 2
