@@ -28,8 +28,9 @@ _BLOCK_PX = 8
 _NUM_CALM, _NUM_CALMEST = 96, 32  # patches; colours and bursts of texture are none of the noise
 _BURSTS = 1.3  # of what Gaussian noise of the same colour has; sensor noise has 1.0 to 1.1, that of JPEG 80 has 1.6
 _NUM_LEVELS = 64
-_CORRECTION = (0.5, 2.0)
+_CORRECTION = (0.0, 2.0)  # flat patches know better than the fit that there is no noise
 _CALM = 0.1  # of patches, and of photographs
+_RARELY_SEEN = 0.05  # of patches, that are flat but for noise: with fewer, noise may be none at all
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,10 @@ def find_noise(sample: Sample, real: Spectra, syn: Spectra, fitted: Fit) -> Nois
     unclipped = ends.float().mean((1, 2, 3)) < _CLIPPED_SHARE
     flat = unclipped & (texture < _LARGEST_TEXTURE)
     places = _evenly(sample.photo, texture, flat)
+    most = _ceiling(sample, real, fitted, unclipped) if flat.float().mean() < _RARELY_SEEN else 1.0
     if len(places) < _SMALLEST_POOL:
         white = torch.zeros(3, 3, 5, 5) + torch.eye(3)[..., None, None] * fitted.colouring
-        variance = fitted.variance * _ceiling(sample, real, fitted, unclipped)
-        return Noise(variance, torch.ones(1), white, sample.patches[:0], len(places), torch.eye(3))
+        return Noise(fitted.variance * most, torch.ones(1), white, sample.patches[:0], len(places), torch.eye(3))
     places = places[sample.photo[places].argsort(stable=True)]  # neighbours in the pool are of one photograph
     chosen = sample.patches[places]
     calmest = texture[places].argsort(stable=True)
@@ -77,11 +78,18 @@ def find_noise(sample: Sample, real: Spectra, syn: Spectra, fitted: Fit) -> Nois
     squares = _squares(sample, ratio, flat, unclipped)
     correction = squares.mean().clamp(*_CORRECTION)
     levels = _quantiles((squares / squares.mean()).sqrt())
-    return Noise(fitted.variance * correction, levels, colouring, pool, int(flat.sum()), correlation)
+    return Noise(
+        fitted.variance * torch.minimum(correction, torch.as_tensor(most)),
+        levels,
+        colouring,
+        pool,
+        int(flat.sum()),
+        correlation,
+    )
 
 
 def _ceiling(sample: Sample, real: Spectra, fitted: Fit, unclipped: Tensor) -> Tensor:
-    """What noise can be at most, over the fitted one, where it is seen nowhere: what the calmest photographs have in
+    """What noise can be at most, over the fitted one, where it is hardly seen: what the calmest photographs have in
     the high band. More detail in real LR than in synthetic LR is fitted as noise, and is none."""
     high = in_band(real.power.shape[-2], *HIGH_BAND)
     colour = gain_of(fitted.colouring, real.power.shape[-2])[high].mean()

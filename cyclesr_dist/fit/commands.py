@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 from cyclesr_dist.errors import FailedElsewhere
@@ -23,7 +24,9 @@ def run(arguments: Sequence[str], launcher: Sequence[str] = ()) -> None:
     shown = [*launcher, "-m", "cyclesr_dist.cli.main", *arguments] if launcher else ["cyclesr", *arguments]
     print(f"$ {shlex.join(shown)}", flush=True)
     python = [sys.executable, "-m", "cyclesr_dist.cli.main"]
-    words = [*python, "supervise", "--", *shown] if launcher else [*python, *arguments]
+    words = [*python, *arguments]
+    if launcher:  # installed beside the interpreter, which need not be on the path
+        words = [*python, "supervise", "--", str(Path(sys.executable).with_name(launcher[0])), *shown[1:]]
     # Threads that wait without spinning: with anything else on the machine, steps take a third of the time.
     environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ
     child = subprocess.Popen(words, start_new_session=True, env=environment)

@@ -113,6 +113,20 @@ def test_flat_photographs_show_no_blur_and_say_so() -> None:
     assert found.facts["noise"]["std_at"]["0.5"] < 0.003
 
 
+def test_of_more_detail_in_calm_photographs_little_is_taken_for_noise() -> None:
+    """Real LR that shows more fine detail than HR, with calm places in every photograph and no noise."""
+    detail, place = rounded(texture(400, 32, seed=1, slope=0.75)), torch.arange(400)
+    calm = (place // 20) % 4 == 0
+    detail[calm] = rounded(texture(int(calm.sum()), 32, seed=2, slope=1.6))
+    found = estimate_from(sample_of(rounded(texture(400, 32, seed=3)), 20), sample_of(detail, 20), scale=4)
+    assert found.facts["noise"]["std_at"]["0.5"] < 0.012
+    noise = 0.04 * torch.randn(detail.shape, generator=torch.Generator().manual_seed(4))
+    found = estimate_from(
+        sample_of(rounded(texture(400, 32, seed=3)), 20), sample_of(rounded(detail + noise), 20), scale=4
+    )
+    assert found.facts["noise"]["std_at"]["0.5"] == pytest.approx(0.04, rel=0.35)
+
+
 def test_noise_levels_of_photographs_are_kept_apart() -> None:
     g = torch.Generator().manual_seed(0)
     clean = texture(600, 32, seed=1)
