@@ -89,8 +89,7 @@ class Validator:
             self.translators[network][name].load_state_dict(weights)
         mine = slice(self.world.rank, None, self.world.num_ranks)
         with torch.no_grad():
-            pairs = list(stop.until(self.pairs[mine]))
-            own = self._score_pairs(pairs)
+            own = self._score_pairs(self.pairs[mine], stop)
             records = self._records(network, mine, stop)
         gathered = self.world.gather_objects(None if stop.requested else (own, records))
         parts = [part for part in gathered if part is not None]
@@ -101,10 +100,11 @@ class Validator:
         means = {key: float(np.mean([score[key] for score in paired])) for key in keys}
         return means | reference_free([record for _, records in parts for record in records])
 
-    def _score_pairs(self, pairs: list[Pair]) -> list[dict[str, float]]:
+    def _score_pairs(self, pairs: list[Pair], stop: StopRequest) -> list[dict[str, float]]:
+        """Of those that were looked at before `stop` was requested."""
         protocol = self.config.validate.protocol
-        own = [score_file(self.upscaler, pair, protocol) for pair in pairs]
-        for pair in pairs[len(self._bicubic) :]:  # the same photographs at every validation: once is enough
+        own = [score_file(self.upscaler, pair, protocol) for pair in stop.until(pairs)]
+        for pair in stop.until(pairs[len(self._bicubic) :]):  # the same at every validation: once is enough
             of = score_file(BicubicUpscaler(self.config.scale), pair, protocol)
             self._bicubic.append({"psnr_bicubic": of["psnr"], "ssim_bicubic": of["ssim"]})
         return [score | bicubic for score, bicubic in zip(own, self._bicubic, strict=False)]

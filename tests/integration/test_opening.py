@@ -36,7 +36,8 @@ def first_lines(config, world, system, patch, num_steps, start):
 true, before = main.first_lines, []
 main.first_lines = first_lines
 assert main.main(sys.argv[1:]) == 0
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+status = Path("/proc/self/status").read_text()  # getrusage's peak may be that of the process that started this one
+peak = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) * 1024
 print(json.dumps({"need": before[0], "taken": peak - before[1]}))
 """
 
