@@ -29,18 +29,25 @@ def run(arguments: Sequence[str], launcher: Sequence[str] = ()) -> None:
         words = [*python, "supervise", "--", str(Path(sys.executable).with_name(launcher[0])), *shown[1:]]
     # Threads that wait without spinning: with anything else on the machine, steps take a third of the time.
     environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ
-    child = subprocess.Popen(words, start_new_session=True, env=environment)
+    children: list[subprocess.Popen[bytes]] = []
+    asked: list[int] = []
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        if child.poll() is None:
-            child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+    def pass_on(number: int, frame: FrameType | None = None) -> None:
+        asked.append(number)
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
     before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
     try:
-        code = child.wait()
+        children.append(subprocess.Popen(words, start_new_session=True, env=environment))
+        for number in list(asked):  # those that came before there was anyone to pass them on to
+            pass_on(number)
+        code = children[0].wait()
     finally:
-        if child.poll() is None:
-            child.kill()
+        for child in children:
+            if child.poll() is None:
+                child.kill()
         for number, handler in before.items():
             signal.signal(number, handler)
     if code:
