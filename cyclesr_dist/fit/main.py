@@ -12,7 +12,7 @@ from cyclesr_dist.evaluate.report import write_report
 from cyclesr_dist.files import write_text
 from cyclesr_dist.fit.commands import run
 from cyclesr_dist.fit.machine import Machine, seconds_a_step, this_machine
-from cyclesr_dist.fit.photos import Folders, Split, lay_out, look, split
+from cyclesr_dist.fit.photos import Folders, Split, check_apart, lay_out, look, split
 from cyclesr_dist.fit.settings import choose
 from cyclesr_dist.train.run_folder import read_summary
 
@@ -36,7 +36,9 @@ def fit(wanted: Wanted) -> None:
     if (wanted.run / "config.yaml").exists() and not at.of("").exists():
         raise InputError(f"--run-dir {wanted.run}: holds a run that cyclesr fit did not begin; give another folder")
     _step(1, "looking at the photographs and at this machine")
-    chosen = split(look(wanted.hr, wanted.scale, "hr"), look(wanted.lr, wanted.scale, "lr"))
+    hr, lr = look(wanted.hr, wanted.scale, "hr"), look(wanted.lr, wanted.scale, "lr")
+    check_apart(hr, lr)
+    chosen = split(hr, lr)
     machine = this_machine()
     for line in _seen(chosen, machine):
         _say(line)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.files import write_json
-from cyclesr_dist.images import image_size, images_folder, list_images, read_rgb8, write_png
+from cyclesr_dist.images import hr_stem, image_size, images_folder, list_images, read_rgb8, write_png
 
 RECORD = "photos.json"
 _HELD_BACK_OF = 5
@@ -25,6 +26,7 @@ _SMALLEST_PX = 16
 _LARGEST_SHOWN_PX = 1024
 """Of the held-back LR photographs that are larger, so much of the centre is enlarged: the whole would take minutes."""
 _LISTED = 10
+_ALIKE_PX, _ALIKE = 16, 0.95  # side of the pictures that are compared, and their correlation
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,33 @@ def _split(photos: Sequence[Photo]) -> tuple[list[Photo], list[Photo]]:
     )
 
 
+def check_apart(hr: Sequence[Photo], lr: Sequence[Photo]) -> None:
+    """Raise InputError where an LR photograph has the name of a sharp one and shows the same. Cameras give equal names
+    to different photographs, too: these are told apart by what they show."""
+    sharp = {photo.path.stem: photo for photo in hr}
+    same = [
+        (sharp[stem].path, photo.path)
+        for photo in lr
+        if (stem := hr_stem(photo.path.stem)) in sharp and _alike(sharp[stem].path, photo.path)
+    ]
+    if same:
+        more = f" and {len(same) - 1} more" if len(same) > 1 else ""
+        raise InputError(
+            f"{same[0][0]} and {same[0][1]} show the same{more}; --hr needs other photographs than --lr. With pairs "
+            "system=sr_paired learns more (cyclesr shards build --pairs-hr)"
+        )
+
+
+def _alike(first: Path, second: Path) -> bool:
+    small = [
+        np.asarray(Image.fromarray(read_rgb8(path)).convert("L").resize((_ALIKE_PX, _ALIKE_PX), Image.Resampling.BOX))
+        for path in (first, second)
+    ]
+    a, b = (image.astype(np.float64) - image.mean() for image in small)
+    norm = np.sqrt((a * a).sum() * (b * b).sum())
+    return bool(norm > 0 and (a * b).sum() / norm > _ALIKE)
+
+
 def lay_out(split: Split, folders: Folders) -> None:
     """Make the four folders; nothing to do when they are there. Raises InputError when they show other photographs."""
     record = folders.of(RECORD)
@@ -118,13 +147,16 @@ def lay_out(split: Split, folders: Folders) -> None:
         return
     temporary = folders.root / ".photos.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
+    # An LR photograph that has the name of a sharp one would be taken for the same.
+    sharp = {photo.path.stem for photo in (*split.train_hr, *split.valid_hr)}
     for part in ("train_hr", "train_lr"):
         (temporary / part).mkdir(parents=True)
         for photo in getattr(split, part):
-            (temporary / part / photo.path.name).symlink_to(photo.path.resolve())
+            shared = part == "train_lr" and hr_stem(photo.path.stem) in sharp
+            (temporary / part / f"{'lr-' * shared}{photo.path.name}").symlink_to(photo.path.resolve())
     (temporary / "valid_hr").mkdir()
     for number, photo in enumerate(split.valid_hr, 1):
-        # Not by their names: where an LR photograph has the same one they would be taken for a pair.
+        # Not by their names, for the same reason.
         (temporary / "valid_hr" / f"sharp{number}{photo.path.suffix}").symlink_to(photo.path.resolve())
     (temporary / "valid_lr").mkdir()
     for photo in split.valid_lr:

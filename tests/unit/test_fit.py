@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from cyclesr_dist.config import Config, load
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.fit.machine import Machine
-from cyclesr_dist.fit.photos import Folders, Photo, Split, lay_out, look, split
+from cyclesr_dist.fit.photos import Folders, Photo, Split, check_apart, lay_out, look, split
 from cyclesr_dist.fit.settings import choose, patch_px, stride_px
 from cyclesr_dist.images import list_images
 from cyclesr_dist.testing import write_photos
@@ -59,6 +60,20 @@ def test_the_folders_hold_every_photograph_once_and_refuse_others(tmp_path: Path
     assert not {p.stem for p in list_images(at.of("valid_hr"))} & {p.stem for p in list_images(at.of("valid_lr"))}
     with pytest.raises(InputError, match="begun with other photographs"):
         lay_out(split(hr[1:], lr), at)
+
+
+def test_equal_names_are_no_pairs_but_equal_pictures_are(tmp_path: Path) -> None:
+    hr = look(write_photos(tmp_path / "hr", 3, 128, 160, seed=0), 4, "hr")
+    lr = look(write_photos(tmp_path / "lr", 3, 64, 80, seed=1), 4, "lr")
+    check_apart(hr, lr)
+    lay_out(split(hr, lr), Folders(tmp_path))
+    names = [p.name for p in list_images(tmp_path / "photos" / "train_lr")]
+    assert names == ["lr-photo0.png", "lr-photo1.png", "lr-photo2.png"]
+    (tmp_path / "small").mkdir()
+    with Image.open(hr[1].path) as image:
+        image.resize((40, 32)).save(tmp_path / "small" / "photo1x4.png")
+    with pytest.raises(InputError, match=r"photo1.png and .*photo1x4.png show the same; --hr needs other"):
+        check_apart(hr, look(tmp_path / "small", 4, "lr"))
 
 
 def test_of_large_photographs_the_centre_is_enlarged(tmp_path: Path) -> None:
