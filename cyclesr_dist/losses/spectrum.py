@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cyclesr_dist.losses.pixel import full
+from cyclesr_dist.nets.buffers import StateSized
 
 _KEPT = 0.95  # of the running means at each step
 _FLOOR = 1e-9
 
 
-class SpectrumMatch(nn.Module):
+class SpectrumMatch(StateSized):
     """(N, 3, h, w) twice -> the mean |log10| of the ratio of their running mean radial power spectra, in decades.
 
     The means are over all ranks and past steps; they are training state, and lie in buffers. The gradient is that of
@@ -46,13 +47,6 @@ class SpectrumMatch(nn.Module):
         passing = mean_fake + (now_fake - now_fake.detach())
         distance: Tensor = ((passing + _FLOOR).log10() - (mean_real + _FLOOR).log10()).abs().mean()
         return distance
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
-        for name in ("fake", "real"):
-            saved = state_dict.get(prefix + name)
-            if saved is not None and saved.shape != getattr(self, name).shape:
-                setattr(self, name, torch.empty_like(saved, device=getattr(self, name).device))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def radial_power(x: Tensor) -> Tensor:

@@ -14,12 +14,13 @@ from torch.nn import functional as F
 
 from cyclesr_dist.degradation.apply import DRAW_CHANNELS, translate
 from cyclesr_dist.degradation.record import NAMES, Degradation
+from cyclesr_dist.nets.buffers import StateSized
 from cyclesr_dist.nets.translator import ResidualTranslator
 
 _LOCAL_PX = 9
 
 
-class MeasuredDegradation(nn.Module):
+class MeasuredDegradation(StateSized):
     """k * x + n as it was estimated; nothing in it is trained. Without an estimate it is the identity.
 
     The estimate lies in buffers, so that checkpoints hold it; their sizes are those of the state that is loaded.
@@ -42,10 +43,6 @@ class MeasuredDegradation(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         if any(prefix + name in state_dict for name in NAMES):
             state_dict.setdefault(prefix + "jpeg", torch.zeros(0))  # states of before have none
-        for name in NAMES:
-            saved = state_dict.get(prefix + name)
-            if saved is not None and saved.shape != getattr(self, name).shape:
-                setattr(self, name, torch.empty_like(saved, device=getattr(self, name).device))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
