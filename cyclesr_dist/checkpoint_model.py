@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.files import sha256
+from cyclesr_dist.train.checkpoint import FILES, MANIFEST, verify
 
-_TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
+_TENSORS, _STATE = FILES
 _SEPARATE = "sr"
 _PLAYERS = ("g", _SEPARATE)  # that may hold the system's own g_l2h; cycle_sr_separate has it by itself
 _AVERAGE = "ema."  # of it; without `ema_decay` there is none
@@ -22,7 +22,7 @@ _AVERAGE = "ema."  # of it; without `ema_decay` there is none
 
 def is_checkpoint(folder: Path) -> bool:
     """Whether the folder is a checkpoint. One whose writing was broken off has no manifest, and is none."""
-    return all((folder / name).is_file() for name in (_TENSORS, _STATE, _MANIFEST))
+    return all((folder / name).is_file() for name in (*FILES, MANIFEST))
 
 
 def newest_checkpoint(run: Path) -> Path | None:
@@ -53,16 +53,14 @@ def describe_checkpoint(folder: Path) -> dict[str, Any]:
 def read_checkpoint(folder: Path) -> dict[str, Tensor]:
     """The weights of g_l2h that would have been exported then. Raises InputError, also where they are damaged."""
     try:
-        expected = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"][_TENSORS]["sha256"]
-        if sha256(folder / _TENSORS) != expected:
-            raise InputError(f"checkpoint {folder} is damaged: {_TENSORS} does not have the manifest's checksum")
+        verify(folder)
         with safe_open(folder / _TENSORS, framework="pt") as file:
             names = set(file.keys())
             own = _own_names(names)
             weights = {
                 name: file.get_tensor(_AVERAGE + name if _AVERAGE + name in names else own[name]) for name in own
             }
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, SafetensorError) as error:
         raise InputError(f"checkpoint {folder} cannot be read: {type(error).__name__}: {error}") from error
     if not weights:
         raise InputError(f"checkpoint {folder} holds no g_l2h")
