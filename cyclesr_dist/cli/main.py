@@ -14,13 +14,14 @@ from functools import partial
 from importlib import import_module
 
 from cyclesr_dist import __version__
+from cyclesr_dist.cli import launch
 from cyclesr_dist.cli.guard import end_process, guarded
 
 COMMANDS = {
     "fit": "fit",
-    "train": "train",
-    "tune": "tune",
-    "submit": "submit",
+    "train": "launch",
+    "tune": "launch",
+    "submit": "launch",
     "degrade": "degrade",
     "estimate": "estimate",
     "shards": "shards",
@@ -37,7 +38,7 @@ COMMANDS = {
     "supervise": "supervise",
 }
 """Modules by command."""
-_OWN_PARSER = ("train", "tune", "submit")
+_OWN_PARSER = launch.SCRIPTS.keys()
 """Commands that read their arguments by themselves: overrides and switches may alternate, which subparsers refuse."""
 
 
@@ -62,10 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = _command_first(sys.argv[1:] if argv is None else argv)
     command = words[0] if words else ""
     if command in _OWN_PARSER:
-        run = partial(import_module(f"cyclesr_dist.cli.{COMMANDS[command]}").run, words[1:])
+        run = partial(launch.run, command, words[1:])
         if command == "train" and argv is None:
             end_process(run)
-        return int(run())
+        return run()
     parser = build_parser(command)
     args, rest = parser.parse_known_args(words)
     if rest and (not hasattr(args, "overrides") or any(text.startswith("-") for text in rest)):
