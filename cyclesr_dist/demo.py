@@ -201,6 +201,7 @@ def _score(config: Config, layout: Layout, quiet: bool) -> dict[str, Any]:
         "table": table,
         "images": {name: score["images"] for name, score in scores.items()},
         "verdict": verdict(table, config.system),
+        "verdict_ok": is_best(table, config.system),
         "protocol": config.validate.protocol,
     }
 
@@ -210,7 +211,7 @@ def verdict(table: dict[str, dict[str, float]], system: str) -> str:
     own = table[system]["psnr"]
     over_bicubic, over_syn = own - table["bicubic"]["psnr"], own - table["sr_syn"]["psnr"]
     differences = f"{over_bicubic:+.2f} dB to bicubic, {over_syn:+.2f} dB to sr_syn"
-    if over_bicubic > 0 and over_syn > 0:
+    if is_best(table, system):
         shares = " and ".join(
             f"{share:.0%} in {name}"
             for name, key in (("colour", "psnr"), ("luma", "psnr_y"))
@@ -220,6 +221,11 @@ def verdict(table: dict[str, dict[str, float]], system: str) -> str:
         return f"{system} is the best without pairs: {differences}{way}."
     best = max(("bicubic", "sr_syn"), key=lambda row: table[row]["psnr"])
     return f"{best} is better than {system} here: {system} has {differences}."
+
+
+def is_best(table: dict[str, dict[str, float]], system: str) -> bool:
+    """Among the rows that use no pairs."""
+    return table[system]["psnr"] > max(table["bicubic"]["psnr"], table["sr_syn"]["psnr"])
 
 
 def gap_closed(table: dict[str, dict[str, float]], system: str, key: str) -> float | None:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cyclesr_dist.config import load
+from cyclesr_dist.degradation.record import FACTS
 from cyclesr_dist.errors import FailedElsewhere, InputError
 from cyclesr_dist.evaluate.report import write_report
+from cyclesr_dist.evaluate.run_files import UPSCALED
 from cyclesr_dist.files import write_text
 from cyclesr_dist.fit.commands import run
 from cyclesr_dist.fit.machine import Machine, seconds_a_step, this_machine
@@ -16,7 +18,7 @@ from cyclesr_dist.fit.photos import Folders, Split, check_apart, lay_out, look, 
 from cyclesr_dist.fit.settings import choose
 from cyclesr_dist.train.run_folder import read_summary
 
-SETTINGS, UPSCALED, ESTIMATE = "fit.yaml", "upscaled", "estimate"
+SETTINGS, ESTIMATE = "fit.yaml", "estimate"
 CPU_HOURS, GPU_HOURS = 0.25, 2.0
 
 
@@ -46,7 +48,7 @@ def fit(wanted: Wanted) -> None:
     quiet = ["--quiet"] if wanted.quiet else []
 
     _step(2, "measuring what makes the LR photographs differ")
-    if not (wanted.run / ESTIMATE / "degradation.json").is_file():
+    if not (wanted.run / ESTIMATE / FACTS).is_file():
         folders = ["--hr", str(at.of("train_hr")), "--lr", str(at.of("train_lr"))]
         out = ["--out", str(wanted.run / ESTIMATE), "--scale", str(wanted.scale), "--overwrite"]
         run(["estimate", *folders, *out, *quiet])
@@ -108,7 +110,7 @@ def _ending(wanted: Wanted, chosen: Split) -> list[str]:
     if not summary:
         raise FailedElsewhere(f"{wanted.run} has no summary", 1)
     own = "held-back LR photographs" if chosen.held_back else "LR photographs (also trained on)"
-    facts = json.loads((wanted.run / ESTIMATE / "degradation.json").read_text(encoding="utf-8"))
+    facts = json.loads((wanted.run / ESTIMATE / FACTS).read_text(encoding="utf-8"))
     doubts = [f"doubt: {text}" for text in facts.get("doubts", ())]
     return [
         "",
