@@ -69,7 +69,11 @@ class Folders:
 def look(folder: Path, scale: int, what: str) -> list[Photo]:
     """All photographs of a folder that can be used; the others are named on standard error. Raises InputError."""
     photos, failed = [], []
-    for path in list_images(images_folder(folder, scale)):
+    try:
+        paths = list_images(images_folder(folder, scale))
+    except InputError as error:
+        raise InputError(f"--{what} {error}") from error
+    for path in paths:
         try:
             width, height = image_size(path)
         except InputError as error:
