@@ -32,7 +32,7 @@ $(READY): pyproject.toml constraints.txt
 
 # The rendered parts of k8s/ and docs/monitoring/.
 manifests: $(READY)
-	$(BIN)/python -m cyclesr_dist.cluster.kustomize
+	$(BIN)/python -m cyclesr_dist.kubernetes.kustomize
 	$(BIN)/cyclesr monitoring --out docs/monitoring
 
 clean:

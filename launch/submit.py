@@ -2,7 +2,7 @@
 
 import sys
 
-from cyclesr_dist.cluster.submit import main
+from cyclesr_dist.kubernetes.submit import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,6 +1,6 @@
 """Train: `deepspeed launch/train.py --config FILE`, `torchrun launch/train.py ...`, `python launch/train.py ...`."""
 
-from cyclesr_dist.cli.guard import end_process
+from cyclesr_dist.runtime.command import end_process
 from cyclesr_dist.train.main import main
 
 if __name__ == "__main__":

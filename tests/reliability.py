@@ -27,13 +27,13 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).with_name("integration")))
 
 from conftest import TinyData
+from helpers import write_photos
 from test_survival import SUPERVISE, TRAIN, launcher, ranks
 
 from cyclesr_dist.cli.main import main as cyclesr
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.table.document import insert
-from cyclesr_dist.testing import write_photos
-from cyclesr_dist.train.checkpoint import FILES, verify
+from cyclesr_dist.models.checkpoint import FILES, verify
+from cyclesr_dist.workflows.table.document import insert
 
 _HANG_SECONDS = 60.0
 _EVERY = 3

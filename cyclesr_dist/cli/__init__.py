@@ -1,1 +1,1 @@
-
+"""One file a subcommand of `cyclesr`."""

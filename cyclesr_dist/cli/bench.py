@@ -8,16 +8,16 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
-from cyclesr_dist.bench import checkpoint, estimate, scaling, score, search, telemetry, train, upscale
-from cyclesr_dist.bench.data import Settings, bench_data, describe
-from cyclesr_dist.cli.guard import add_common_arguments
-from cyclesr_dist.config import load
-from cyclesr_dist.configfile import check_range
+from cyclesr_dist.config.reader import check_range
+from cyclesr_dist.config.schema import load
 from cyclesr_dist.data.encoding import EXTENSIONS
+from cyclesr_dist.data.images import list_images
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.files import write_text
-from cyclesr_dist.images import list_images
+from cyclesr_dist.runtime.command import add_common_arguments
+from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.search.config import load_search
+from cyclesr_dist.workflows.bench import checkpoint, estimate, scaling, score, search, telemetry, train, upscale
+from cyclesr_dist.workflows.bench.data import Settings, bench_data, describe
 
 _DATA_EPILOG = """\
 Compares the stream with a plain webdataset pipeline over the same tars, with a Dataset over folders of PNG files, and
@@ -65,7 +65,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    default = train.Plan()
+    default = train.StepBench()
     parser = actions.add_parser(
         "train",
         help="the joint step",
@@ -165,7 +165,7 @@ def _add_search(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _add_telemetry(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    default = telemetry.Plan()
+    default = telemetry.TelemetryBench()
     parser = actions.add_parser(
         "telemetry",
         help="what watching costs",
@@ -186,7 +186,7 @@ def _add_telemetry(actions: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def _add_estimate(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    default = estimate.Plan()
+    default = estimate.EstimateBench()
     parser = actions.add_parser(
         "estimate",
         help="how well a degradation is estimated",
@@ -240,7 +240,7 @@ def run_train(args: argparse.Namespace) -> int:
     check_range("--rounds", args.rounds, minimum=1)
     if args.batch is not None:
         check_range("--batch", args.batch, minimum=1)
-    plan = train.Plan(
+    plan = train.StepBench(
         tuple(args.case or train.CASES), args.rounds, args.batch, tuple(args.overrides), tuple(args.switch or ())
     )
     with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
@@ -321,7 +321,7 @@ def run_telemetry(args: argparse.Namespace) -> int:
     check_range("--pairs", args.pairs, minimum=1)
     check_range("--block", args.block, minimum=1)
     check_range("--scrape-seconds", args.scrape_seconds, above=0)
-    plan = telemetry.Plan(args.case, args.pairs, args.block, args.scrape_seconds, tuple(args.overrides))
+    plan = telemetry.TelemetryBench(args.case, args.pairs, args.block, args.scrape_seconds, tuple(args.overrides))
     plan.config()  # before anything is begun
     with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
         result = telemetry.bench_telemetry(plan, _photos(args), Path(folder), progress=not args.quiet)
@@ -334,7 +334,7 @@ def run_telemetry(args: argparse.Namespace) -> int:
 def run_estimate(args: argparse.Namespace) -> int:
     """Returns 0; raises CycleSRError."""
     check_range("--seed", args.seed, minimum=0)
-    plan = estimate.Plan(args.counts, args.seed, args.quick, args.cost)
+    plan = estimate.EstimateBench(args.counts, args.seed, args.quick, args.cost)
     result = estimate.bench_estimate(_photos(args), plan, progress=not args.quiet)
     print(estimate.describe(result))
     if args.json:
@@ -343,4 +343,6 @@ def run_estimate(args: argparse.Namespace) -> int:
 
 
 def _photos(args: argparse.Namespace) -> list[Path]:
-    return list_images(getattr(args, "photos", None) or Path(str(resources.files("cyclesr_dist") / "demo_photos")))
+    return list_images(
+        getattr(args, "photos", None) or Path(str(resources.files("cyclesr_dist.workflows") / "demo_photos"))
+    )

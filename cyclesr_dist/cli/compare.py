@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cyclesr_dist.cli.guard import add_common_arguments
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.evaluate.compare import write_comparison
+from cyclesr_dist.reports.compare import write_comparison
+from cyclesr_dist.runtime.command import add_common_arguments
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cyclesr_dist.cli.guard import add_common_arguments
-from cyclesr_dist.config import load
-from cyclesr_dist.degrade import TRACKS, degrade_folder
+from cyclesr_dist.config.schema import load
+from cyclesr_dist.degradation.simulate import TRACKS, degrade_folder
+from cyclesr_dist.runtime.command import add_common_arguments
 
 _EPILOG = """\
 tracks (the challenges' parameters are unpublished; the first three are like them):

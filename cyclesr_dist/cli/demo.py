@@ -1,4 +1,4 @@
-"""`cyclesr demo`: see `cyclesr_dist.demo`."""
+"""`cyclesr demo`: see `cyclesr_dist.workflows.demo`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cyclesr_dist.cli.guard import add_common_arguments
-from cyclesr_dist.config import load
-from cyclesr_dist.demo import format_table, prepare_data, run_demo
-from cyclesr_dist.shipped import config_file
+from cyclesr_dist.config.schema import load
+from cyclesr_dist.config.shipped import config_file
+from cyclesr_dist.runtime.command import add_common_arguments
+from cyclesr_dist.workflows.demo import format_table, prepare_data, run_demo
 
 
 def add_parser(subparsers: Any) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from cyclesr_dist.cli.guard import add_common_arguments
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.runtime.command import add_common_arguments
 
 _EPILOG = """\
 Writes degradation.json (docs/estimate.md explains it), degradation.safetensors and degradation.html into the folder.
@@ -39,16 +39,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, write the three files and say what was found. Raises InputError; then nothing is written."""
-    from cyclesr_dist.config import load
+    from cyclesr_dist.config.schema import load
     from cyclesr_dist.data.source import is_remote, local_folder
     from cyclesr_dist.degradation.estimate import estimate_from
     from cyclesr_dist.degradation.record import ARRAYS, FACTS, save
     from cyclesr_dist.degradation.sample import read_sample
     from cyclesr_dist.degradation.sentences import doubts, sentences, what_follows
-    from cyclesr_dist.evaluate.estimate_page import PAGE, estimate_page
-    from cyclesr_dist.evaluate.page import save_page
-    from cyclesr_dist.files import new_folder
-    from cyclesr_dist.telemetry.bars import Bar
+    from cyclesr_dist.reports.estimate_page import PAGE, estimate_page
+    from cyclesr_dist.reports.page import save_page
+    from cyclesr_dist.runtime.bars import Bar
+    from cyclesr_dist.runtime.files import new_folder
 
     if is_remote(args.out):
         raise InputError(f"--out {args.out}: is a URL; a local folder is needed")

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from cyclesr_dist.cli.guard import add_common_arguments
-from cyclesr_dist.config import Protocol
+from cyclesr_dist.config.schema import Protocol
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.runtime.command import add_common_arguments
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,10 +48,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Score, print the means and write the JSON file. Raises InputError."""
-    from cyclesr_dist.evaluate.score import evaluate_folder, write_scores
-    from cyclesr_dist.images import images_folder
-    from cyclesr_dist.model_file import resolve_model
+    from cyclesr_dist.data.images import images_folder
+    from cyclesr_dist.models.model_file import resolve_model
     from cyclesr_dist.nets.vgg import build_vgg
+    from cyclesr_dist.scoring.score import evaluate_folder, write_scores
 
     if args.json and not args.json.parent.is_dir():
         raise InputError(f"--json {args.json}: no such folder {args.json.parent}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cyclesr_dist.cli.guard import add_common_arguments
+from cyclesr_dist.runtime.command import add_common_arguments
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Write the file and say what is in it. Raises InputError."""
-    from cyclesr_dist.export import export
+    from cyclesr_dist.models.export import export
 
     metadata = export(args.model, args.format, args.out, args.allow_module)
     checked = f", {metadata['largest_difference']:.0e} from torch at most" if args.format == "onnx" else ""

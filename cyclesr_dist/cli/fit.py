@@ -7,8 +7,8 @@ import math
 import os
 from pathlib import Path
 
-from cyclesr_dist.cli.guard import add_common_arguments
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.runtime.command import add_common_arguments
 
 _EPILOG = """\
 Measures blur and noise of the LR photographs, chooses settings for this machine and the time, trains, enlarges LR
@@ -45,8 +45,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0; raises InputError for bad input, FailedElsewhere when one of the commands fails."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported; see fit/commands.py
-    from cyclesr_dist.fit.main import Wanted, fit
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported; see workflows/fit/commands.py
+    from cyclesr_dist.workflows.fit.main import Wanted, fit
 
     if args.hours is not None and not (math.isfinite(args.hours) and args.hours > 0):
         raise InputError(f"--hours {args.hours:g}: must be above 0")

@@ -9,7 +9,7 @@ from importlib import import_module
 SCRIPTS = {
     "train": ("cyclesr_dist.train.main", "train one system; also beneath deepspeed and torchrun"),
     "tune": ("cyclesr_dist.search.main", "search loss weights and other numbers on a Ray cluster"),
-    "submit": ("cyclesr_dist.cluster.submit", "run a training, or a search, on a Kubernetes cluster"),
+    "submit": ("cyclesr_dist.kubernetes.submit", "run a training, or a search, on a Kubernetes cluster"),
 }
 """Module with `main`, and help, by command."""
 

@@ -15,7 +15,7 @@ from importlib import import_module
 
 from cyclesr_dist import __version__
 from cyclesr_dist.cli import launch
-from cyclesr_dist.cli.guard import end_process, guarded
+from cyclesr_dist.runtime.command import end_process, guarded
 
 COMMANDS = {
     "fit": "fit",

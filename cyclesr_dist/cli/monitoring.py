@@ -6,8 +6,8 @@ import argparse
 import re
 from pathlib import Path
 
-from cyclesr_dist.cli.guard import add_common_arguments
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.runtime.command import add_common_arguments
 from cyclesr_dist.telemetry.monitoring import write_files
 
 _LABELS = re.compile(r"[a-zA-Z_]\w*(, *[a-zA-Z_]\w*)*")

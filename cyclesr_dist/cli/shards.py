@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cyclesr_dist.cli.guard import add_common_arguments
-from cyclesr_dist.config import load
+from cyclesr_dist.config.schema import load
 from cyclesr_dist.data.build import build_set, describe_set
 from cyclesr_dist.data.check import check_set, find_sets
 from cyclesr_dist.data.choose import choose, say
+from cyclesr_dist.data.images import images_folder
 from cyclesr_dist.data.overlap import describe, shared_photographs
 from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.data.shards import Kind, ShardSet
 from cyclesr_dist.data.source import is_remote, local_folder
 from cyclesr_dist.data.upload import holds, staging_folder, upload
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.images import images_folder
+from cyclesr_dist.runtime.command import add_common_arguments
 
 _BUILD_EPILOG = """\
 Writes the shard sets URL/hr and URL/lr, and URL/pairs with --pairs-hr. The config's scale and shards section say how.

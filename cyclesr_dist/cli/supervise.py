@@ -1,14 +1,14 @@
-"""`cyclesr supervise`: see `cyclesr_dist.survive.supervise`."""
+"""`cyclesr supervise`: see `cyclesr_dist.runtime.supervise`."""
 
 from __future__ import annotations
 
 import argparse
 import os
 
-from cyclesr_dist.configfile import check_range
+from cyclesr_dist.config.reader import check_range
 from cyclesr_dist.errors import ConfigError
-from cyclesr_dist.survive.hostfile import check_hostfile
-from cyclesr_dist.survive.supervise import Supervisor
+from cyclesr_dist.runtime.hostfile import check_hostfile
+from cyclesr_dist.runtime.supervise import Supervisor
 
 _EPILOG = """\
 exit codes: 0 done, 75 stopped and saved (start it again with --resume), 2 bad config or input, 1 anything else.

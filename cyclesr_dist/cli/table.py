@@ -1,4 +1,4 @@
-"""`cyclesr table` and `cyclesr ablate`: see `cyclesr_dist.table`."""
+"""`cyclesr table` and `cyclesr ablate`: see `cyclesr_dist.workflows.table`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cyclesr_dist.cli.guard import add_common_arguments
-from cyclesr_dist.table import ablation
-from cyclesr_dist.table.config import load_table
-from cyclesr_dist.table.document import check_marks, insert, origin
-from cyclesr_dist.table.render import markdown
-from cyclesr_dist.table.run import run_ablation, run_table
+from cyclesr_dist.runtime.command import add_common_arguments
+from cyclesr_dist.workflows.table import ablation
+from cyclesr_dist.workflows.table.config import load_table
+from cyclesr_dist.workflows.table.document import check_marks, insert, origin
+from cyclesr_dist.workflows.table.render import markdown
+from cyclesr_dist.workflows.table.run import run_ablation, run_table
 
 _TABLE_EXAMPLE = """example:
   cyclesr table --config configs/table_small.yaml --run-dir runs/table photos=photos test_hr=kodak24

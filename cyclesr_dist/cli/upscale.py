@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyclesr_dist.cli.guard import add_common_arguments
+from cyclesr_dist.data.images import list_images, read_picture, write_picture
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.images import list_images, read_picture, write_picture
-from cyclesr_dist.telemetry.bars import each
+from cyclesr_dist.runtime.bars import each
+from cyclesr_dist.runtime.command import add_common_arguments
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,8 +43,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Enlarge all inputs and print where they are. Raises InputError, before any work where names clash."""
-    from cyclesr_dist.evaluate.infer import upscale_picture
-    from cyclesr_dist.model_file import resolve_model
+    from cyclesr_dist.models.infer import upscale_picture
+    from cyclesr_dist.models.model_file import resolve_model
 
     if args.tile is not None and args.tile < 0:
         raise InputError(f"--tile {args.tile}: must be 0 or more")

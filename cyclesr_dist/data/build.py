@@ -20,17 +20,17 @@ from typing import Any, TypeVar
 import numpy as np
 import webdataset
 
-from cyclesr_dist.config import Shards
-from cyclesr_dist.configfile import check_range
+from cyclesr_dist.config.reader import check_range
+from cyclesr_dist.config.schema import Shards
 from cyclesr_dist.data.choose import Choice, choose, say, shortened, too_small
-from cyclesr_dist.data.cut import Source, cut_source, region_of
+from cyclesr_dist.data.cut import Photograph, cut_photograph, region_of
 from cyclesr_dist.data.encoding import EXTENSIONS
+from cyclesr_dist.data.overlap import RECORD
 from cyclesr_dist.data.shards import DOMAINS, FORMAT, MANIFEST, VERSION, Kind, ShardSet, shard_name
 from cyclesr_dist.data.source import Files
-from cyclesr_dist.degrade import RECORD
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.files import new_folder, replacing, sha256, write_json, write_text
-from cyclesr_dist.telemetry.bars import Bar, each
+from cyclesr_dist.runtime.bars import Bar, each
+from cyclesr_dist.runtime.files import new_folder, replacing, sha256, write_json, write_text
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -178,13 +178,13 @@ def _check_settings(shards: Shards, scale: int) -> None:
     check_range("shards.min_std", shards.min_std, minimum=0, maximum=1)
 
 
-def _source(entry: dict[str, str], folders: dict[str, Path], kind: Kind) -> Source:
+def _source(entry: dict[str, str], folders: dict[str, Path], kind: Kind) -> Photograph:
     """Back from an entry of the manifest to files."""
-    return Source(entry["stem"], {domain: folders[domain] / entry[domain] for domain in DOMAINS[kind]})
+    return Photograph(entry["stem"], {domain: folders[domain] / entry[domain] for domain in DOMAINS[kind]})
 
 
 def _too_small(
-    sources: list[Source], cuts: list[CutFile], kind: Kind, shards: Shards, scale: int
+    sources: list[Photograph], cuts: list[CutFile], kind: Kind, shards: Shards, scale: int
 ) -> list[tuple[str, str]]:
     """Names and lines of those that turned out too small when they were cut: pairs, most of all, once aligned."""
     named = DOMAINS[kind][-1]
@@ -208,7 +208,7 @@ def _origins(lr_dir: Path) -> dict[str, dict[str, Any]]:
         raise InputError(f"{path}: is not the record of cyclesr degrade ({error!r}); remove it") from error
 
 
-def _describe(origins: dict[str, dict[str, Any]], source: Source) -> dict[str, str]:
+def _describe(origins: dict[str, dict[str, Any]], source: Photograph) -> dict[str, str]:
     names = {domain: path.name for domain, path in source.files.items()}
     described = {"stem": source.stem} | names | {f"{d}_sha256": sha256(path) for d, path in source.files.items()}
     origin = origins.get(names.get("lr", ""))
@@ -218,13 +218,13 @@ def _describe(origins: dict[str, dict[str, Any]], source: Source) -> dict[str, s
 
 
 def _cut_to_file(
-    folder: Path, item: tuple[int, Source], *, kind: Kind, shards: Shards, scale: int, align: bool
+    folder: Path, item: tuple[int, Photograph], *, kind: Kind, shards: Shards, scale: int, align: bool
 ) -> CutFile:
     """Cut one source into a file of patches and a list of them, unless they are there."""
     number, source = item
     patches, record = folder / f"{number:06d}.patches", folder / f"{number:06d}.json"
     if not record.exists():
-        cut = cut_source(source, kind=kind, shards=shards, scale=scale, align=align)
+        cut = cut_photograph(source, kind=kind, shards=shards, scale=scale, align=align)
         with replacing(patches) as temporary:
             temporary.write_bytes(b"".join(member for members in cut.patches for member in members))
         samples = [[key, [len(m) for m in members]] for key, members in zip(cut.keys, cut.patches, strict=True)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cyclesr_dist.config import Remote
+from cyclesr_dist.config.schema import Remote
 from cyclesr_dist.data.encoding import EXTENSIONS, decode
 from cyclesr_dist.data.shards import (
     DOMAINS,
@@ -24,8 +24,8 @@ from cyclesr_dist.data.shards import (
 )
 from cyclesr_dist.data.source import Files, LocalSource
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.files import sha256
-from cyclesr_dist.telemetry.bars import Bar
+from cyclesr_dist.runtime.bars import Bar
+from cyclesr_dist.runtime.files import sha256
 
 
 @dataclass(frozen=True)

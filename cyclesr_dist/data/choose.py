@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from cyclesr_dist.config import Region, Shards
-from cyclesr_dist.data.cut import Source, region_of, region_size
+from cyclesr_dist.config.schema import Region, Shards
+from cyclesr_dist.data.cut import Photograph, region_of, region_size
+from cyclesr_dist.data.images import hr_stem, image_size, list_images, match_pairs
 from cyclesr_dist.data.shards import DOMAINS, Kind
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.images import hr_stem, image_size, list_images, match_pairs
 
 Files = dict[str, Path]
 """Of one photograph, or pair of photographs, by domain: 'hr', 'lr'."""
@@ -31,7 +31,7 @@ _SIZE_THREADS = 8
 class Choice:
     """What a set is cut from."""
 
-    sources: list[Source]
+    sources: list[Photograph]
     """Where none holds a patch, all of the scenes asked for."""
     num_there: int
     """Photographs in the folder, or pairs in the two."""
@@ -60,7 +60,7 @@ def choose(kind: Kind, shards: Shards, *, scale: int, hr_dir: Path | None = None
     chosen, named = large_enough or found, DOMAINS[kind][-1]
     stems = _safe_stems([files[named] for files in chosen])
     return Choice(
-        [Source(stem, files) for stem, files in zip(stems, chosen, strict=True)],
+        [Photograph(stem, files) for stem, files in zip(stems, chosen, strict=True)],
         len(there),
         [name for name, _ in small],
         notices + shortened([line for _, line in small]),

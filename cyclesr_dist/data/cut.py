@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cyclesr_dist.config import Region, Shards
+from cyclesr_dist.config.schema import Region, Shards
 from cyclesr_dist.data.encoding import encode
+from cyclesr_dist.data.images import read_rgb8
+from cyclesr_dist.data.resize import bicubic_up
 from cyclesr_dist.data.shards import DOMAINS, Kind
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.images import read_rgb8
-from cyclesr_dist.resize import bicubic_up
 
 MAX_SHIFT_PX = 16
 """How far apart, in HR px along each axis, `estimate_shift` looks."""
 
 
 @dataclass(frozen=True)
-class Source:
+class Photograph:
     """What one image, or pair of images, contributes."""
 
     stem: str
@@ -34,7 +34,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Cut:
-    """The encoded patches of one source."""
+    """The encoded patches of one photograph."""
 
     keys: list[str]
     patches: list[list[bytes]]
@@ -80,19 +80,19 @@ def estimate_shift(hr: NDArray[np.uint8], lr: NDArray[np.uint8], scale: int) -> 
     return reach_y - int(u), reach_x - int(v)
 
 
-def cut_source(source: Source, *, kind: Kind, shards: Shards, scale: int, align: bool) -> Cut:
-    """Read, align, cut and encode one source; only the region that `shards` says, of pairs once they are aligned.
+def cut_photograph(photograph: Photograph, *, kind: Kind, shards: Shards, scale: int, align: bool) -> Cut:
+    """Read, align, cut and encode one photograph; only the region that `shards` says, of pairs once they are aligned.
 
     Positions in keys are px of the image, of the LR image for pairs. Raises InputError for a file that cannot be read
     and for pairs of another scale.
     """
-    images = {domain: read_rgb8(path) for domain, path in source.files.items()}
+    images = {domain: read_rgb8(path) for domain, path in photograph.files.items()}
     shift, top, left = (0, 0), 0, 0
     if kind != "pairs":
         top, left, images[kind] = crop_region(images[kind], region_of(kind, shards))
     factor = dict.fromkeys(images, 1)
     if kind == "pairs":
-        _check_sizes(source, images, scale)
+        _check_sizes(photograph, images, scale)
         if align:
             shift = estimate_shift(images["hr"], images["lr"], scale)
         (top, left), images = _overlap(images, scale, shift)
@@ -115,7 +115,7 @@ def cut_source(source: Source, *, kind: Kind, shards: Shards, scale: int, align:
                 for domain, f in ((domain, factor[domain]) for domain in DOMAINS[kind])
             ]
             if _contrast(cut[-1]) >= shards.min_std:
-                keys.append(f"{source.stem}_{top + y}_{left + x}")
+                keys.append(f"{photograph.stem}_{top + y}_{left + x}")
                 patches.append([encode(patch, shards.encoding, shards.jpeg_quality) for patch in cut])
             else:
                 num_flat += 1
@@ -145,11 +145,12 @@ def region_size(width: int, height: int, region: Region) -> tuple[int, int]:
     return width, height
 
 
-def _check_sizes(source: Source, images: dict[str, NDArray[np.uint8]], scale: int) -> None:
+def _check_sizes(photograph: Photograph, images: dict[str, NDArray[np.uint8]], scale: int) -> None:
     (height, width), (h, w) = images["hr"].shape[:2], images["lr"].shape[:2]
     if abs(h * scale - height) >= scale or abs(w * scale - width) >= scale:
         raise InputError(
-            f"{source.files['lr']}: {w} x {h} px is not 1/{scale} of {source.files['hr'].name}, {width} x {height} px"
+            f"{photograph.files['lr']}: {w} x {h} px is not 1/{scale} of "
+            f"{photograph.files['hr'].name}, {width} x {height} px"
         )
 
 

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import FailedElsewhere, InputError, UnreachableError
-from cyclesr_dist.world import World
 
 
 @dataclass(frozen=True)

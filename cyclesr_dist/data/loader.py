@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cyclesr_dist.config import Config, noise_channels
+from cyclesr_dist.config.schema import Config, noise_channels
+from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.faults import Fault
 from cyclesr_dist.data.order import (
     Augmentation,
@@ -25,12 +26,11 @@ from cyclesr_dist.data.order import (
     steps_per_epoch,
 )
 from cyclesr_dist.data.overlap import describe, shared_photographs
-from cyclesr_dist.data.ring import Ring, Shapes
+from cyclesr_dist.data.resize import down, to_8bit_grid
 from cyclesr_dist.data.shards import ShardSet
+from cyclesr_dist.data.shared_slots import Shapes, SharedSlots
+from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError, InputError, UnreachableError
-from cyclesr_dist.resize import down, to_8bit_grid
-from cyclesr_dist.types import Batch
-from cyclesr_dist.world import World
 
 Faults = dict[tuple[str, int], Fault]
 """By domain and index."""
@@ -100,7 +100,7 @@ class RankBatch:
     """This rank's share of a global batch, before augmentation."""
 
     arrays: dict[str, np.ndarray]
-    """`hr`, `lr`: (N, H, W, 3) uint8; `noise`: (2, N, E, h, w) float32. Empty where they lie in a slot of the ring."""
+    """`hr`, `lr`: (N, H, W, 3) uint8; `noise`: (2, N, E, h, w) float32. Empty where they lie in a slot of the slots."""
     changes: dict[str, list[Augmentation]]
     hr_keys: tuple[str, ...]
     lr_keys: tuple[str, ...]
@@ -110,7 +110,7 @@ class RankBatch:
 class RankBatches(Dataset[RankBatch]):
     """Item `step` is this rank's share of that global batch. A pure function, so workers need no seeds."""
 
-    def __init__(self, sources: Sources, config: Config, world: World, ring: Ring | None = None) -> None:
+    def __init__(self, sources: Sources, config: Config, world: World, slots: SharedSlots | None = None) -> None:
         self.sources = sources
         self.seed = config.seed
         self.global_batch = config.global_batch
@@ -120,7 +120,7 @@ class RankBatches(Dataset[RankBatch]):
         self.noise_channels = noise_channels(config)
         self.rank_batch = world.rank_batch(config.global_batch)
         self.first = world.rank * self.rank_batch
-        self.ring = ring
+        self.slots = slots
 
     def shapes(self) -> Shapes:
         """Shapes and types of an item's arrays."""
@@ -136,8 +136,8 @@ class RankBatches(Dataset[RankBatch]):
 
     def __getitem__(self, step: int) -> RankBatch:
         s = self.sources
-        if self.ring:
-            arrays = self.ring.take(step)
+        if self.slots:
+            arrays = self.slots.take(step)
         else:
             arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in self.shapes().items()}
         faults: Faults = {}
@@ -157,9 +157,9 @@ class RankBatches(Dataset[RankBatch]):
         first = step * self.global_batch + self.first
         for i in range(self.rank_batch if self.noise_channels else 0):
             arrays["noise"][:, i] = noise(self.seed, first + i, self.noise_channels, s.epoch_set.patch)
-        if self.ring:
-            self.ring.done(step)
-        return RankBatch({} if self.ring else arrays, changes, hr_keys, lr_keys, tuple(faults.values()))
+        if self.slots:
+            self.slots.done(step)
+        return RankBatch({} if self.slots else arrays, changes, hr_keys, lr_keys, tuple(faults.values()))
 
     def _mine(self, draws: list[Draw]) -> list[Draw]:
         return draws[self.first : self.first + self.rank_batch]
@@ -211,7 +211,7 @@ def rank_batches(
     dataset = RankBatches(sources, config, world)
     if workers:
         # One item more than are under way: the consumer holds one while the workers have workers * prefetch.
-        dataset.ring = Ring(dataset.shapes(), workers * prefetch + 1)
+        dataset.slots = SharedSlots(dataset.shapes(), workers * prefetch + 1)
     loader = DataLoader(
         dataset,
         batch_size=None,
@@ -223,7 +223,7 @@ def rank_batches(
         worker_init_fn=_ignore_signals,
     )
     for step, item in zip(range(start, stop), loader, strict=True):
-        yield item, dataset.ring.finished(step) if dataset.ring else item.arrays
+        yield item, dataset.slots.finished(step) if dataset.slots else item.arrays
 
 
 def batches(

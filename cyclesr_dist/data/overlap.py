@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cyclesr_dist.images import hr_stem
+from cyclesr_dist.data.images import hr_stem
 
+RECORD = "degradations.json"
+"""In a folder of simulated LR: which HR file each was made of, and how (degradation/simulate.py)."""
 BOXES = {
     "all": (0, 0, 2, 2),
     "left": (0, 0, 2, 1),

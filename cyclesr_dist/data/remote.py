@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from cyclesr_dist.config import Remote
+from cyclesr_dist.config.schema import Remote
 from cyclesr_dist.data.cache import PieceCache
 from cyclesr_dist.data.source import Piece
 from cyclesr_dist.errors import InputError, UnreachableError

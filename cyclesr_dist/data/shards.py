@@ -27,7 +27,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclesr_dist.config import Data, Remote
+from cyclesr_dist.config.schema import Data, Remote
 from cyclesr_dist.data.encoding import EXTENSIONS, decode
 from cyclesr_dist.data.overlap import BOXES
 from cyclesr_dist.data.remote import RemoteSource

@@ -9,12 +9,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from cyclesr_dist.config import Remote
+from cyclesr_dist.config.schema import Remote
 from cyclesr_dist.data.build import answers
 from cyclesr_dist.data.remote import RemoteSource, cache_folder
 from cyclesr_dist.data.shards import MANIFEST
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.telemetry.bars import each
+from cyclesr_dist.runtime.bars import each
 
 _OWN_NAME = re.compile(r"shard-\d{6}\.(tar|json)|manifest\.json")
 

@@ -1,1 +1,1 @@
-"""Equation (1), y = k * x + n, measured between two sets of photographs that show different scenes."""
+"""Equation (1), y = k * x + n: simulated, and measured between two sets that show different scenes."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cyclesr_dist import __version__
-from cyclesr_dist.config import Data
+from cyclesr_dist.config.schema import Data
 from cyclesr_dist.degradation.apply import degraded
 from cyclesr_dist.degradation.blocks import through_jpeg
 from cyclesr_dist.degradation.fit import KNOTS, Fit, fit, variance_at
@@ -21,7 +21,7 @@ from cyclesr_dist.degradation.record import VERSION, Degradation
 from cyclesr_dist.degradation.sample import Sample, read_sample
 from cyclesr_dist.degradation.spectra import Spectra, gain_of, radial, spectra
 from cyclesr_dist.degradation.spread import blur_spread, kernels_of, noise_spread
-from cyclesr_dist.threads import one_thread
+from cyclesr_dist.runtime.threads import one_thread
 
 FEW_PHOTOS = 6
 _ROUNDING = 1 / (12 * 255**2)  # variance of rounding to 8 bits, which g_s2r does again

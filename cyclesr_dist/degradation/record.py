@@ -15,7 +15,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.files import replacing, write_text
+from cyclesr_dist.runtime.files import replacing, write_text
 
 FACTS, ARRAYS = "degradation.json", "degradation.safetensors"
 VERSION = 1

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cyclesr_dist.config import Data
+from cyclesr_dist.config.schema import Data
+from cyclesr_dist.data.images import SUFFIXES, images_folder, list_images, read_rgb8
 from cyclesr_dist.data.remote import open_filesystem
+from cyclesr_dist.data.resize import down, to_8bit_grid
 from cyclesr_dist.data.shards import MANIFEST, ShardSet, open_source, read_manifest
 from cyclesr_dist.data.source import is_remote, local_folder
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.images import SUFFIXES, images_folder, list_images, read_rgb8
-from cyclesr_dist.resize import down, to_8bit_grid
 
 PATCH = 32
 """Side in LR px, where the photographs or the shard set have so many."""

@@ -1,1 +1,1 @@
-
+"""Architectures: translators, SR networks, discriminators."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 
-from cyclesr_dist.config import MEASURED, Config, PatchGANNet, SRNet, TranslatorNet
+from cyclesr_dist.config.schema import MEASURED, Config, PatchGANNet, SRNet, TranslatorNet
 from cyclesr_dist.degradation.record import Degradation
+from cyclesr_dist.nets.by_class import build_by_class
 from cyclesr_dist.nets.compact import Compact
-from cyclesr_dist.nets.degradation import DegradationTranslator, MeasuredDegradation
 from cyclesr_dist.nets.edsr import EDSR
 from cyclesr_dist.nets.enlarge_first import EnlargeFirst
-from cyclesr_dist.nets.foreign import build_foreign
+from cyclesr_dist.nets.measured import DegradationTranslator, MeasuredDegradation
 from cyclesr_dist.nets.patchgan import PatchGAN
 from cyclesr_dist.nets.rrdb import RRDBNet
 from cyclesr_dist.nets.srresnet import SRResNet
@@ -60,7 +60,7 @@ def build_sr(net: SRNet, scale: int) -> nn.Module:
         case "rrdb":
             return RRDBNet(net.channels, net.blocks, scale)
         case "module":
-            return build_foreign(net.module, net.arguments, scale)
+            return build_by_class(net.module, net.arguments, scale)
         case "compact":
             return Compact(net.channels, net.blocks, scale, net.bicubic_skip)
         case "enlarged_resnet":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cyclesr_dist.resize import bicubic_up
+from cyclesr_dist.data.resize import bicubic_up
 
 
 class Compact(nn.Module):

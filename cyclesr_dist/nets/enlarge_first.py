@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cyclesr_dist.resize import bicubic_up
+from cyclesr_dist.data.resize import bicubic_up
 
 _MULTIPLE = 4  # what CycleGAN's generator needs its sides to be
 

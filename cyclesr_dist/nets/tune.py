@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cyclesr_dist.config import Speed
+from cyclesr_dist.config.schema import Speed
 from cyclesr_dist.nets.layers import FewOutputsConv, InstanceNorm
 
 

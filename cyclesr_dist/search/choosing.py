@@ -13,7 +13,7 @@ from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter, Searcher
 
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.search.config import Search, mode
-from cyclesr_dist.search.live import read_results
+from cyclesr_dist.search.progress import read_results
 from cyclesr_dist.search.space import Domain
 
 

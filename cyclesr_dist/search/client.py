@@ -14,13 +14,14 @@ from pathlib import Path
 
 import ray
 
-from cyclesr_dist.config import Remote
-from cyclesr_dist.configfile import dump
+from cyclesr_dist.config.reader import dump
+from cyclesr_dist.config.schema import Remote
 from cyclesr_dist.data.remote import cache_folder
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError, Preempted
-from cyclesr_dist.files import write_text
-from cyclesr_dist.modules import FOLDER_VARIABLE
+from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, absolute
+from cyclesr_dist.search.run import run_search
 
 _FILES = ("search.yaml", "results.jsonl", "trials.csv", "best.yaml", "report.html", "summary.json")
 
@@ -79,8 +80,6 @@ def _on_head(
 ) -> Outcome:
     """In a worker of the cluster. The search's own files stay in the user's cache folder there, for a resume."""
     from ray import tune
-
-    from cyclesr_dist.search.main import run_search
 
     own = hashlib.sha256(search.storage.encode()).hexdigest()[:12]
     run_dir = cache_folder(Remote()) / "searches" / own / name

@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import cyclesr_dist
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
-from cyclesr_dist.modules import FOLDER_VARIABLE
+from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, Workers
 
 _CHECK_SECONDS = 180

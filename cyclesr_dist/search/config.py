@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from cyclesr_dist.cluster.config import Cluster, check_cluster
-from cyclesr_dist.config import Config, Telemetry, check_telemetry, load
-from cyclesr_dist.configfile import check_range, read
+from cyclesr_dist.config.cluster import Cluster, check_cluster
+from cyclesr_dist.config.paths import with_paths
+from cyclesr_dist.config.reader import check_range, read
+from cyclesr_dist.config.schema import Config, Telemetry, check_telemetry, load
 from cyclesr_dist.errors import ConfigError
-from cyclesr_dist.paths import with_paths
 from cyclesr_dist.search.space import Domain, parse_space
 from cyclesr_dist.train.schedule import Schedule
 

@@ -8,9 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from cyclesr_dist.evaluate.album import Album
-from cyclesr_dist.evaluate.curves import Point, line_chart
-from cyclesr_dist.evaluate.page import Html, page, paragraph, section, table
+from cyclesr_dist.reports.album import Album
+from cyclesr_dist.reports.curves import Point, line_chart
+from cyclesr_dist.reports.page import Html, page, paragraph, section, table
 from cyclesr_dist.search.config import Search
 from cyclesr_dist.search.parallel import Axis, parallel_coordinates
 from cyclesr_dist.search.results import Row, front, ranked, steps_trained

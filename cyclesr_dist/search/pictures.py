@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors import safe_open
 
-from cyclesr_dist.config import Config
+from cyclesr_dist.config.schema import Config
+from cyclesr_dist.data.images import hr_stem, images_folder, list_images, read_rgb8
 from cyclesr_dist.errors import CycleSRError
-from cyclesr_dist.evaluate.infer import upscale_image
-from cyclesr_dist.evaluate.score import to_uint8
-from cyclesr_dist.evaluate.strips import comparison_strip, most_detailed_crop
-from cyclesr_dist.images import hr_stem, images_folder, list_images, read_rgb8
-from cyclesr_dist.model_file import NetUpscaler
+from cyclesr_dist.models.infer import upscale_image
+from cyclesr_dist.models.upscaler import NetUpscaler
 from cyclesr_dist.nets.build import build_sr, inference_net
+from cyclesr_dist.reports.strips import comparison_strip, most_detailed_crop
+from cyclesr_dist.scoring.score import to_uint8
 
 _CROP_PX, _ROOM_PX, _ZOOM = 40, 24, 2
 """Of LR: the crop, and what the networks see around it."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any, Literal
 
-from cyclesr_dist.configfile import dump
+from cyclesr_dist.config.reader import dump
 from cyclesr_dist.search.config import LARGER_IS_BETTER, Search, is_better
-from cyclesr_dist.search.live import Results
+from cyclesr_dist.search.progress import Results
 from cyclesr_dist.search.space import with_values
 
 State = Literal["finished", "stopped early", "failed", "lost", "unfinished"]

@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from cyclesr_dist.config import Config, load
+from cyclesr_dist.config.schema import Config, load
 from cyclesr_dist.errors import ConfigError
 
 Kind = Literal["choice", "grid", "uniform", "loguniform"]

@@ -22,7 +22,7 @@ from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.modules import FOLDER_VARIABLE
+from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, worst
 from cyclesr_dist.search.rank import Rank, meeting_place
 from cyclesr_dist.search.space import overrides_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cyclesr_dist.telemetry import definitions as d
-from cyclesr_dist.train.diagnosis import LARGEST_DRIFT, SATURATED
+from cyclesr_dist.telemetry.diagnosis import LARGEST_DRIFT, SATURATED
 
 Rule = dict[str, Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, push_to_gateway, start_http_server
 
-from cyclesr_dist.config import Telemetry
+from cyclesr_dist.config.schema import Telemetry
 from cyclesr_dist.errors import InputError
 
 _PUSH_TIMEOUT_SECONDS = 5.0

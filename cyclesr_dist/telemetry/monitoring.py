@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.files import write_text
+from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.telemetry.alerts import Limits, rule_groups
 from cyclesr_dist.telemetry.dashboard import dashboard
 

@@ -21,7 +21,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cyclesr_dist.telemetry.bars import clock
+from cyclesr_dist.runtime.bars import clock
 
 LogFormat = Literal["auto", "live", "plain", "json"]
 _LINE_SECONDS = 20.0

@@ -14,12 +14,12 @@ import psutil
 import torch
 
 from cyclesr_dist import __version__
-from cyclesr_dist.config import Config
+from cyclesr_dist.config.schema import Config
+from cyclesr_dist.distributed.world import World
 from cyclesr_dist.telemetry import definitions as d
 from cyclesr_dist.telemetry.endpoint import Endpoint, Pusher
 from cyclesr_dist.telemetry.series import Series
 from cyclesr_dist.telemetry.targets import address
-from cyclesr_dist.world import World
 
 T = TypeVar("T")
 

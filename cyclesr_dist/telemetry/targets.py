@@ -6,7 +6,7 @@ import json
 import socket
 from pathlib import Path
 
-from cyclesr_dist.files import write_text
+from cyclesr_dist.runtime.files import write_text
 
 _ANY_INTERFACE = ("0.0.0.0", "::", "")
 

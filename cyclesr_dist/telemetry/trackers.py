@@ -14,10 +14,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclesr_dist.config import Config
-from cyclesr_dist.configfile import to_dict
+from cyclesr_dist.config.reader import to_dict
+from cyclesr_dist.config.schema import Config
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.files import write_text
+from cyclesr_dist.runtime.files import write_text
 
 Name = Literal["tensorboard", "wandb", "mlflow"]
 Picture = NDArray[np.uint8]

@@ -11,15 +11,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cyclesr_dist.backends.base import Player
-from cyclesr_dist.config import Config
+from cyclesr_dist.config.schema import Config
+from cyclesr_dist.data.batch import Batch
+from cyclesr_dist.distributed.player import Player
+from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import CycleSRError, FailedElsewhere, TrainingError
-from cyclesr_dist.nets.degradation import MeasuredDegradation
-from cyclesr_dist.step import StepResult
+from cyclesr_dist.method.step import StepResult
+from cyclesr_dist.nets.measured import MeasuredDegradation
 from cyclesr_dist.telemetry.progress import Progress
 from cyclesr_dist.train.run_folder import RunFolder, append_line
-from cyclesr_dist.types import Batch
-from cyclesr_dist.world import World
 
 # fp16 leaves steps out while it looks for a loss scale, from 65536 down: 16 in a row are no sign of anything.
 _FP16_IN_A_ROW = 20

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from cyclesr_dist.backends.base import Player, TensorDict
-from cyclesr_dist.systems.base import G_L2H
+from cyclesr_dist.distributed.player import Player, TensorDict
+from cyclesr_dist.method.systems.base import G_L2H
 
 _NETWORK = "g_l2h."
 

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from cyclesr_dist import __version__
-from cyclesr_dist.config import Config
+from cyclesr_dist.config.schema import Config
 from cyclesr_dist.data.loader import Sources
+from cyclesr_dist.data.overlap import RECORD
 from cyclesr_dist.degradation.record import FACTS
 from cyclesr_dist.degradation.sentences import finite
-from cyclesr_dist.degrade import RECORD
-from cyclesr_dist.train.diagnosis import drift_seen, over_bicubic
+from cyclesr_dist.telemetry.diagnosis import drift_seen, over_bicubic
 
 _SEEN_DB = 0.1
 """A gain over bicubic enlargement that is more than chance."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cyclesr_dist.config import Config, uses_estimate
+from cyclesr_dist.config.schema import Config, uses_estimate
 from cyclesr_dist.data.loader import Sources
 from cyclesr_dist.degradation.estimate import estimate_from
 from cyclesr_dist.degradation.record import FACTS, Degradation, checked, load, save
 from cyclesr_dist.degradation.sample import sample_shards
+from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.world import World
 
 
 def degradation_of_run(config: Config, sources: Sources, folder: Path, world: World, resumed: bool) -> Degradation:

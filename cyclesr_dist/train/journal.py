@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from cyclesr_dist import __version__
+from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import Preempted, TrainingError
 from cyclesr_dist.train.run_folder import RunFolder, append_line, end_line
-from cyclesr_dist.world import World
 
 _PACKAGES = ("deepspeed", "numpy", "pillow", "webdataset")
 

@@ -14,23 +14,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cyclesr_dist.backends.base import TensorDict
-from cyclesr_dist.config import Config
+from cyclesr_dist.config.schema import Config
+from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.faults import Fault, FaultLog
 from cyclesr_dist.data.loader import Sources, batches
+from cyclesr_dist.distributed.player import TensorDict
+from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import FailedElsewhere, Preempted, TrainingError
-from cyclesr_dist.model_file import BEST, LAST, save_model
+from cyclesr_dist.method.step import StepResult
+from cyclesr_dist.method.systems.base import ESTIMATED, G_L2H, System, SystemState
+from cyclesr_dist.method.types import Phase
+from cyclesr_dist.models.checkpoint import Checkpoint
+from cyclesr_dist.models.model_file import BEST, LAST, save_model
 from cyclesr_dist.nets.build import inference_net
-from cyclesr_dist.step import StepResult
-from cyclesr_dist.survive.leaving import will_leave
-from cyclesr_dist.survive.stopping import StopRequest
-from cyclesr_dist.systems.base import ESTIMATED, G_L2H, System, SystemState
+from cyclesr_dist.runtime.exit_codes import will_leave
+from cyclesr_dist.runtime.stopping import StopRequest
+from cyclesr_dist.telemetry.diagnosis import Diagnosis
 from cyclesr_dist.telemetry.progress import Progress, Status
 from cyclesr_dist.telemetry.prometheus import Metrics
 from cyclesr_dist.telemetry.trackers import Trackers, grouped
 from cyclesr_dist.train.bad_numbers import BadNumbers, RollBack, keep_buffers, restore_buffers
-from cyclesr_dist.train.checkpoint import Checkpoint
-from cyclesr_dist.train.diagnosis import Diagnosis
+from cyclesr_dist.train.checkpoint_store import CheckpointStore
 from cyclesr_dist.train.ema import Averages
 from cyclesr_dist.train.journal import Journal
 from cyclesr_dist.train.opening import Stopwatch
@@ -39,10 +43,7 @@ from cyclesr_dist.train.resume import load_newest
 from cyclesr_dist.train.run_folder import RunFolder, append_line
 from cyclesr_dist.train.saver import Saver
 from cyclesr_dist.train.schedule import Schedule
-from cyclesr_dist.train.shelf import Shelf
 from cyclesr_dist.train.validation import Validator
-from cyclesr_dist.types import Batch, Phase
-from cyclesr_dist.world import World
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Run:
     metrics: Metrics
     saved: Checkpoint | None
     identity: dict[str, Any]
-    shelf: Shelf
+    checkpoints: CheckpointStore
     stop: StopRequest
     journal: Journal
     trackers: Trackers
@@ -71,7 +72,9 @@ def train(run: Run, progress: Progress, schedule: Schedule) -> dict[str, Any]:
     Raises TrainingError when gradients stay bad or something cannot be written, Preempted (the other ranks:
     FailedElsewhere) when `run.stop` asks for it and all is saved.
     """
-    saver = Saver(run.shelf, run.identity, run.config.train.keep_checkpoints, written=run.metrics.checkpoint_written)
+    saver = Saver(
+        run.checkpoints, run.identity, run.config.train.keep_checkpoints, written=run.metrics.checkpoint_written
+    )
     diagnosis = Diagnosis(schedule.num_steps, run.config)
     run.stop.training = True
     try:
@@ -324,7 +327,7 @@ class Attempt:
 def _go_back(run: Run, saver: Saver, progress: Progress, request: RollBack) -> None:
     """Load the newest checkpoint in place, and leave out the batches that may have done the harm. All ranks."""
     run.world.together(saver.finish)
-    saved = load_newest(run.shelf, run.identity, run.world)
+    saved = load_newest(run.checkpoints, run.identity, run.world)
     assert saved is not None, "a run goes back only where it has saved"
     first = max(saved.step, request.first - run.config.train.rollback_steps)
     saved.left_out = sorted({*saved.left_out, *range(first, request.last + 1)})

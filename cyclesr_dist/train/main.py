@@ -11,39 +11,39 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from cyclesr_dist.backends.build import build_backend, check_backend
-from cyclesr_dist.cli.guard import RankParser, add_common_arguments, guarded
-from cyclesr_dist.config import Config, load, uses_estimate
-from cyclesr_dist.configfile import dump, write_resolved
+from cyclesr_dist.config.reader import dump, write_resolved
+from cyclesr_dist.config.schema import Config, load, uses_estimate
 from cyclesr_dist.data.loader import Sources, num_epoch_steps, open_sources
 from cyclesr_dist.degradation.sentences import sentences
+from cyclesr_dist.distributed.build import build_backend, check_backend
+from cyclesr_dist.distributed.placement import check_launch
+from cyclesr_dist.distributed.watch import Watch
+from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
-from cyclesr_dist.evaluate.report import write_report
-from cyclesr_dist.files import write_text
-from cyclesr_dist.machine import check_launch
-from cyclesr_dist.survive.leaving import arrived
-from cyclesr_dist.survive.stopping import StopRequest
-from cyclesr_dist.survive.watch import Watch
-from cyclesr_dist.systems.build import build_system
+from cyclesr_dist.method.systems.build import build_system
+from cyclesr_dist.models.checkpoint import Checkpoint
+from cyclesr_dist.models.checkpoint import identity as run_identity
+from cyclesr_dist.reports.run_report import write_report
+from cyclesr_dist.runtime.command import RankParser, add_common_arguments, guarded
+from cyclesr_dist.runtime.exit_codes import started_as
+from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.stopping import StopRequest
 from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
 from cyclesr_dist.telemetry.progress import Progress, open_progress
 from cyclesr_dist.telemetry.prometheus import Metrics
 from cyclesr_dist.telemetry.targets import write_targets
 from cyclesr_dist.telemetry.trackers import Trackers, open_trackers
-from cyclesr_dist.train.checkpoint import Checkpoint
-from cyclesr_dist.train.checkpoint import identity as run_identity
+from cyclesr_dist.train.checkpoint_store import CheckpointStore, open_store
 from cyclesr_dist.train.ending import last_lines, summary_of
 from cyclesr_dist.train.estimation import degradation_of_run
 from cyclesr_dist.train.journal import Journal
 from cyclesr_dist.train.loop import Run, train
-from cyclesr_dist.train.mirror import Mirror, MirroredShelf
+from cyclesr_dist.train.mirror import Mirror, MirroredStore
 from cyclesr_dist.train.opening import first_lines
 from cyclesr_dist.train.resume import load_newest
 from cyclesr_dist.train.run_folder import RunFolder
 from cyclesr_dist.train.schedule import Schedule
-from cyclesr_dist.train.shelf import Shelf, open_shelf
 from cyclesr_dist.train.validation import Validator
-from cyclesr_dist.world import World
 
 _EXAMPLE = """example:
   deepspeed --num_gpus 8 launch/train.py --config configs/ntire17_t2.yaml --run-dir runs/t2 data.hr=/data/hr
@@ -78,7 +78,7 @@ def _run(args: argparse.Namespace) -> int:
     stop = StopRequest()
     with stop.listening(), LibraryWarnings() as libraries:
         world = World.from_env()
-        arrived(world.rank)
+        started_as(world.rank)
         store = world.join()
         watch = Watch(store, world, stop)
         folder = RunFolder(args.run_dir or Path("runs") / Path(args.config).stem)
@@ -124,13 +124,14 @@ def _train(
         return
     world.together(lambda: folder.prepare(args.resume) if world.is_main else None)
     identity = run_identity(config, _num_samples(sources))
-    shelf = world.together(lambda: open_shelf(config.train.checkpoints or str(folder.checkpoints), config.data.remote))
-    world.together(lambda: _check_shelf(args, config, shelf) if world.is_main else None)
-    saved = _load_checkpoint(args, shelf, identity, world)
+    place = config.train.checkpoints or str(folder.checkpoints)
+    checkpoints = world.together(lambda: open_store(place, config.data.remote))
+    world.together(lambda: _check_store_is_free(args, config, checkpoints) if world.is_main else None)
+    saved = _load_checkpoint(args, checkpoints, identity, world)
     if "://" in config.train.checkpoints:
         mirror = world.together(lambda: Mirror(folder, config.train.checkpoints, config.data.remote))
         world.together(lambda: mirror.fetch() if saved and world.is_main else None)
-        shelf = MirroredShelf(shelf, mirror)
+        checkpoints = MirroredStore(checkpoints, mirror)
     run_name = folder.path.resolve().name
     metrics = world.together(lambda: Metrics(config, world, run_name, schedule.num_steps, _warn))
     closing.callback(metrics.close)
@@ -158,7 +159,19 @@ def _train(
     )
     closing.callback(trackers.close)
     run = Run(
-        config, world, folder, sources, system, validator, metrics, saved, identity, shelf, stop, journal, trackers
+        config,
+        world,
+        folder,
+        sources,
+        system,
+        validator,
+        metrics,
+        saved,
+        identity,
+        checkpoints,
+        stop,
+        journal,
+        trackers,
     )
     metrics.started(start, world.together(lambda: journal.started(start, schedule.num_steps)))
     progress = open_progress(config.telemetry.log, config.system, enabled=world.is_main and not args.quiet)
@@ -207,17 +220,17 @@ def _num_samples(sources: Sources) -> dict[str, int]:
     return {name: len(shard_set) for name, shard_set in named.items() if shard_set is not None}
 
 
-def _check_shelf(args: argparse.Namespace, config: Config, shelf: Shelf) -> None:
-    if not args.resume and (names := shelf.names()):
+def _check_store_is_free(args: argparse.Namespace, config: Config, checkpoints: CheckpointStore) -> None:
+    if not args.resume and (names := checkpoints.names()):
         raise InputError(
             f"train.checkpoints = {config.train.checkpoints} already holds {names[-1]}; use --resume, or another place"
         )
 
 
 def _load_checkpoint(
-    args: argparse.Namespace, shelf: Shelf, identity: dict[str, Any], world: World
+    args: argparse.Namespace, checkpoints: CheckpointStore, identity: dict[str, Any], world: World
 ) -> Checkpoint | None:
-    saved = load_newest(shelf, identity, world) if args.resume else None
+    saved = load_newest(checkpoints, identity, world) if args.resume else None
     if args.resume and saved is None and world.is_main:
         print("cyclesr: no checkpoint yet: starting from the beginning", file=sys.stderr)
     return saved
@@ -246,5 +259,5 @@ def _finish(run: Run, summary: dict[str, Any]) -> None:
     write_text(run.folder.summary, json.dumps(summary, indent=1) + "\n")
     run.journal.ended()
     write_report(run.folder.path)
-    if isinstance(run.shelf, MirroredShelf):
-        run.shelf.mirror.send()
+    if isinstance(run.checkpoints, MirroredStore):
+        run.checkpoints.mirror.send()

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cyclesr_dist.config import Config, noise_channels
+from cyclesr_dist.config.schema import Config, noise_channels
+from cyclesr_dist.distributed.world import World
+from cyclesr_dist.method.systems.base import System
 from cyclesr_dist.nets.build import build_discriminator, build_sr, build_translator
 from cyclesr_dist.nets.vgg import build_vgg
-from cyclesr_dist.systems.base import System
-from cyclesr_dist.world import World
 
 _STATE_BYTES = 20
 """A parameter: itself, its gradient, two moments, and a copy (an average, a bucket of gradients)."""

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cyclesr_dist.config import Remote
+from cyclesr_dist.config.schema import Remote
 from cyclesr_dist.data.remote import RemoteSource
-from cyclesr_dist.files import write_text
+from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.train.checkpoint_store import CheckpointStore
 from cyclesr_dist.train.run_folder import RunFolder
-from cyclesr_dist.train.shelf import Shelf
 
 
 class Mirror:
@@ -43,22 +43,22 @@ class Mirror:
         return (self.folder.metrics, self.folder.validation, self.folder.bad_steps, self.folder.events)
 
 
-class MirroredShelf:
-    """A shelf that sends the run folder after each checkpoint."""
+class MirroredStore:
+    """A checkpoints that sends the run folder after each checkpoint."""
 
-    def __init__(self, shelf: Shelf, mirror: Mirror) -> None:
-        self.shelf = shelf
+    def __init__(self, checkpoints: CheckpointStore, mirror: Mirror) -> None:
+        self.checkpoints = checkpoints
         self.mirror = mirror
 
     def names(self) -> list[str]:
-        return self.shelf.names()
+        return self.checkpoints.names()
 
     def put(self, name: str, write: Callable[[Path], None]) -> None:
-        self.shelf.put(name, write)
+        self.checkpoints.put(name, write)
         self.mirror.send()
 
     def remove(self, name: str) -> None:
-        self.shelf.remove(name)
+        self.checkpoints.remove(name)
 
     def opened(self, name: str) -> Any:
-        return self.shelf.opened(name)
+        return self.checkpoints.opened(name)

@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cyclesr_dist.config import noise_channels
+from cyclesr_dist.config.schema import noise_channels
+from cyclesr_dist.data.images import write_png
+from cyclesr_dist.data.resize import bicubic_down, bicubic_up
 from cyclesr_dist.errors import TrainingError
-from cyclesr_dist.evaluate.reference_free import translated
-from cyclesr_dist.evaluate.score import to_uint8
-from cyclesr_dist.evaluate.strips import RGB8, comparison_strip, renormalised
-from cyclesr_dist.images import write_png
-from cyclesr_dist.resize import bicubic_down, bicubic_up
-from cyclesr_dist.systems.base import G_L2H
+from cyclesr_dist.method.systems.base import G_L2H
+from cyclesr_dist.reports.strips import RGB8, comparison_strip, renormalised
+from cyclesr_dist.scoring.reference_free import translated
+from cyclesr_dist.scoring.score import to_uint8
 from cyclesr_dist.train.validation import Validator, centre
 
 _LR_PX = 4  # translators take multiples of it

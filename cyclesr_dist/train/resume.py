@@ -5,17 +5,17 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from cyclesr_dist.train.checkpoint import Checkpoint, pack, unpack
-from cyclesr_dist.train.shelf import Shelf, newest
-from cyclesr_dist.world import World
+from cyclesr_dist.distributed.world import World
+from cyclesr_dist.models.checkpoint import Checkpoint, pack, unpack
+from cyclesr_dist.train.checkpoint_store import CheckpointStore, newest
 
 
-def load_newest(shelf: Shelf, who: dict[str, Any], world: World) -> Checkpoint | None:
-    """None when there is no checkpoint. All ranks call it; the others need not see the shelf.
+def load_newest(checkpoints: CheckpointStore, identity: dict[str, Any], world: World) -> Checkpoint | None:
+    """None when there is no checkpoint. All ranks call it; the others need not see the checkpoints.
 
     Raises InputError when none can be read, ConfigError when the run does not fit.
     """
-    found = world.together(lambda: newest(shelf, who, _warn) if world.is_main else None)
+    found = world.together(lambda: newest(checkpoints, identity, _warn) if world.is_main else None)
     name = world.share(found[0] if found else None)
     if name is None:
         return None

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cyclesr_dist.errors import InputError, TrainingError
-from cyclesr_dist.files import write_text
-from cyclesr_dist.model_file import LAST_FILE, MODEL_FILE
+from cyclesr_dist.models.model_file import LAST_FILE, MODEL_FILE
+from cyclesr_dist.runtime.files import write_text
 
 
 class RunFolder:

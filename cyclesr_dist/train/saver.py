@@ -8,20 +8,24 @@ from collections.abc import Callable
 from typing import Any
 
 from cyclesr_dist.errors import CycleSRError, TrainingError
-from cyclesr_dist.train.checkpoint import Checkpoint, write
+from cyclesr_dist.models.checkpoint import Checkpoint, write
+from cyclesr_dist.train.checkpoint_store import CheckpointStore, prune
 from cyclesr_dist.train.run_folder import checkpoint_name
-from cyclesr_dist.train.shelf import Shelf, prune
 
 
 class Saver:
     """One checkpoint at a time. A failure is raised where the ranks next agree: see `failed`."""
 
     def __init__(
-        self, shelf: Shelf, who: dict[str, Any], keep: int, written: Callable[[float], None] = lambda seconds: None
+        self,
+        checkpoints: CheckpointStore,
+        identity: dict[str, Any],
+        keep: int,
+        written: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         """`written` is told how long each took, from the writing thread."""
-        self.shelf = shelf
-        self.who = who
+        self.checkpoints = checkpoints
+        self.identity = identity
         self.keep = keep
         self.written = written
         self._thread: threading.Thread | None = None
@@ -60,8 +64,10 @@ class Saver:
         began = time.monotonic()
         try:
             first()
-            self.shelf.put(checkpoint_name(checkpoint.step), lambda folder: write(folder, checkpoint, self.who))
-            prune(self.shelf, self.keep, checkpoint.best.get("step"))  # type: ignore[arg-type]  # a whole number
+            self.checkpoints.put(
+                checkpoint_name(checkpoint.step), lambda folder: write(folder, checkpoint, self.identity)
+            )
+            prune(self.checkpoints, self.keep, checkpoint.best.get("step"))  # type: ignore[arg-type]  # a whole number
             self.written(time.monotonic() - began)
         except CycleSRError as error:  # a full disk is not bad input: the run may be started again
             self._failure = TrainingError(f"{error}; earlier checkpoints are intact")

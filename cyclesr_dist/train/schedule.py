@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cyclesr_dist.config import System, Train
-from cyclesr_dist.types import Phase
+from cyclesr_dist.config.schema import System, Train
+from cyclesr_dist.method.types import Phase
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cyclesr_dist.backends.base import TensorDict
-from cyclesr_dist.config import MEASURED, TRANSLATING, Config, noise_channels, uses_estimate
+from cyclesr_dist.config.schema import MEASURED, TRANSLATING, Config, noise_channels, uses_estimate
+from cyclesr_dist.data.images import Pair, hr_stem, images_folder, list_images, match_pairs, read_rgb8
 from cyclesr_dist.degradation.record import Degradation
+from cyclesr_dist.distributed.player import TensorDict
+from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.evaluate.reference_free import (
+from cyclesr_dist.method.systems.base import ESTIMATED, G_L2H
+from cyclesr_dist.models.upscaler import BicubicUpscaler, NetUpscaler
+from cyclesr_dist.nets.build import build_g_s2r, build_sr, build_translator, inference_net
+from cyclesr_dist.nets.measured import DegradationTranslator, MeasuredDegradation
+from cyclesr_dist.runtime.stopping import StopRequest
+from cyclesr_dist.scoring.reference_free import (
     SMALLER_IS_BETTER,
     Nets,
     Record,
@@ -22,15 +29,8 @@ from cyclesr_dist.evaluate.reference_free import (
     reference_free,
     sharp_record,
 )
-from cyclesr_dist.evaluate.score import score_file
-from cyclesr_dist.images import Pair, hr_stem, images_folder, list_images, match_pairs, read_rgb8
-from cyclesr_dist.model_file import BicubicUpscaler, NetUpscaler
-from cyclesr_dist.nets.build import build_g_s2r, build_sr, build_translator, inference_net
-from cyclesr_dist.nets.degradation import DegradationTranslator, MeasuredDegradation
-from cyclesr_dist.survive.stopping import StopRequest
-from cyclesr_dist.systems.base import ESTIMATED, G_L2H
-from cyclesr_dist.train.diagnosis import drifts
-from cyclesr_dist.world import World
+from cyclesr_dist.scoring.score import score_file
+from cyclesr_dist.telemetry.diagnosis import drifts
 
 PAIRED = ("sr_syn", "sr_paired")
 """Systems that train on pairs, and know nothing of real LR photographs without."""
@@ -59,7 +59,7 @@ class Validator:
         self.g_l2h = build_sr(net, config.scale).to(world.device).eval()
         self.upscaler = NetUpscaler("g_l2h", self.g_l2h, config.scale)
         self.translators = _translators(config, world.device)
-        """By the network that a system may export, see systems/base.py, and by their own names."""
+        """By the network that a system may export, see method/systems/base.py, and by their own names."""
         self._estimate: nn.Module | None = None
         self._bicubic: list[dict[str, float]] = []
 
@@ -77,7 +77,7 @@ class Validator:
         self, network: str, g_l2h: TensorDict, translators: dict[str, TensorDict], stop: StopRequest
     ) -> dict[str, float] | None:
         """Means over all photographs: `psnr`, `ssim` where there are pairs, those of bicubic enlargement as
-        `psnr_bicubic` and `ssim_bicubic`, and what evaluate/reference_free.py has.
+        `psnr_bicubic` and `ssim_bicubic`, and what scoring/reference_free.py has.
 
         None when `stop` was requested on any rank meanwhile: the photographs left are then not looked at.
 

@@ -6,16 +6,17 @@ from functools import cache
 
 import pytest
 import torch
+from helpers import tiny_overrides
 from test_parity import BACKENDS, PLAIN, batch_of
 
-from cyclesr_dist.backends.build import build_backend
-from cyclesr_dist.config import load
+from cyclesr_dist.config.schema import load
 from cyclesr_dist.degradation.record import Degradation
-from cyclesr_dist.systems.base import SystemState
-from cyclesr_dist.systems.build import build_system
-from cyclesr_dist.testing import run_ranks, tiny_overrides
-from cyclesr_dist.types import Phase
-from cyclesr_dist.world import World
+from cyclesr_dist.distributed.build import build_backend
+from cyclesr_dist.distributed.local_ranks import run_ranks
+from cyclesr_dist.distributed.world import World
+from cyclesr_dist.method.systems.base import SystemState
+from cyclesr_dist.method.systems.build import build_system
+from cyclesr_dist.method.types import Phase
 
 STEPS = 4
 

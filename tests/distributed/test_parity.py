@@ -9,17 +9,19 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import tiny_overrides
 
-from cyclesr_dist.backends.base import TensorDict
-from cyclesr_dist.backends.build import build_backend
-from cyclesr_dist.config import Config, load
-from cyclesr_dist.resize import bicubic_down
-from cyclesr_dist.step import frozen
-from cyclesr_dist.systems.base import System, SystemState
-from cyclesr_dist.systems.build import build_system
-from cyclesr_dist.testing import run_ranks, tiny_overrides
-from cyclesr_dist.types import Batch, Phase
-from cyclesr_dist.world import World
+from cyclesr_dist.config.schema import Config, load
+from cyclesr_dist.data.batch import Batch
+from cyclesr_dist.data.resize import bicubic_down
+from cyclesr_dist.distributed.build import build_backend
+from cyclesr_dist.distributed.local_ranks import run_ranks
+from cyclesr_dist.distributed.player import TensorDict
+from cyclesr_dist.distributed.world import World
+from cyclesr_dist.method.step import frozen
+from cyclesr_dist.method.systems.base import System, SystemState
+from cyclesr_dist.method.systems.build import build_system
+from cyclesr_dist.method.types import Phase
 
 GLOBAL_BATCH = 4
 PHASES = (*[Phase.PRETRAIN] * 3, *[Phase.JOINT] * 3)

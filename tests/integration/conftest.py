@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from helpers import tiny_overrides, write_photos
 
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.testing import tiny_overrides, write_photos
 
 REPOSITORY = Path(__file__).parents[2]
 

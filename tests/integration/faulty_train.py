@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from cyclesr_dist.cli.guard import end_process
 from cyclesr_dist.data.loader import RankBatches
-from cyclesr_dist.systems.joint import JointSystem
+from cyclesr_dist.method.systems.joint import JointSystem
+from cyclesr_dist.runtime.command import end_process
 from cyclesr_dist.train.main import main
 
 

@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from helpers import write_photos
 from PIL import Image
 
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.testing import write_photos
 from cyclesr_dist.train.main import main as train
 
 

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers import tiny_overrides
 
-from cyclesr_dist.bench.scaling import Links, predict
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.testing import tiny_overrides
+from cyclesr_dist.workflows.bench.scaling import Links, predict
 
 
 def test_bench_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers import write_photos
 from PIL import Image
 
-from cyclesr_dist.config import Shards
+from cyclesr_dist.config.schema import Shards
 from cyclesr_dist.data import build as module
 from cyclesr_dist.data.build import build_set
-from cyclesr_dist.testing import write_photos
 
 CUT = Shards(patch=8, stride=4, samples_per_shard=9)
 
@@ -53,17 +53,17 @@ def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path: Path, waits_for: str
     for folder in (tmp_path / ".parts.building", tmp_path / ".parts.building/.cuts"):
         (folder / ".shard-000001.tar.1.tmp").write_bytes(b"killed while writing this")
     cut: list[str] = []
-    real = module.cut_source
+    real = module.cut_photograph
 
     def counted(source, **settings):
         cut.append(source.stem)
         return real(source, **settings)
 
-    module.cut_source = counted
+    module.cut_photograph = counted
     try:
         assert build(photos, tmp_path / "parts", workers=3) > 0
     finally:
-        module.cut_source = real
+        module.cut_photograph = real
     assert len(cut) == 8 - len([p for p in kept if p.parent.name == ".cuts"])
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
     assert not (tmp_path / ".parts.building").exists()
@@ -104,7 +104,7 @@ def test_what_was_left_out_is_known_after_a_stop(
             build_set("hr", tmp_path / "set", shards, **settings)
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "cut_source", None)  # all is cut already
+        patch.setattr(module, "cut_photograph", None)  # all is cut already
         build_set("hr", tmp_path / "set", shards, **settings)
     assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["small.png"]
     build_set("hr", tmp_path / "fresh", shards, **settings)

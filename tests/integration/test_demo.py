@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cyclesr_dist.demo import split_photos, verdict
-from cyclesr_dist.images import list_images, read_rgb8
+from cyclesr_dist.data.images import list_images, read_rgb8
+from cyclesr_dist.workflows.demo import split_photos, verdict
 
 REPOSITORY = Path(__file__).parents[2]
-PHOTOS = REPOSITORY / "cyclesr_dist/demo_photos"
+PHOTOS = REPOSITORY / "cyclesr_dist/workflows/demo_photos"
 
 
 def demo(run_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cyclesr_dist.cli.main import main
-from cyclesr_dist.images import write_png
+from cyclesr_dist.data.images import write_png
 
 TRACKS = {"unknown": ("X4", ("",)), "mild": ("", ("m",)), "wild": ("", ("w1", "w2", "w3", "w4"))}
 SCENES = (1, 2, 400, 401, 799, 800)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import tiny_overrides, write_photos
 from safetensors.torch import load_file
 from test_train import launch, lines, newest
 
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.testing import tiny_overrides, write_photos
 from cyclesr_dist.train.main import main as train
 
 MEASURED = ["nets.translator.kind=degradation", "system=cyclesr"]

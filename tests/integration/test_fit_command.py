@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from helpers import write_photos
 from PIL import Image, ImageFilter
 
-from cyclesr_dist.images import list_images
-from cyclesr_dist.testing import write_photos
+from cyclesr_dist.data.images import list_images
 
 pytestmark = pytest.mark.slow
 FIT = (sys.executable, "-m", "cyclesr_dist.cli.main")

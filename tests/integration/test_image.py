@@ -138,7 +138,7 @@ def test_the_context_holds_what_is_copied_and_no_more() -> None:
 
 
 def test_the_image_runs_as_the_user_of_the_pods() -> None:
-    from cyclesr_dist.cluster.pod import USER_ID
+    from cyclesr_dist.kubernetes.pod import USER_ID
 
     users = [rest for word, rest in instructions() if word == "USER"]
     assert users[-1] == f"{USER_ID}:{USER_ID}"

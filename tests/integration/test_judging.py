@@ -9,28 +9,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import tiny_overrides, write_photos
 from PIL import Image
 from test_train import lines
 
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.config import load
+from cyclesr_dist.config.schema import load
+from cyclesr_dist.data.images import match_pairs
 from cyclesr_dist.data.loader import open_sources
+from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError
-from cyclesr_dist.evaluate.score import score_file
-from cyclesr_dist.images import match_pairs
-from cyclesr_dist.model_file import BicubicUpscaler
-from cyclesr_dist.testing import tiny_overrides, write_photos
+from cyclesr_dist.models.upscaler import BicubicUpscaler
+from cyclesr_dist.scoring.score import score_file
 from cyclesr_dist.train import estimation
 from cyclesr_dist.train.ending import simulated
 from cyclesr_dist.train.main import main as train
 from cyclesr_dist.train.validation import Validator
-from cyclesr_dist.world import World
 
 # Bicubic enlargement, brightened; its parameter changes nothing.
 NETWORK = """
 import torch
 from torch import nn
-from cyclesr_dist.resize import bicubic_up
+from cyclesr_dist.data.resize import bicubic_up
 
 class Brightened(nn.Module):
     def __init__(self, by=0.0, red=0.0):

@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from cyclesr_dist.testing import tiny_overrides
+from helpers import tiny_overrides
 
 REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import torch
 
+from cyclesr_dist.data.images import write_png
 from cyclesr_dist.degradation.record import Degradation, save
 from cyclesr_dist.degradation.sample import Sample
-from cyclesr_dist.evaluate.album import Album
-from cyclesr_dist.evaluate.compare import write_comparison
-from cyclesr_dist.evaluate.estimate_page import estimate_page
-from cyclesr_dist.evaluate.report import write_report
-from cyclesr_dist.evaluate.strips import comparison_strip, save_comparison
-from cyclesr_dist.images import write_png
-from cyclesr_dist.table import ablation, render
+from cyclesr_dist.reports.album import Album
+from cyclesr_dist.reports.compare import write_comparison
+from cyclesr_dist.reports.estimate_page import estimate_page
+from cyclesr_dist.reports.run_report import write_report
+from cyclesr_dist.reports.strips import comparison_strip, save_comparison
+from cyclesr_dist.workflows.table import ablation, render
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")

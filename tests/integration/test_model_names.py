@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from test_train import newest, run
 
 from cyclesr_dist.cli.main import main as cyclesr
+from cyclesr_dist.data.images import image_size
 from cyclesr_dist.degradation.record import VERSION, Degradation, save
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.images import image_size
-from cyclesr_dist.model_file import load_network, resolve_model
+from cyclesr_dist.models.model_file import load_network, resolve_model
 
 X = torch.rand(1, 3, 9, 10, generator=torch.Generator().manual_seed(0))
 # One epoch, 4 steps, a round: the 5th is the first of g_l2h.

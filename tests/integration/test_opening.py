@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import write_photos
 from test_train import lines
 
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.testing import write_photos
 from cyclesr_dist.train import memory_need, opening
 from cyclesr_dist.train.main import main as train
 

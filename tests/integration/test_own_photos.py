@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import write_photos
 
 from cyclesr_dist.cli.main import main
-from cyclesr_dist.config import load
-from cyclesr_dist.images import image_size
-from cyclesr_dist.testing import write_photos
+from cyclesr_dist.config.schema import load
+from cyclesr_dist.data.images import image_size
 from cyclesr_dist.train.main import main as train
 
 CONFIG = Path(__file__).parents[2] / "configs" / "own_photos.yaml"

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import write_photos
 from PIL import Image
 
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.testing import write_photos
 from cyclesr_dist.train.main import main as train
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -21,12 +21,12 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from helpers import tiny_overrides
 from hosts import Host, hosts
 from test_survival import BIN, below, steps_done, wait_for
 
-from cyclesr_dist.cluster.plan import training_plan
-from cyclesr_dist.cluster.targets import manifests
-from cyclesr_dist.testing import tiny_overrides
+from cyclesr_dist.kubernetes.plan import training_plan
+from cyclesr_dist.kubernetes.targets import manifests
 from cyclesr_dist.train.run_folder import read_summary
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

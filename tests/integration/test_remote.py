@@ -18,17 +18,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import write_photos
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.config import load
+from cyclesr_dist.config.schema import load
 from cyclesr_dist.data.check import check_set
 from cyclesr_dist.data.loader import open_sources, rank_batches
 from cyclesr_dist.data.shards import ShardSet
+from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import InputError, UnreachableError
-from cyclesr_dist.testing import write_photos
 from cyclesr_dist.train.main import main as train
-from cyclesr_dist.world import World
 
 
 @pytest.fixture(scope="module")

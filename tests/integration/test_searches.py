@@ -23,8 +23,8 @@ import psutil
 import pytest
 import yaml
 
-from cyclesr_dist.config import load
-from cyclesr_dist.configfile import dump
+from cyclesr_dist.config.reader import dump
+from cyclesr_dist.config.schema import load
 from cyclesr_dist.search.config import load_search
 from cyclesr_dist.search.space import with_values
 

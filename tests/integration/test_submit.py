@@ -20,10 +20,10 @@ import pytest
 import yaml
 from kube_server import KINDS, Cluster, cluster
 
-from cyclesr_dist.cluster import submit as submission
-from cyclesr_dist.cluster.api import Api, Manifest
-from cyclesr_dist.cluster.follow import follow
 from cyclesr_dist.errors import CycleSRError, InputError
+from cyclesr_dist.kubernetes import submit as submission
+from cyclesr_dist.kubernetes.api import Api, Manifest
+from cyclesr_dist.kubernetes.follow import follow
 
 ROOT = Path(__file__).parents[2]
 NAME = "demo"
@@ -452,7 +452,7 @@ class Following:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name, value in (("_WATCH_SECONDS", 1), ("_PAUSE_SECONDS", 0.05), ("_LOG_PAUSE_SECONDS", 0.05)):
-        monkeypatch.setattr(f"cyclesr_dist.cluster.follow.{name}", value)
+        monkeypatch.setattr(f"cyclesr_dist.kubernetes.follow.{name}", value)
     return monkeypatch
 
 
@@ -510,7 +510,7 @@ def test_a_token_that_expires_while_following_may_come_back(lab: Cluster) -> Non
 
 
 def test_a_token_that_stays_expired_ends_the_following(lab: Cluster, quick: pytest.MonkeyPatch) -> None:
-    quick.setattr("cyclesr_dist.cluster.follow._PATIENCE", 1)
+    quick.setattr("cyclesr_dist.kubernetes.follow._PATIENCE", 1)
     following = Following(lab)
     until(lambda: lab.server.watches > 0)
     lab.do(lambda s: setattr(s, "expired_token", True))
@@ -520,8 +520,8 @@ def test_a_token_that_stays_expired_ends_the_following(lab: Cluster, quick: pyte
 
 
 def test_a_silent_log_is_asked_again_without_end(lab: Cluster, quick: pytest.MonkeyPatch) -> None:
-    quick.setattr("cyclesr_dist.cluster.follow._PATIENCE", 1)
-    quick.setattr("cyclesr_dist.cluster.api._LOG_TIMEOUT_SECONDS", (10, 0.3))
+    quick.setattr("cyclesr_dist.kubernetes.follow._PATIENCE", 1)
+    quick.setattr("cyclesr_dist.kubernetes.api._LOG_TIMEOUT_SECONDS", (10, 0.3))
     lab.do(lambda s: setattr(s, "silent_logs", 4))
     lab.do(lambda s: s.logs.update({"demo-0-aaaaa": lines("at last")}))
     following = Following(lab)

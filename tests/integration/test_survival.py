@@ -270,7 +270,7 @@ def test_numbers_gone_bad_on_one_rank_are_left_out_by_all(config_file, tiny_data
 
 def test_a_run_goes_back_when_numbers_stay_bad(config_file, tiny_data, tmp_path, monkeypatch, capfd) -> None:
     """From the checkpoint of step 4: the steps that had come before the bad one are left out as well."""
-    from cyclesr_dist.systems.joint import JointSystem
+    from cyclesr_dist.method.systems.joint import JointSystem
 
     true_step = JointSystem.step
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import tiny_overrides, write_photos
 from PIL import Image
 
 from cyclesr_dist.cli.main import main
-from cyclesr_dist.config import load
-from cyclesr_dist.configfile import to_dict
+from cyclesr_dist.config.reader import to_dict
+from cyclesr_dist.config.schema import load
 from cyclesr_dist.errors import ConfigError
-from cyclesr_dist.table.config import load_table
-from cyclesr_dist.testing import tiny_overrides, write_photos
+from cyclesr_dist.workflows.table.config import load_table
 
 
 @pytest.fixture

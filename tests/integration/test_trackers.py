@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cyclesr_dist.config import Config, Telemetry
+from cyclesr_dist.config.schema import Config, Telemetry
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.telemetry.trackers import Trackers, grouped, open_trackers
 from cyclesr_dist.train.main import main as train

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import write_photos
 from safetensors.torch import load_file
 
-from cyclesr_dist.model_file import resolve_model
-from cyclesr_dist.testing import write_photos
+from cyclesr_dist.models.model_file import resolve_model
 from cyclesr_dist.train.main import main as train
 from cyclesr_dist.train.validation import Validator
 

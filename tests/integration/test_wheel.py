@@ -51,7 +51,7 @@ def test_the_wheel_trains_renders_and_prepares_the_demo_elsewhere(tmp_path: Path
         [cyclesr, "demo", "--data-only", "--quiet"],
         [str(python), "-m", "cyclesr_dist.train", "--config", config, "--quiet", "backend=single", "train.max_steps=2"],
         [cyclesr, "report", "runs/demo"],
-        [str(python), "-m", "cyclesr_dist.cluster", "--config", config, "--dry-run"],
+        [str(python), "-m", "cyclesr_dist.kubernetes", "--config", config, "--dry-run"],
     ):
         done = run(*command)
         assert done.returncode == 0, f"{command}: {done.stdout[-1500:]} {done.stderr[-1500:]}"

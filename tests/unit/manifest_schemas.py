@@ -11,7 +11,7 @@ import jsonschema
 import kubernetes_validate
 import yaml
 
-from cyclesr_dist.cluster.rules import _jobs, pods
+from cyclesr_dist.kubernetes.rules import _jobs, pods
 
 CRDS = Path(__file__).parents[3] / "shared" / "crds"
 NEWEST = kubernetes_validate.latest_version()

@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 
 import cyclesr_dist
-from cyclesr_dist.bench import estimate_cases as cases
-from cyclesr_dist.bench.estimate import Plan, plan_cases
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.config import Degrade
+from cyclesr_dist.config.schema import Degrade
 from cyclesr_dist.degradation import fit
 from cyclesr_dist.degradation.estimate import blur_std_px
+from cyclesr_dist.workflows.bench import estimate_cases as cases
+from cyclesr_dist.workflows.bench.estimate import EstimateBench, plan_cases
 
-BUNDLED = sorted((Path(cyclesr_dist.__file__).parent / "demo_photos").glob("*.webp"))
+BUNDLED = sorted((Path(cyclesr_dist.__file__).parent / "workflows" / "demo_photos").glob("*.webp"))
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_too_few_photographs(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_default_plan_has_every_case() -> None:
-    planned = plan_cases(Plan())
+    planned = plan_cases(EstimateBench())
     assert [case.count for case in planned if case.name == "wild"] == [400, 40, 10, 3]
     assert {case.jpeg for case in planned} == {None, 95, 75, 50}
     assert {case.change for case in planned} == {"", "sharpened", "blurred hr", "flat", "few", "grey"}

@@ -15,7 +15,7 @@ from cyclesr_dist.degradation.apply import degraded
 from cyclesr_dist.degradation.blocks import through_jpeg
 from cyclesr_dist.degradation.record import NAMES, Degradation, checked
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.nets.degradation import DegradationTranslator, MeasuredDegradation
+from cyclesr_dist.nets.measured import DegradationTranslator, MeasuredDegradation
 
 
 def picture(height: int, width: int, seed: int = 0) -> Tensor:

@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import write_photos
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cyclesr_dist import camera
 from cyclesr_dist.cli import degrade as command
-from cyclesr_dist.cli.guard import guarded
-from cyclesr_dist.config import Degrade, load
-from cyclesr_dist.degrade import degrade, degrade_folder, draw_parameters
+from cyclesr_dist.config.schema import Degrade, load
+from cyclesr_dist.data.resize import bicubic_down, to_8bit_grid
+from cyclesr_dist.degradation import camera
+from cyclesr_dist.degradation.simulate import degrade, degrade_folder, draw_parameters
 from cyclesr_dist.errors import ConfigError
-from cyclesr_dist.resize import bicubic_down, to_8bit_grid
-from cyclesr_dist.testing import write_photos
+from cyclesr_dist.runtime.command import guarded
 
 LEVELS = Degrade(blur_px=3.2, noise=0.025, jpeg_quality=80)
 NONE = Degrade(blur_px=0, noise=0, jpeg_quality=80)

@@ -16,13 +16,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cyclesr_dist.backends.base import PlayerState
+from cyclesr_dist.distributed.player import PlayerState
 from cyclesr_dist.errors import InputError, TrainingError
-from cyclesr_dist.systems.base import SystemState
-from cyclesr_dist.train.checkpoint import FILES, MANIFEST, Checkpoint, read, write
+from cyclesr_dist.method.systems.base import SystemState
+from cyclesr_dist.models.checkpoint import FILES, MANIFEST, Checkpoint, read, write
+from cyclesr_dist.train.checkpoint_store import LocalStore, newest, prune
 from cyclesr_dist.train.run_folder import checkpoint_name
 from cyclesr_dist.train.saver import Saver
-from cyclesr_dist.train.shelf import LocalShelf, newest, prune
 
 WHO = {"system": "cyclesr", "seed": 0}
 
@@ -36,12 +36,12 @@ def checkpoint(step: int) -> Checkpoint:
     return Checkpoint(step, system, {"weight": torch.ones(2)}, {"step": 1, "psnr": 20.0}, 1.5, True, [3, 4], 1)
 
 
-def put(shelf: LocalShelf, step: int) -> None:
-    shelf.put(checkpoint_name(step), lambda folder: write(folder, checkpoint(step), WHO))
+def put(checkpoints: LocalStore, step: int) -> None:
+    checkpoints.put(checkpoint_name(step), lambda folder: write(folder, checkpoint(step), WHO))
 
 
-def newest_step(shelf: LocalShelf, warnings: list[str] | None = None) -> int:
-    found = newest(shelf, WHO, [].append if warnings is None else warnings.append)
+def newest_step(checkpoints: LocalStore, warnings: list[str] | None = None) -> int:
+    found = newest(checkpoints, WHO, [].append if warnings is None else warnings.append)
     assert found is not None
     name, saved = found
     assert saved.system.players["g"].params["g_l2h.weight"].eq(saved.step).all()
@@ -81,7 +81,7 @@ def kill_at(call: int) -> None:
 
         return wrapper
 
-    import cyclesr_dist.train.checkpoint as module
+    import cyclesr_dist.models.checkpoint as module
 
     for owner, names in (
         (os, ("replace", "fsync", "mkdir", "rmdir", "unlink")),
@@ -113,26 +113,26 @@ def survivors(act: Callable[[], None]) -> Iterator[int]:
 def test_a_kill_at_any_boundary_of_writing_loses_nothing(keep: int, tmp_path: Path) -> None:
     torch.set_num_threads(1)  # a forked child has no other threads
     calls = 0
-    shelf = LocalShelf(tmp_path / "kept")
-    put(shelf, 1)
-    put(shelf, 2)
+    checkpoints = LocalStore(tmp_path / "kept")
+    put(checkpoints, 1)
+    put(checkpoints, 2)
 
     def act() -> None:
-        put(shelf, 3)
-        prune(shelf, keep, None)
+        put(checkpoints, 3)
+        prune(checkpoints, keep, None)
 
     for call in survivors(act):
         calls = call
-        assert newest_step(shelf) in (2, 3)
-        put(shelf, 4)  # what was left half-written is in nobody's way
-        assert newest_step(shelf) == 4
-        shelf.remove(checkpoint_name(4))
-        if checkpoint_name(2) not in shelf.names():  # as it was before
-            put(shelf, 2)
-        if checkpoint_name(3) in shelf.names():
-            shelf.remove(checkpoint_name(3))
+        assert newest_step(checkpoints) in (2, 3)
+        put(checkpoints, 4)  # what was left half-written is in nobody's way
+        assert newest_step(checkpoints) == 4
+        checkpoints.remove(checkpoint_name(4))
+        if checkpoint_name(2) not in checkpoints.names():  # as it was before
+            put(checkpoints, 2)
+        if checkpoint_name(3) in checkpoints.names():
+            checkpoints.remove(checkpoint_name(3))
     assert calls > 10
-    assert [p.name for p in shelf.path.iterdir() if p.name.startswith(".")] == []
+    assert [p.name for p in checkpoints.path.iterdir() if p.name.startswith(".")] == []
 
 
 # ---- damage ----
@@ -141,9 +141,9 @@ def test_a_kill_at_any_boundary_of_writing_loses_nothing(keep: int, tmp_path: Pa
 @pytest.mark.parametrize("file", [*FILES, MANIFEST])
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "one bit"])
 def test_a_damaged_newest_is_passed_over_with_a_warning(file: str, damage: str, tmp_path: Path) -> None:
-    shelf = LocalShelf(tmp_path)
-    put(shelf, 1)
-    put(shelf, 2)
+    checkpoints = LocalStore(tmp_path)
+    put(checkpoints, 1)
+    put(checkpoints, 2)
     path = tmp_path / checkpoint_name(2) / file
     data = path.read_bytes()
     flipped = bytearray(data)
@@ -153,21 +153,21 @@ def test_a_damaged_newest_is_passed_over_with_a_warning(file: str, damage: str, 
     else:
         path.write_bytes({"empty": b"", "truncated": data[:-5], "one bit": bytes(flipped)}[damage])
     warnings: list[str] = []
-    assert newest_step(shelf, warnings) == 1
+    assert newest_step(checkpoints, warnings) == 1
     assert len(warnings) == 1
     assert checkpoint_name(2) in warnings[0]
-    put(shelf, 2)  # a run that goes on from 1 comes to 2 again
-    assert newest_step(shelf) == 2
+    put(checkpoints, 2)  # a run that goes on from 1 comes to 2 again
+    assert newest_step(checkpoints) == 2
 
 
 def test_all_damaged_is_an_error_and_none_at_all_is_not(tmp_path: Path) -> None:
-    shelf = LocalShelf(tmp_path)
-    assert newest(shelf, WHO, print) is None
+    checkpoints = LocalStore(tmp_path)
+    assert newest(checkpoints, WHO, print) is None
     for step in (1, 2):
-        put(shelf, step)
+        put(checkpoints, step)
         (tmp_path / checkpoint_name(step) / MANIFEST).write_text("{}")
     with pytest.raises(InputError, match=r"no checkpoint can be read.*step-00000002"):
-        newest(shelf, WHO, lambda _: None)
+        newest(checkpoints, WHO, lambda _: None)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -188,16 +188,16 @@ def test_any_manifest_is_refused_in_one_way(text: str, tmp_path: Path) -> None:
 
 
 def test_the_newest_and_the_best_stay(tmp_path: Path) -> None:
-    shelf = LocalShelf(tmp_path)
+    checkpoints = LocalStore(tmp_path)
     for step in range(1, 7):
-        put(shelf, step)
-    prune(shelf, keep=2, best_step=3)
-    assert shelf.names() == [checkpoint_name(step) for step in (3, 5, 6)]
+        put(checkpoints, step)
+    prune(checkpoints, keep=2, best_step=3)
+    assert checkpoints.names() == [checkpoint_name(step) for step in (3, 5, 6)]
 
 
 def test_the_saver_raises_in_the_caller_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shelf = LocalShelf(tmp_path)
-    saver = Saver(shelf, WHO, keep=2)
+    checkpoints = LocalStore(tmp_path)
+    saver = Saver(checkpoints, WHO, keep=2)
     saver.begin(checkpoint(1))
     saver.finish()
     with monkeypatch.context() as patch:
@@ -205,11 +205,11 @@ def test_the_saver_raises_in_the_caller_and_goes_on(tmp_path: Path, monkeypatch:
         saver.begin(checkpoint(2))
         with pytest.raises(TrainingError, match=r"step-00000002 cannot be written.*No space left.*intact"):
             saver.finish()
-    assert newest_step(shelf) == 1
+    assert newest_step(checkpoints) == 1
     assert not saver.failed
     saver.begin(checkpoint(3))
     saver.finish()
-    assert newest_step(shelf) == 3
+    assert newest_step(checkpoints) == 3
 
 
 @pytest.fixture
@@ -226,8 +226,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_told_and_leaves_the_earlier_ones(small_disk: Path) -> None:
-    shelf = LocalShelf(small_disk / "checkpoints")
-    saver = Saver(shelf, WHO, keep=9)
+    checkpoints = LocalStore(small_disk / "checkpoints")
+    saver = Saver(checkpoints, WHO, keep=9)
 
     def fill() -> None:
         for step in range(1, 30):
@@ -236,6 +236,6 @@ def test_a_full_disk_is_told_and_leaves_the_earlier_ones(small_disk: Path) -> No
 
     with pytest.raises(TrainingError, match=r"No space left|os error 28"):
         fill()
-    names = shelf.names()
+    names = checkpoints.names()
     assert len(names) >= 1
-    assert newest_step(shelf) == len(names)
+    assert newest_step(checkpoints) == len(names)

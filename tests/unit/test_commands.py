@@ -10,7 +10,7 @@ import pytest
 
 from cyclesr_dist.cli.main import COMMANDS
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.cluster.submit import main as submit
+from cyclesr_dist.kubernetes.submit import main as submit
 from cyclesr_dist.search.main import main as tune
 from cyclesr_dist.train.main import main as train
 

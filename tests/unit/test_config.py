@@ -12,11 +12,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyclesr_dist.config import Config, load
-from cyclesr_dist.configfile import dump, to_dict, write_resolved
+from cyclesr_dist.config.reader import dump, to_dict, write_resolved
+from cyclesr_dist.config.schema import Config, load
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.search.config import load_search
-from cyclesr_dist.table.config import load_table
+from cyclesr_dist.workflows.table.config import load_table
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 PAPER = [path for path in CONFIGS if path.stem.startswith("ntire") and not path.stem.endswith("_estimated")]
@@ -240,7 +240,7 @@ def test_fuzz_overrides_end_in_a_config_or_a_config_error(key, value) -> None:
 
 
 def test_reading_a_config_needs_no_torch() -> None:
-    code = "import sys, cyclesr_dist.config; sys.exit('torch' in sys.modules)"
+    code = "import sys, cyclesr_dist.config.schema; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import write_photos
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cyclesr_dist.config import Data
+from cyclesr_dist.config.schema import Data
+from cyclesr_dist.data.images import write_png
 from cyclesr_dist.degradation.apply import degraded, translate
 from cyclesr_dist.degradation.blur import blur
 from cyclesr_dist.degradation.estimate import blur_std_px, estimate, estimate_from
@@ -23,8 +25,6 @@ from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.degradation.spectra import gain_of, radial, spectra
 from cyclesr_dist.degradation.spread import kernels_of
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.images import write_png
-from cyclesr_dist.testing import write_photos
 
 
 def gaussian(std: float, side: int = 9) -> Tensor:

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cyclesr_dist.cli import degrade as command
-from cyclesr_dist.cli.guard import guarded
-from cyclesr_dist.config import Degrade
-from cyclesr_dist.degrade import (
+from cyclesr_dist.config.schema import Degrade
+from cyclesr_dist.data.resize import bicubic_down, to_8bit_grid
+from cyclesr_dist.degradation.simulate import (
     degrade,
     degrade_folder,
     draw_parameters,
@@ -29,8 +29,8 @@ from cyclesr_dist.degrade import (
     unknown_kernel,
 )
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.files import new_folder
-from cyclesr_dist.resize import bicubic_down, to_8bit_grid
+from cyclesr_dist.runtime.command import guarded
+from cyclesr_dist.runtime.files import new_folder
 
 LEVELS = Degrade()
 NONE = Degrade(blur_px=0, noise=0, shift_px=0)
@@ -395,7 +395,7 @@ def test_an_unknown_track_names_the_allowed_ones(photos: Path, tmp_path: Path) -
 def test_what_a_kill_left_behind_is_replaced(photos: Path, tmp_path: Path) -> None:
     script = (
         "import pathlib, sys, time\n"
-        "from cyclesr_dist.files import new_folder\n"
+        "from cyclesr_dist.runtime.files import new_folder\n"
         "with new_folder(pathlib.Path(sys.argv[1]), overwrite=False) as folder:\n"
         "    (folder / 'half.png').write_bytes(b'half')\n"
         "    print('ready', flush=True)\n"

@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import write_photos
 
 from cyclesr_dist.cli.main import main as cyclesr
+from cyclesr_dist.data.images import list_images
 from cyclesr_dist.degradation.record import load
 from cyclesr_dist.degradation.sample import Sample
 from cyclesr_dist.degradation.sentences import counted, figure, measured, sentences, unexplained, what_follows
-from cyclesr_dist.evaluate.estimate_page import estimate_page
-from cyclesr_dist.images import list_images
-from cyclesr_dist.testing import write_photos
+from cyclesr_dist.reports.estimate_page import estimate_page
 
 FILES = {"degradation.json", "degradation.safetensors", "degradation.html"}
-DEMO = Path(__file__).parents[2] / "cyclesr_dist" / "demo_photos"
+DEMO = Path(__file__).parents[2] / "cyclesr_dist" / "workflows" / "demo_photos"
 NUM_PHOTOS = 6
 
 
@@ -456,7 +456,7 @@ def test_an_image_of_the_same_scene_is_not_called_another_photograph(page_of) ->
 
 def test_noise_does_not_pass_for_detail() -> None:
     """A crop is taken where the picture has something to show and not where it is flat and noisy."""
-    from cyclesr_dist.evaluate.estimate_page import _crops
+    from cyclesr_dist.reports.estimate_page import _crops
 
     random = np.random.default_rng(0)
     view = np.full((200, 400, 3), 128.0)

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.config import SRNet
-from cyclesr_dist.model_file import METADATA_KEY, resolve_model, save_model
+from cyclesr_dist.config.schema import SRNet
+from cyclesr_dist.models.model_file import resolve_model, save_model
+from cyclesr_dist.models.upscaler import METADATA_KEY
 from cyclesr_dist.nets.build import build_sr
 
 onnx = pytest.importorskip("onnx")
@@ -82,7 +83,7 @@ def test_a_difference_to_torch_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = run_folder(tmp_path / "run", KINDS["compact"])
-    monkeypatch.setattr("cyclesr_dist.export.ONNX_TOLERANCE", 1e-12)
+    monkeypatch.setattr("cyclesr_dist.models.export.ONNX_TOLERANCE", 1e-12)
     assert cyclesr(["export", "--model", str(run), "--format", "onnx", "--out", str(tmp_path / "m.onnx")]) == 2
     assert "differs from torch" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]

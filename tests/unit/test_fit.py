@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import write_photos
 from PIL import Image
 
-from cyclesr_dist.config import Config, load
+from cyclesr_dist.config.schema import Config, load
+from cyclesr_dist.data.images import list_images
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.fit.machine import Machine
-from cyclesr_dist.fit.photos import Folders, Photo, Split, check_apart, lay_out, look, split
-from cyclesr_dist.fit.settings import choose, patch_px, stride_px
-from cyclesr_dist.images import list_images
-from cyclesr_dist.testing import write_photos
+from cyclesr_dist.workflows.fit.machine import Machine
+from cyclesr_dist.workflows.fit.photos import Folders, Photo, Split, check_apart, lay_out, look, split
+from cyclesr_dist.workflows.fit.settings import choose, patch_px, stride_px
 
 CPU = Machine(0, 2, 8 * 2**30, "")
 GPUS = Machine(2, 16, 40 * 2**30, "A100")

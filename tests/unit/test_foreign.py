@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import cyclesr_dist
-from cyclesr_dist.config import SRNet, load
-from cyclesr_dist.configfile import dump, write_resolved
+from cyclesr_dist.config.reader import dump, write_resolved
+from cyclesr_dist.config.schema import SRNet, load
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.model_file import load_model, resolve_model, save_model
+from cyclesr_dist.models.model_file import load_model, resolve_model, save_model
 from cyclesr_dist.nets.build import build_sr
-from cyclesr_dist.nets.foreign import build_foreign
+from cyclesr_dist.nets.by_class import build_by_class
 
 NETWORKS = """
 import torch
@@ -157,7 +157,7 @@ def test_bad_arguments_are_refused(value: str, message: str) -> None:
 )
 def test_what_is_no_sr_network_is_refused(package: str, module: str, arguments: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build_foreign(module.format(p=package), arguments, 4)
+        build_by_class(module.format(p=package), arguments, 4)
 
 
 def test_module_belongs_to_its_kind() -> None:
@@ -182,7 +182,7 @@ def test_a_model_file_imports_nothing_unless_allowed(package: str, tmp_path: Pat
         load_model(path, allow_module=True)
 
 
-_BUILD = "from cyclesr_dist.nets.foreign import build_foreign; build_foreign({module!r}, {{'scale': 4}}, 4)"
+_BUILD = "from cyclesr_dist.nets.by_class import build_by_class; build_by_class({module!r}, {{'scale': 4}}, 4)"
 
 
 def build_alone(module: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:

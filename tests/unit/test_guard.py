@@ -9,7 +9,7 @@ import pytest
 
 _SCRIPT = """
 import atexit, sys
-from cyclesr_dist.cli.guard import end_process
+from cyclesr_dist.runtime.command import end_process
 
 class Late:
     def __del__(self):

@@ -11,9 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
-from cyclesr_dist.errors import InputError
-from cyclesr_dist.files import replacing
-from cyclesr_dist.images import (
+from cyclesr_dist.data.images import (
     Picture,
     list_images,
     match_pairs,
@@ -22,6 +20,8 @@ from cyclesr_dist.images import (
     write_picture,
     write_png,
 )
+from cyclesr_dist.errors import InputError
+from cyclesr_dist.runtime.files import replacing
 
 RNG = np.random.default_rng(0)
 

@@ -1,8 +1,12 @@
-"""Imports point inward: the method knows nothing of where it runs."""
+"""The house: rooms with names, imports that point down, no circle, and a method that knows nothing of where it runs."""
+
+from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,25 +14,91 @@ import pytest
 import cyclesr_dist
 
 ROOT = Path(cyclesr_dist.__file__).parent
-METHOD = sorted(
-    [
-        *(ROOT / "nets").glob("*.py"),
-        *(ROOT / "losses").glob("*.py"),
-        *(ROOT / name for name in ("objectives.py", "step.py", "pool.py", "types.py", "config.py", "configfile.py")),
-    ]
+LAYERS = (
+    "runtime",
+    "config",
+    "distributed",
+    "data",
+    "degradation",
+    "nets",
+    "method",
+    "models",
+    "scoring",
+    "reports",
+    "telemetry",
+    "train",
+    "search",
+    "kubernetes",
+    "workflows",
+    "cli",
 )
-OUTSIDE = ("torch.distributed", "deepspeed", "webdataset", "ray", "cyclesr_dist.train", "cyclesr_dist.data")
-OUTSIDE += ("cyclesr_dist.cli", "cyclesr_dist.evaluate", "cyclesr_dist.world")
+"""From below: each may import itself and those before it. docs/design.md says what they hold."""
+BELOW_ALL = ("cyclesr_dist", "cyclesr_dist.errors")
+
+
+def name_of(path: Path) -> str:
+    parts = ("cyclesr_dist", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
 def imported(path: Path) -> set[str]:
+    """All that a file imports, also inside functions and for types alone."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
+
+
+def modules_of(path: Path) -> Iterator[str]:
+    """The package's modules among them."""
+    for name in imported(path):
+        if name.startswith("cyclesr_dist"):
+            yield name if name in MODULES else name.rpartition(".")[0]
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_the_rooms_are_the_layers() -> None:
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == set(LAYERS)
+    assert {path.name for path in ROOT.glob("*.py")} == {"__init__.py", "errors.py"}
+
+
+@pytest.mark.parametrize("folder", [name for name, path in MODULES.items() if path.name == "__init__.py"])
+def test_every_folder_says_what_it_holds(folder: str) -> None:
+    assert ast.get_docstring(ast.parse(MODULES[folder].read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in BELOW_ALL])
+def test_imports_point_down(module: str) -> None:
+    allowed = LAYERS[: LAYERS.index(room(module)) + 1]
+    above = {other for other in modules_of(MODULES[module]) if other not in BELOW_ALL and room(other) not in allowed}
+    assert not above
+
+
+def test_there_is_no_circle() -> None:
+    graph = {name: set(modules_of(path)) - set(BELOW_ALL) for name, path in MODULES.items() if name not in BELOW_ALL}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+METHOD = sorted(
+    [*(ROOT / "nets").glob("*.py"), *(ROOT / "method" / "losses").glob("*.py")]
+    + [ROOT / "method" / f"{name}.py" for name in ("objectives", "step", "pool", "types")]
+    + list((ROOT / "config").glob("*.py"))
+)
+OUTSIDE = ("torch.distributed", "deepspeed", "webdataset", "ray", "cyclesr_dist.distributed.world")
+OUTSIDE += tuple(f"cyclesr_dist.data.{name}" for name in ("loader", "shards", "source", "remote", "build"))
 
 
 @pytest.mark.parametrize("path", METHOD, ids=lambda p: str(p.relative_to(ROOT)))

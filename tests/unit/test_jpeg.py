@@ -21,7 +21,7 @@ import cyclesr_dist
 from cyclesr_dist.degradation.jpeg import Blocks, describe, find_blocks, luminance_table, quality_of_file
 
 Pixels = NDArray[np.uint8]
-PHOTOS = sorted((Path(cyclesr_dist.__file__).parent / "demo_photos").glob("*.webp"))
+PHOTOS = sorted((Path(cyclesr_dist.__file__).parent / "workflows" / "demo_photos").glob("*.webp"))
 # As a common photo editor has them at a middle setting: of no IJG quality, nearest to 80 or so.
 FOREIGN = [
     6,

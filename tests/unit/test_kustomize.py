@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
-from cyclesr_dist.cluster import kustomize
-from cyclesr_dist.cluster.plan import training_plan
-from cyclesr_dist.cluster.pod import RUN
-from cyclesr_dist.cluster.rules import pods, problems
-from cyclesr_dist.cluster.security import findings
-from cyclesr_dist.cluster.targets import manifests
-from cyclesr_dist.cluster.text import to_yaml
+from cyclesr_dist.kubernetes import kustomize
+from cyclesr_dist.kubernetes.plan import training_plan
+from cyclesr_dist.kubernetes.pod import RUN
+from cyclesr_dist.kubernetes.rules import pods, problems
+from cyclesr_dist.kubernetes.security import findings
+from cyclesr_dist.kubernetes.targets import manifests
+from cyclesr_dist.kubernetes.text import to_yaml
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"

@@ -12,18 +12,18 @@ import pytest
 import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from cyclesr_dist import machine
-from cyclesr_dist.backends import compiler
-from cyclesr_dist.backends.build import check_backend
-from cyclesr_dist.cli.guard import guarded
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.config import load
+from cyclesr_dist.config.schema import load
+from cyclesr_dist.distributed import compiler
+from cyclesr_dist.distributed import placement as machine
+from cyclesr_dist.distributed.build import check_backend
+from cyclesr_dist.distributed.local_ranks import run_ranks
+from cyclesr_dist.distributed.placement import check_launch
+from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.machine import check_launch
-from cyclesr_dist.survive.hostfile import check_hostfile, check_launchers_hostfile
-from cyclesr_dist.survive.torchrun import tell_torchrun
-from cyclesr_dist.testing import run_ranks
-from cyclesr_dist.world import World
+from cyclesr_dist.runtime.command import guarded
+from cyclesr_dist.runtime.hostfile import check_hostfile, check_launchers_hostfile
+from cyclesr_dist.runtime.torchrun import tell_torchrun
 
 TRAIN = ["launch/train.py", "--config", "a.yaml"]
 
@@ -82,7 +82,7 @@ def test_other_command_lines_are_let_through_or_refused_in_words(command, tmp_pa
 
 def test_a_rank_finds_the_hostfile_of_the_launcher_above_it(tmp_path: Path) -> None:
     launcher = tmp_path / "deepspeed"
-    code = "from cyclesr_dist.survive.hostfile import check_launchers_hostfile as c; c()"
+    code = "from cyclesr_dist.runtime.hostfile import check_launchers_hostfile as c; c()"
     launcher.write_text(
         f"import subprocess, sys\nsys.exit(subprocess.call([sys.executable, '-c', {code!r}], cwd='/'))\n"
     )

@@ -15,13 +15,13 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from manifest_schemas import CRDS, NEWEST, VERSIONS, crd_problems, has_crd, schema_problems
 
-from cyclesr_dist.cluster.plan import Plan, search_plan, training_plan
-from cyclesr_dist.cluster.rules import _jobs, pods, problems
-from cyclesr_dist.cluster.security import containers, findings
-from cyclesr_dist.cluster.targets import TARGETS, manifests
-from cyclesr_dist.cluster.text import to_yaml
-from cyclesr_dist.config import Config, load
+from cyclesr_dist.config.schema import Config, load
 from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.kubernetes.plan import Plan, search_plan, training_plan
+from cyclesr_dist.kubernetes.rules import _jobs, pods, problems
+from cyclesr_dist.kubernetes.security import containers, findings
+from cyclesr_dist.kubernetes.targets import TARGETS, manifests
+from cyclesr_dist.kubernetes.text import to_yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FULL = [
@@ -107,7 +107,7 @@ def test_the_mounted_configuration_is_the_one_given() -> None:
 
 
 def parsed(text: str) -> Config:
-    from cyclesr_dist.configfile import _compose, _section, _Source
+    from cyclesr_dist.config.reader import _compose, _section, _Source
 
     source = _Source("mounted", Config)
     return _section(Config, _compose(text, source), "", source)

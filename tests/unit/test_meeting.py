@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 from torch.distributed import Store, TCPStore
 
+from cyclesr_dist.distributed.rendezvous import fresh_store
 from cyclesr_dist.errors import CycleSRError
-from cyclesr_dist.meeting import meet_afresh
 
 SOON = timedelta(seconds=20)
 
@@ -26,7 +26,7 @@ def meet(port: int, ranks: list[int], num_ranks: int, timeout: timedelta = SOON)
     """The parts of the store that the ranks get, each by a connection of its own."""
     clients = [TCPStore("127.0.0.1", port, is_master=False) for _ in ranks]
     with ThreadPoolExecutor(len(ranks)) as pool:
-        calls = [pool.submit(meet_afresh, c, r, num_ranks, timeout) for c, r in zip(clients, ranks, strict=True)]
+        calls = [pool.submit(fresh_store, c, r, num_ranks, timeout) for c, r in zip(clients, ranks, strict=True)]
         return [call.result() for call in calls]
 
 

@@ -7,10 +7,10 @@ import ctypes
 import pytest
 import torch
 
-from cyclesr_dist import memory
-from cyclesr_dist.bench.processes import resident_mb
-from cyclesr_dist.testing import run_ranks
-from cyclesr_dist.world import World
+from cyclesr_dist.distributed.local_ranks import run_ranks
+from cyclesr_dist.distributed.world import World
+from cyclesr_dist.runtime import memory
+from cyclesr_dist.workflows.bench.processes import resident_mb
 
 MB = 200
 

@@ -12,11 +12,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cyclesr_dist.config import SRNet
+from cyclesr_dist.config.schema import SRNet
+from cyclesr_dist.data.resize import bicubic_up
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.model_file import METADATA_KEY, NetUpscaler, load_model, resolve_model, save_model
+from cyclesr_dist.models.model_file import load_model, resolve_model, save_model
+from cyclesr_dist.models.upscaler import METADATA_KEY, NetUpscaler
 from cyclesr_dist.nets.build import build_sr
-from cyclesr_dist.resize import bicubic_up
 
 SMALL = {kind: SRNet(kind=kind, channels=4, blocks=2) for kind in ("vdsr", "srresnet", "compact")}
 SR = SMALL["compact"]

@@ -4,11 +4,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cyclesr_dist.config import PatchGANNet, SRNet, TranslatorNet
+from cyclesr_dist.config.schema import PatchGANNet, SRNet, TranslatorNet
+from cyclesr_dist.data.resize import bicubic_up
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.nets.build import build_discriminator, build_sr, build_translator
 from cyclesr_dist.nets.vgg import build_vgg
-from cyclesr_dist.resize import bicubic_up
 
 
 def count(net: torch.nn.Module) -> int:

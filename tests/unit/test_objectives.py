@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from cyclesr_dist.config import Weights
-from cyclesr_dist.losses import adversarial, perceptual, pixel
-from cyclesr_dist.nets.enlarge_first import EnlargeFirst
-from cyclesr_dist.objectives import (
+from cyclesr_dist.config.schema import Weights
+from cyclesr_dist.method.losses import adversarial, perceptual, pixel
+from cyclesr_dist.method.objectives import (
     Discriminators,
     EnlargedCycleGenerators,
     JointGenerators,
     SRGenerator,
     SRTerms,
 )
-from cyclesr_dist.types import Phase
+from cyclesr_dist.method.types import Phase
+from cyclesr_dist.nets.enlarge_first import EnlargeFirst
 
 torch.set_default_dtype(torch.float32)
 N, S, H = 2, 2, 6

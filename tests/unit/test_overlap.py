@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import write_photos
 
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.config import Degrade, Shards, load
+from cyclesr_dist.config.schema import Degrade, Shards, load
 from cyclesr_dist.data.build import build_set, describe_set
 from cyclesr_dist.data.cut import crop_region
+from cyclesr_dist.data.images import read_rgb8, write_png
 from cyclesr_dist.data.loader import open_sources
 from cyclesr_dist.data.overlap import BOXES, shared_photographs
 from cyclesr_dist.data.shards import ShardSet
-from cyclesr_dist.degrade import degrade_folder
+from cyclesr_dist.degradation.simulate import degrade_folder
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.images import read_rgb8, write_png
-from cyclesr_dist.testing import write_photos
 
 CUT = Shards(patch=8, stride=8, samples_per_shard=7)
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from cyclesr_dist.config import Train
-from cyclesr_dist.pool import ImagePool
+from cyclesr_dist.config.schema import Train
+from cyclesr_dist.method.pool import ImagePool
+from cyclesr_dist.method.types import Phase
 from cyclesr_dist.train.ema import EMA
 from cyclesr_dist.train.schedule import Schedule
-from cyclesr_dist.types import Phase
 
 
 def images(first: int, count: int) -> torch.Tensor:

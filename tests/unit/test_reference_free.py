@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cyclesr_dist.config import Config, load
-from cyclesr_dist.evaluate.reference_free import Nets, log_spectrum, real_record, reference_free, sharp_record
-from cyclesr_dist.resize import bicubic_down, bicubic_up
-from cyclesr_dist.table.criteria import _spearman
-from cyclesr_dist.train.diagnosis import Diagnosis
+from cyclesr_dist.config.schema import Config, load
+from cyclesr_dist.data.resize import bicubic_down, bicubic_up
+from cyclesr_dist.scoring.reference_free import Nets, log_spectrum, real_record, reference_free, sharp_record
+from cyclesr_dist.telemetry.diagnosis import Diagnosis
+from cyclesr_dist.workflows.table.criteria import _spearman
 
 
 def noise(side: int, seed: int) -> Tensor:

@@ -16,17 +16,17 @@ import pytest
 from PIL import Image
 
 from cyclesr_dist.cli import report as report_command
-from cyclesr_dist.cli.guard import guarded
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.config import load
-from cyclesr_dist.configfile import to_dict
+from cyclesr_dist.config.reader import to_dict
+from cyclesr_dist.config.schema import load
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.evaluate.album import SLIDER_SCRIPT, Album
-from cyclesr_dist.evaluate.compare import write_comparison
-from cyclesr_dist.evaluate.curves import MAX_POINTS, line_chart
-from cyclesr_dist.evaluate.paper import differences
-from cyclesr_dist.evaluate.report import MAX_PICTURES, write_report
-from cyclesr_dist.evaluate.strips import comparison_strip, most_detailed_crop, panels_of, save_comparison
+from cyclesr_dist.reports.album import SLIDER_SCRIPT, Album
+from cyclesr_dist.reports.compare import write_comparison
+from cyclesr_dist.reports.curves import MAX_POINTS, line_chart
+from cyclesr_dist.reports.paper import differences
+from cyclesr_dist.reports.run_report import MAX_PICTURES, write_report
+from cyclesr_dist.reports.strips import comparison_strip, most_detailed_crop, panels_of, save_comparison
+from cyclesr_dist.runtime.command import guarded
 
 TABLE = {
     "bicubic": {"psnr": 22.35, "ssim": 0.601},

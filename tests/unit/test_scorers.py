@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from cyclesr_dist.cli import evaluate as cli
-from cyclesr_dist.cli.guard import guarded
-from cyclesr_dist.config import Protocol
+from cyclesr_dist.config.schema import Protocol
+from cyclesr_dist.data.images import Pair, match_pairs, write_png
+from cyclesr_dist.data.resize import bicubic_down
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.evaluate.ntire import ntire2017, ntire2018
-from cyclesr_dist.evaluate.psnr import psnr, psnr_y, ssim, ssim_y
-from cyclesr_dist.evaluate.score import evaluate_folder, score_file, score_pair, to_uint8, write_scores
-from cyclesr_dist.evaluate.ssim_search import best_ssim
-from cyclesr_dist.images import Pair, match_pairs, write_png
-from cyclesr_dist.model_file import BicubicUpscaler
-from cyclesr_dist.resize import bicubic_down
+from cyclesr_dist.models.upscaler import BicubicUpscaler
+from cyclesr_dist.runtime.command import guarded
+from cyclesr_dist.scoring.ntire import ntire2017, ntire2018
+from cyclesr_dist.scoring.psnr import psnr, psnr_y, ssim, ssim_y
+from cyclesr_dist.scoring.score import evaluate_folder, score_file, score_pair, to_uint8, write_scores
+from cyclesr_dist.scoring.ssim_search import best_ssim
 
 Image8 = NDArray[np.uint8]
 

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyclesr_dist.config import load
+from cyclesr_dist.config.schema import load
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.search.config import Search, load_search
 from cyclesr_dist.search.parallel import Axis, parallel_coordinates
@@ -25,9 +25,9 @@ from cyclesr_dist.search.space import Domain, parse_space
 ray_tune = pytest.importorskip("ray.tune", reason="Ray is not installed")
 
 from cyclesr_dist.search.choosing import RememberingASHA, _Clamp  # noqa: E402
-from cyclesr_dist.search.live import Live, Results, mend, read_results  # noqa: E402
-from cyclesr_dist.search.main import _prepare  # noqa: E402
+from cyclesr_dist.search.run import _prepare  # noqa: E402
 from cyclesr_dist.search.page import html  # noqa: E402
+from cyclesr_dist.search.progress import Results, SearchProgress, mend, read_results  # noqa: E402
 
 BASE = "system: cyclesr\nbackend: ddp\ndata: {valid_lr: lr, hr: a, lr: b}\n"
 
@@ -321,7 +321,7 @@ def test_live_knows_from_the_file_what_was_before(search, tmp_path, capsys) -> N
     log.write_text(
         json.dumps(report("a", 80, 22.0, 1.0)) + "\n" + json.dumps(report("b", 40, 21.0, 2.0)) + '\n{"trial": "b'
     )
-    live = pickle.loads(pickle.dumps(Live(search, log, quiet=False)))
+    live = pickle.loads(pickle.dumps(SearchProgress(search, log, quiet=False)))
     live.setup()
     assert log.read_text().endswith("}\n")  # the half line is gone
     trial = SimpleNamespace(trial_id="b", config={"weights.mse": 2.0}, status="RUNNING")

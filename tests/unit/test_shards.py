@@ -31,17 +31,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cyclesr_dist.cli import shards as command
-from cyclesr_dist.cli.guard import guarded
 from cyclesr_dist.cli.main import main
-from cyclesr_dist.config import Degrade, Shards
+from cyclesr_dist.config.schema import Degrade, Shards
 from cyclesr_dist.data.build import build_set
 from cyclesr_dist.data.check import check_set
 from cyclesr_dist.data.cut import MAX_SHIFT_PX, estimate_shift, positions
+from cyclesr_dist.data.images import image_size, read_rgb8
 from cyclesr_dist.data.shards import ShardSet, parse_index, read_manifest
 from cyclesr_dist.data.source import LocalSource, local_folder
-from cyclesr_dist.degrade import degrade, degrade_folder
+from cyclesr_dist.degradation.simulate import degrade, degrade_folder
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.images import image_size, read_rgb8
+from cyclesr_dist.runtime.command import guarded
 
 CUT = Shards(patch=8, stride=8, samples_per_shard=7)
 SCALE = 2

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import write_photos
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cyclesr_dist.config import Config, Shards, load
+from cyclesr_dist.config.schema import Config, Shards, load
 from cyclesr_dist.data.build import build_set
 from cyclesr_dist.data.faults import FaultLog
 from cyclesr_dist.data.loader import RankBatches, Sources, batches, num_epoch_steps, open_sources, rank_batches
-from cyclesr_dist.data.ring import Ring
 from cyclesr_dist.data.shards import MANIFEST, ShardSet, shard_name
+from cyclesr_dist.data.shared_slots import SharedSlots
+from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.testing import write_photos
-from cyclesr_dist.world import World
 
 
 @pytest.fixture(scope="module")
@@ -152,19 +152,19 @@ def test_batches_are_of_the_augmented_patches(sets: Path) -> None:
 
 
 def test_a_ring_too_short_is_noticed() -> None:
-    ring = Ring({"x": ((2, 3), np.dtype(np.float32))}, 2)
+    slots = SharedSlots({"x": ((2, 3), np.dtype(np.float32))}, 2)
     for step in range(3):
-        arrays = ring.take(step)
+        arrays = slots.take(step)
         arrays["x"][:] = step
-        ring.done(step)
-    assert np.array_equal(ring.finished(2)["x"], np.full((2, 3), 2, np.float32))
+        slots.done(step)
+    assert np.array_equal(slots.finished(2)["x"], np.full((2, 3), 2, np.float32))
     with pytest.raises(RuntimeError, match="holds step 2, not 0"):
-        ring.finished(0)
+        slots.finished(0)
 
 
 def test_too_little_shared_memory_is_named() -> None:
     with pytest.raises(ConfigError, match=r"data\.workers and data\.prefetch need \d+ MB of shared memory a rank"):
-        Ring({"x": ((1 << 20, 1 << 20), np.dtype(np.uint8))}, 3)
+        SharedSlots({"x": ((1 << 20, 1 << 20), np.dtype(np.uint8))}, 3)
 
 
 # --- a far step of a large set

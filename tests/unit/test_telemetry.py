@@ -19,14 +19,14 @@ import yaml
 from prometheus_client import generate_latest
 
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.config import Config, Telemetry, load
+from cyclesr_dist.config.schema import Config, Telemetry, load
+from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.telemetry import alerts, dashboard, definitions, monitoring
 from cyclesr_dist.telemetry.endpoint import Endpoint, Pusher
 from cyclesr_dist.telemetry.prometheus import Metrics
 from cyclesr_dist.telemetry.series import Series
 from cyclesr_dist.telemetry.targets import address
-from cyclesr_dist.world import World
 
 DOCS = Path(__file__).parents[2] / "docs/monitoring"
 ALL = (*definitions.TRAINING, *definitions.SEARCH)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cyclesr_dist.telemetry import bars
+from cyclesr_dist.runtime import bars
 from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
 from cyclesr_dist.telemetry.progress import JsonLines, LiveView, Plain, Progress, Status, open_progress
 

@@ -7,20 +7,21 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import tiny_overrides
 from torch import Tensor, nn
 
-from cyclesr_dist.bench.gradients import first_gradients_apart, in_double
-from cyclesr_dist.bench.own import OwnStep
-from cyclesr_dist.bench.reference import ReferenceLoop
-from cyclesr_dist.config import Config, Speed, load
+from cyclesr_dist.config.schema import Config, Speed, load
+from cyclesr_dist.data.batch import Batch
+from cyclesr_dist.data.resize import bicubic_down
+from cyclesr_dist.distributed.local_ranks import run_ranks
+from cyclesr_dist.distributed.world import World
 from cyclesr_dist.nets.layers import FewOutputsConv, InstanceNorm
 from cyclesr_dist.nets.srresnet import SRResNet
 from cyclesr_dist.nets.translator import ResnetTranslator
 from cyclesr_dist.nets.tune import tune
-from cyclesr_dist.resize import bicubic_down
-from cyclesr_dist.testing import run_ranks, tiny_overrides
-from cyclesr_dist.types import Batch
-from cyclesr_dist.world import World
+from cyclesr_dist.workflows.bench.gradients import first_gradients_apart, in_double
+from cyclesr_dist.workflows.bench.project_step import ProjectStep
+from cyclesr_dist.workflows.bench.reference import ReferenceLoop
 
 PLAIN = Speed(join_passes=False, channels_last=False, fast_layers=False, fused_adam=False)
 # The paper's kinds of networks, small. With BatchNorm of few samples rounding grows, so steps of it are not compared.
@@ -119,7 +120,10 @@ def test_first_gradients_are_those_of_the_reference_loop(names: list[str]) -> No
 def curves(world: World, overrides: list[str]) -> list[list[dict[str, float]]]:
     """Losses of 100 steps in float64: of ours, and of the reference loop in both its ways."""
     config = small_config(PAPER_KINDS, overrides)
-    steppers = [OwnStep(config), *(ReferenceLoop(config, world.device, one_backward) for one_backward in (False, True))]
+    steppers = [
+        ProjectStep(config),
+        *(ReferenceLoop(config, world.device, one_backward) for one_backward in (False, True)),
+    ]
     for stepper in steppers:
         in_double(stepper)
     rows: list[list[dict[str, float]]] = [[], [], []]

@@ -11,14 +11,15 @@ import torch
 from PIL import Image
 
 from cyclesr_dist.cli import upscale as cli
-from cyclesr_dist.cli.guard import guarded
-from cyclesr_dist.config import SRNet
+from cyclesr_dist.config.schema import SRNet
+from cyclesr_dist.data.images import Picture, read_picture, read_rgb8, write_picture, write_png
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.evaluate import infer
-from cyclesr_dist.evaluate.infer import upscale_image, upscale_picture
-from cyclesr_dist.images import Picture, read_picture, read_rgb8, write_picture, write_png
-from cyclesr_dist.model_file import BicubicUpscaler, NetUpscaler, save_model
+from cyclesr_dist.models import infer
+from cyclesr_dist.models.infer import upscale_image, upscale_picture
+from cyclesr_dist.models.model_file import save_model
+from cyclesr_dist.models.upscaler import BicubicUpscaler, NetUpscaler
 from cyclesr_dist.nets.build import build_sr
+from cyclesr_dist.runtime.command import guarded
 
 RNG = np.random.default_rng(0)
 
@@ -159,7 +160,7 @@ class TestCommand:
     def test_progress_unless_quiet(
         self, album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("cyclesr_dist.telemetry.bars._LINE_SECONDS", -1.0)
+        monkeypatch.setattr("cyclesr_dist.runtime.bars._LINE_SECONDS", -1.0)
         argv = (album, "--model", "bicubic", "--out", tmp_path / "out")
         command(*argv, "--quiet")
         assert capsys.readouterr().err == ""

@@ -9,10 +9,10 @@ import time
 import pytest
 import torch
 
-from cyclesr_dist.backends.collectives import gather_batch, mean_over_ranks
+from cyclesr_dist.distributed.collectives import gather_batch, mean_over_ranks
+from cyclesr_dist.distributed.local_ranks import run_ranks
+from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError, FailedElsewhere, InputError
-from cyclesr_dist.testing import run_ranks
-from cyclesr_dist.world import World
 
 
 def test_global_batch_must_divide_and_the_error_says_what_would() -> None:
@@ -88,7 +88,7 @@ def test_a_rank_that_waits_in_vain_says_so_when_its_patience_ends() -> None:
         s.bind(("127.0.0.1", 0))
         port = str(s.getsockname()[1])
     alone = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, "-c", "from cyclesr_dist.world import World; World.from_env().join()"]
+    command = [sys.executable, "-c", "from cyclesr_dist.distributed.world import World; World.from_env().join()"]
     began = time.monotonic()
     done = subprocess.run(
         command, env=os.environ | alone | {"CYCLESR_MEETING_SECONDS": "2"}, capture_output=True, text=True, check=False

@@ -1,0 +1,1 @@
+"""YAML and overrides -> frozen dataclasses. No torch."""

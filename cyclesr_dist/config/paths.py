@@ -1,0 +1,37 @@
+"""The places on disk that a configuration names, for those who run it in another folder or on another machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from cyclesr_dist.config.schema import Config
+
+DATA_KEYS = ("hr", "lr", "pairs", "valid_hr", "valid_lr")
+"""Of the section `data`."""
+
+
+def is_local(place: str) -> bool:
+    """Whether it is a path: no URL, and not empty."""
+    return bool(place) and "://" not in place
+
+
+def with_paths(config: Config, change: Callable[[str], str]) -> Config:
+    """The configuration with `change` applied to every local path of data, checkpoints, weights and the estimate."""
+
+    def changed(place: str) -> str:
+        return change(place) if is_local(place) else place
+
+    perceptual = config.perceptual
+    if perceptual.source not in ("torchvision", "random"):
+        perceptual = replace(perceptual, source=changed(perceptual.source))
+    translator = replace(config.nets.translator, estimate=changed(config.nets.translator.estimate))
+    data: dict[str, Any] = {key: changed(getattr(config.data, key)) for key in DATA_KEYS}
+    return replace(
+        config,
+        data=replace(config.data, **data),
+        train=replace(config.train, checkpoints=changed(config.train.checkpoints)),
+        perceptual=perceptual,
+        nets=replace(config.nets, translator=translator),
+    )

@@ -1,0 +1,71 @@
+"""A clean place at a store that may outlive the ranks which met there.
+
+torchrun can start ranks again at the store of those that failed, where their addresses still stand: gloo would dial the
+dead, and a stop request of theirs would be heard. Its restart count names no attempt either, as each host counts only
+its own failures. So rank 0 draws a name for the attempt and gives it to every rank that asks.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import timedelta
+
+from torch.distributed import DistStoreError, PrefixStore, Store  # type: ignore[attr-defined]  # not in its __all__
+
+from cyclesr_dist.errors import CycleSRError
+
+_POLL_SECONDS = 0.02
+
+
+def fresh_store(store: Store, rank: int, num_ranks: int, timeout: timedelta) -> Store:
+    """A part of `store` that is empty and the same for all ranks now alive. Every rank calls it once.
+
+    Raises CycleSRError when some ranks do not come in time.
+    """
+    name = _name_for_all(store, num_ranks, timeout) if rank == 0 else _ask(store, rank, timeout)
+    return PrefixStore(f"cyclesr/{name}", store)
+
+
+def _name_for_all(store: Store, num_ranks: int, timeout: timedelta) -> str:
+    name = uuid.uuid4().hex
+    deadline = time.monotonic() + timeout.total_seconds()
+    missing = set(range(1, num_ranks))
+    answered: dict[int, bytes] = {}
+    while missing:
+        for rank in sorted(missing):
+            if store.check([_arrived(name, rank)]):
+                missing.remove(rank)
+            # The question that stands there may be a dead rank's; the living one's replaces it.
+            elif store.check([_question(rank)]) and (asked := store.get(_question(rank))) != answered.get(rank):
+                store.set(_answer(asked.decode()), name)
+                answered[rank] = asked
+        if time.monotonic() > deadline:
+            listed = ", ".join(map(str, sorted(missing)))
+            raise CycleSRError(f"rank {listed} did not come in {timeout.total_seconds():g} s")
+        time.sleep(_POLL_SECONDS if missing else 0)
+    return name
+
+
+def _ask(store: Store, rank: int, timeout: timedelta) -> str:
+    own = uuid.uuid4().hex
+    store.set(_question(rank), own)
+    try:
+        store.wait([_answer(own)], timeout)
+    except DistStoreError as error:
+        raise CycleSRError(f"rank {rank} got no word from rank 0 in {timeout.total_seconds():g} s") from error
+    name = store.get(_answer(own)).decode()
+    store.set(_arrived(name, rank), "here")
+    return name
+
+
+def _question(rank: int) -> str:
+    return f"cyclesr/question/{rank}"
+
+
+def _answer(question: str) -> str:
+    return f"cyclesr/answer/{question}"
+
+
+def _arrived(name: str, rank: int) -> str:
+    return f"cyclesr/arrived/{name}/{rank}"

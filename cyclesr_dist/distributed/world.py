@@ -1,0 +1,193 @@
+"""Who this process is among the ranks: a value, not a singleton.
+
+Launchers (`deepspeed`, `torchrun`) set RANK, WORLD_SIZE and LOCAL_RANK; without them the process is alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed import HashStore, Store  # type: ignore[attr-defined]  # exported, but not in its __all__
+from torch.distributed.rendezvous import rendezvous
+
+from cyclesr_dist.distributed.rendezvous import fresh_store
+from cyclesr_dist.errors import ConfigError, CycleSRError, FailedElsewhere, InputError
+from cyclesr_dist.runtime.torchrun import tell_torchrun
+
+T = TypeVar("T")
+_COLLECTIVE_TIMEOUT = timedelta(minutes=10)
+MEETING_SECONDS = "CYCLESR_MEETING_SECONDS"
+"""Environment variable: for how long a rank waits for the others to come; 600 without it."""
+
+
+@dataclass(frozen=True)
+class World:
+    """`num_ranks` processes, of which this is `rank`; `device` is where its tensors live."""
+
+    rank: int = 0
+    num_ranks: int = 1
+    local_rank: int = 0
+    local_num_ranks: int = 1
+
+    @staticmethod
+    def from_env() -> World:
+        """Read the launcher's environment variables. Raises ConfigError when one is not a number."""
+        return World(
+            rank=_env_int("RANK", 0),
+            num_ranks=_env_int("WORLD_SIZE", 1),
+            local_rank=_env_int("LOCAL_RANK", 0),
+            local_num_ranks=_env_int("LOCAL_WORLD_SIZE", 0) or _env_int("LOCAL_SIZE", 0) or _env_int("WORLD_SIZE", 1),
+        )
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+    def join(self) -> Store:
+        """Meet the other ranks: create the process group. All ranks call it, once, also when alone.
+
+        Returns the store that they met at. Raises CycleSRError when some do not come.
+        On CPU a rank takes its share of the cores, or as many threads as CYCLESR_NUM_THREADS says.
+        """
+        if self.device.type == "cuda":
+            if self.local_rank < torch.cuda.device_count():  # else the ranks meet to be refused together
+                torch.cuda.set_device(self.device)
+        else:
+            cores = len(os.sched_getaffinity(0))
+            # Not OMP_NUM_THREADS: torchrun sets it to 1 unasked.
+            threads = os.environ.get("CYCLESR_NUM_THREADS", "")
+            torch.set_num_threads(
+                max(1, int(threads)) if threads.isdecimal() else max(1, cores // self.local_num_ranks)
+            )
+        backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
+        store = self._meet()
+        dist.init_process_group(
+            backend, store=store, rank=self.rank, world_size=self.num_ranks, timeout=_COLLECTIVE_TIMEOUT
+        )
+        return store
+
+    def _meet(self) -> Store:
+        if self.num_ranks == 1:
+            return HashStore()  # without a launcher there is no address to meet at
+        try:
+            timeout = timedelta(seconds=_env_int(MEETING_SECONDS, 600))
+            store, _, _ = next(rendezvous("env://", self.rank, self.num_ranks, timeout=timeout))
+            return fresh_store(store, self.rank, self.num_ranks, timeout)
+        except (dist.DistError, ValueError) as error:
+            place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            raise CycleSRError(
+                f"rank {self.rank} of {self.num_ranks} cannot meet the others at {place}: {error}"
+            ) from error
+
+    def leave(self) -> None:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    def together(self, run: Callable[[], T]) -> T:
+        """Call `run` on every rank; if it fails on any, fail on all. All ranks call it.
+
+        Without this one rank would leave and the others would wait for it in their next collective. The main rank
+        raises the lowest failing rank's error, the others FailedElsewhere, so that the user reads one line. Exceptions
+        that are no CycleSRError are bugs and raised where they are, with their traceback.
+        """
+        result: T | None = None
+        own: Exception | None = None
+        try:
+            result = run()
+        except Exception as error:  # every kind must reach the other ranks before it is raised again
+            own = error
+        reports = self.gather_objects(None if own is None else (str(own) or repr(own), getattr(own, "exit_code", 1)))
+        failed = [(rank, report) for rank, report in enumerate(reports) if report is not None]
+        if not failed:
+            return result  # type: ignore[return-value]  # run() returned it
+        first, (message, exit_code) = failed[0]
+        if own is not None and (first == self.rank == 0 or not isinstance(own, CycleSRError)):
+            raise own
+        if self.is_main:
+            named = InputError if exit_code == InputError.exit_code else CycleSRError
+            failure = named(f"{message} (on rank {first})")
+            failure.began_here = False
+            raise failure
+        if first == self.rank:
+            tell_torchrun(message)
+        raise FailedElsewhere(message, exit_code)
+
+    def gather_objects(self, value: T) -> list[T]:
+        """Everybody's value, in rank order. All ranks call it."""
+        if self.num_ranks == 1:
+            return [value]
+        values: list[T] = [value] * self.num_ranks
+        dist.all_gather_object(values, value)
+        return values
+
+    def mean(self, values: list[float]) -> list[float]:
+        """Element-wise mean over ranks. All ranks call it."""
+        if self.num_ranks == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(tensor)
+        return [float(v) for v in tensor / self.num_ranks]
+
+    def totals(self, *counts: int) -> list[int]:
+        """Sums over ranks. All ranks call it."""
+        if self.num_ranks == 1:
+            return list(counts)
+        tensor = torch.tensor(counts, dtype=torch.int64)
+        dist.all_reduce(tensor)
+        return [int(count) for count in tensor]
+
+    def share(self, value: T) -> T:
+        """The main rank's value. All ranks call it."""
+        if self.num_ranks == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def share_tensors(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The main rank's CPU tensors, whatever the others give. All ranks call it."""
+        if self.num_ranks == 1:
+            return tensors
+        layout = self.share({name: (tuple(t.shape), t.dtype) for name, t in tensors.items()})
+        shared = {}
+        for name, (shape, dtype) in layout.items():
+            shared[name] = tensors[name].contiguous() if self.is_main else torch.empty(shape, dtype=dtype)
+            dist.broadcast(shared[name], src=0)
+        return shared
+
+    def barrier(self) -> None:
+        if self.num_ranks > 1:
+            dist.barrier()
+
+    def rank_batch(self, global_batch: int) -> int:
+        """Samples of this rank in each step. Raises ConfigError when the world size does not divide the batch."""
+        if global_batch % self.num_ranks:
+            fits = [n for n in range(1, global_batch + 1) if global_batch % n == 0]
+            near = sorted(fits, key=lambda n: abs(n - self.num_ranks))[:3]
+            up = -(-global_batch // self.num_ranks) * self.num_ranks
+            raise ConfigError(
+                f"global_batch = {global_batch} is not divisible by the {self.num_ranks} ranks; "
+                f"use {' or '.join(str(n) for n in sorted(near))} ranks, or global_batch={up}"
+            )
+        return global_batch // self.num_ranks
+
+
+def _env_int(name: str, default: int) -> int:
+    text = os.environ.get(name)
+    if text is None or text == "":
+        return default
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ConfigError(f"environment variable {name} = {text!r} is not an integer") from error

@@ -1,0 +1,192 @@
+"""What is to run in the pods, made of a configuration: files, names, times. Knows no manifest."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from cyclesr_dist import __version__
+from cyclesr_dist.config.cluster import Cluster, check_name
+from cyclesr_dist.config.paths import DATA_KEYS, is_local, with_paths
+from cyclesr_dist.config.reader import dump, to_dict
+from cyclesr_dist.config.schema import Config, Telemetry, load
+from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.search.config import Search, load_search
+
+WORK = "/work"
+DATA = "/data"
+CONFIG = "/etc/cyclesr"
+METRICS_PORT = 9400
+MEETING_PORT = 29500
+
+# Above train.grace_seconds: what the supervisor needs besides, and what the kubelet needs besides that.
+_SUPERVISOR_SECONDS = 10
+_KUBELET_SECONDS = 20
+
+
+_MEMORY_GIB = 8
+"""A rank on a GPU: PyTorch with CUDA's libraries, loader processes, a shard cache."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run or a search, and where."""
+
+    kind: Literal["training", "search"]
+    name: str
+    cluster: Cluster
+    files: dict[str, str]
+    """Configuration files by name, mounted at /etc/cyclesr."""
+    grace_seconds: float = 0.0
+    """Of the trainer, after SIGTERM."""
+    notes: tuple[str, ...] = ()
+    """What the user should know before submitting."""
+
+    @property
+    def image(self) -> str:
+        kind = "cuda" if self.cluster.gpus_per_node else "cpu"
+        return self.cluster.image or f"cyclesr-dist:{__version__}-{kind}"
+
+    @property
+    def run_dir(self) -> str:
+        return f"{WORK}/runs/{self.name}"
+
+    @property
+    def supervisor_seconds(self) -> int:
+        return math.ceil(self.grace_seconds) + _SUPERVISOR_SECONDS
+
+    @property
+    def termination_seconds(self) -> int:
+        return self.supervisor_seconds + _KUBELET_SECONDS
+
+
+def training_plan(path: Path, overrides: Sequence[str]) -> Plan:
+    """Raises ConfigError for what no pod could run."""
+    config = load(path, overrides)
+    cluster = config.cluster
+    _check_ranks(config)
+    _refuse_secrets(to_dict(config))
+    name = _name(cluster, path)
+    mounted = replace(
+        _in_pod(config), telemetry=replace(config.telemetry, host="0.0.0.0", port=METRICS_PORT), cluster=Cluster()
+    )
+    notes = _notes(config, cluster)
+    if cluster.memory_gib < _MEMORY_GIB * cluster.ranks and cluster.gpus_per_node:
+        notes.append(
+            f"cluster.memory_gib = {cluster.memory_gib:g} and cluster.cpus = {cluster.cpus:g} are for "
+            f"{cluster.ranks} ranks on GPUs; below {_MEMORY_GIB} GiB a rank the kernel may end the pod"
+        )
+    if not cluster.work_claim and "://" not in config.train.checkpoints:
+        notes.append(
+            "cluster.work_claim is empty: the run folder goes with its pod; a claim, or train.checkpoints at a URL"
+        )
+    return Plan("training", name, cluster, {"config.yaml": dump(mounted)}, config.train.grace_seconds, tuple(notes))
+
+
+def search_plan(path: Path, overrides: Sequence[str]) -> Plan:
+    """Raises ConfigError for what no pod could run."""
+    search = load_search(path, overrides)
+    base = search.base_config()
+    cluster = search.cluster
+    if not cluster.work_claim:
+        raise ConfigError(
+            "cluster.work_claim is empty: the search's own folder, by which it is resumed and which has its results, "
+            "must outlive its pods; allowed: a ReadWriteMany claim"
+        )
+    if cluster.prepare:
+        raise ConfigError(f"cluster.prepare = {list(cluster.prepare)}: a search's pods prepare nothing; allowed: []")
+    _check_gpus(search)
+    _refuse_secrets(to_dict(search) | {"base": to_dict(base)})
+    storage = _absolute(search.storage) if is_local(search.storage) else search.storage
+    mounted = replace(
+        search, base=f"{CONFIG}/base.yaml", overrides=(), storage=storage, telemetry=Telemetry(), cluster=Cluster()
+    )
+    files = {"search.yaml": dump(mounted), "base.yaml": dump(replace(_in_pod(base), cluster=Cluster()))}
+    return Plan("search", _name(cluster, path), cluster, files, notes=tuple(_notes(base, cluster)))
+
+
+_PASSWORD = re.compile(r"://[^/\s]+@")
+_OPTION = re.compile(r"(?i)--?[-a-z0-9]*(token|passw|secret|api-?key|credential)[-a-z0-9]*(=.+|$)|authorization:")
+
+
+def _refuse_secrets(content: object, key: str = "") -> None:
+    """Files are mounted from a ConfigMap, which many may read."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            _refuse_secrets(value, f"{key}.{name}".lstrip("."))
+    elif isinstance(content, list | tuple):
+        for i, item in enumerate(content):
+            _refuse_secrets(item, f"{key}[{i}]")
+            if isinstance(item, str) and key == "cluster.prepare" and _OPTION.search(item):
+                raise ConfigError(
+                    f"{key}[{i}] looks like a secret; allowed: credentials in a Secret (cluster.s3_secret), which the "
+                    "command finds in its environment"
+                )
+    elif isinstance(content, str) and _PASSWORD.search(content):
+        hidden = _PASSWORD.sub("://...@", content)
+        raise ConfigError(
+            f"{key} = {hidden!r} has a password in it; allowed: credentials in a Secret (cluster.s3_secret)"
+        )
+
+
+def _check_ranks(config: Config) -> None:
+    cluster = config.cluster
+    ranks = cluster.nodes * cluster.ranks
+    if ranks > 1 and config.backend == "single":
+        raise ConfigError(
+            f"backend = single with cluster.nodes = {cluster.nodes} and {cluster.ranks} ranks each; "
+            "allowed: ddp, deepspeed"
+        )
+    if config.global_batch % ranks:
+        raise ConfigError(
+            f"global_batch = {config.global_batch} is no multiple of the {ranks} ranks of cluster.nodes = "
+            f"{cluster.nodes} with {cluster.ranks} each"
+        )
+    if config.precision == "fp16" and not cluster.gpus_per_node:
+        raise ConfigError("precision = fp16 with cluster.gpus_per_node = 0; allowed: fp32, bf16")
+
+
+def _check_gpus(search: Search) -> None:
+    workers, cluster = search.workers, search.cluster
+    if workers.gpus > cluster.gpus_per_node or workers.cpus > cluster.cpus:
+        raise ConfigError(
+            f"workers.cpus = {workers.cpus}, workers.gpus = {workers.gpus:g} do not fit a pod of cluster.cpus = "
+            f"{cluster.cpus:g}, cluster.gpus_per_node = {cluster.gpus_per_node}"
+        )
+
+
+def _name(cluster: Cluster, path: Path) -> str:
+    if cluster.name:
+        return cluster.name
+    name = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
+    check_name(f"cluster.name (made of {path.name})", name)
+    return name
+
+
+def _in_pod(config: Config) -> Config:
+    """With local paths as they are in a pod, relative ones below /work."""
+    return with_paths(config, _absolute)
+
+
+def _absolute(path: str) -> str:
+    return str(PurePosixPath(WORK) / path)
+
+
+def _notes(config: Config, cluster: Cluster) -> list[str]:
+    """Local paths of which nothing is known to be there."""
+    notes = []
+    for key in DATA_KEYS:
+        path = getattr(config.data, key)
+        if not is_local(path):
+            continue
+        place = _absolute(path)
+        work = bool(cluster.work_claim or cluster.prepare) and place.startswith(f"{WORK}/")
+        if not work and not (cluster.data_claim and place.startswith(f"{DATA}/")):
+            notes.append(
+                f"data.{key} = {place}: nothing is mounted there; a URL, cluster.data_claim or cluster.work_claim"
+            )
+    return notes

@@ -1,0 +1,82 @@
+"""From `system:` to a system."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import nn
+
+from cyclesr_dist.config.schema import Config
+from cyclesr_dist.degradation.record import Degradation
+from cyclesr_dist.distributed.player import MakePlayer
+from cyclesr_dist.distributed.world import World
+from cyclesr_dist.method.objectives import JointGenerators
+from cyclesr_dist.method.systems.base import System, SystemState
+from cyclesr_dist.method.systems.cyclegan import CycleGANSystem
+from cyclesr_dist.method.systems.estimated import EstimatedSystem
+from cyclesr_dist.method.systems.joint import JointSystem
+from cyclesr_dist.method.systems.separate import SeparateSystem
+from cyclesr_dist.method.systems.sr_only import SROnlySystem
+from cyclesr_dist.nets.enlarge_first import EnlargeFirst
+from cyclesr_dist.nets.tune import tune
+from cyclesr_dist.runtime.memory import keep_freed
+
+
+def build_system(
+    config: Config,
+    make_player: MakePlayer,
+    world: World,
+    saved: SystemState | None = None,
+    degradation: Degradation | None = None,
+) -> System:
+    """With `saved`, in that state. All ranks call it.
+
+    `degradation` is what a measured g_s2r starts from; a saved state holds it, and without either it is the identity.
+
+    Raises ConfigError or InputError when the perceptual network cannot be had.
+    """
+    if config.speed.keep_memory and world.device.type == "cpu":
+        keep_freed()
+    system = _build(config, make_player, world, degradation)
+    if config.speed.compile:
+        _keep_compiled()
+    for player in system.players.values():
+        for net in _networks(player.module):
+            tune(net, config.speed)
+    if saved is not None:
+        system.load(saved)
+    return system
+
+
+def _keep_compiled() -> None:
+    """What torch.compile makes stays for the next run: in TORCHINDUCTOR_CACHE_DIR, or in the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(cache) / "cyclesr-dist" / "inductor"))
+
+
+def _networks(module: nn.Module) -> Iterator[nn.Module]:
+    """The networks of a player as its objective calls them, and the frozen ones beside them."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleDict):
+            yield from child.values()
+        elif any(True for _ in child.parameters()):  # the measured degradation has none
+            yield child.translator if isinstance(child, EnlargeFirst) else child
+    if isinstance(module, JointGenerators):
+        terms = module.sr_terms[0]
+        yield from (net for net in (terms.percep, terms.texture) if net is not None)
+
+
+def _build(config: Config, make_player: MakePlayer, world: World, degradation: Degradation | None) -> System:
+    match config.system:
+        case "sr_syn" | "sr_paired":
+            return SROnlySystem(config, make_player)
+        case "estimated":
+            return EstimatedSystem(config, make_player, degradation)
+        case "cyclegan":
+            return CycleGANSystem(config, make_player, world)
+        case "cycle_sr_separate":
+            return SeparateSystem(config, make_player, world, degradation)
+        case "cyclesr" | "cyclesrgan":
+            return JointSystem(config, make_player, world, degradation)

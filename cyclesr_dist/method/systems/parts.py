@@ -1,0 +1,79 @@
+"""What several systems are made of: players for the LR discriminators and for g_l2h alone, and the pools."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from cyclesr_dist.config.schema import Config, PatchGANNet
+from cyclesr_dist.distributed.collectives import elementwise_mean_over_ranks, gather_batch, mean_over_ranks
+from cyclesr_dist.distributed.player import MakePlayer, ParamGroup, Player
+from cyclesr_dist.distributed.world import World
+from cyclesr_dist.method.losses.pixel import full
+from cyclesr_dist.method.losses.spectrum import SpectrumMatch
+from cyclesr_dist.method.objectives import Discriminators, SRGenerator
+from cyclesr_dist.method.pool import ImagePool
+from cyclesr_dist.method.systems.base import SystemState
+from cyclesr_dist.method.types import Fakes
+from cyclesr_dist.nets.build import build_discriminator, build_sr
+
+
+def build_g_l2h(config: Config) -> nn.Module:
+    """g_l2h of `nets.sr`, with BatchNorm shared over ranks where `nets.sync_batchnorm` says so."""
+    net = build_sr(config.nets.sr, config.scale)
+    if config.nets.sync_batchnorm:
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]  # torch's own
+    return net
+
+
+def build_spectrum(config: Config) -> SpectrumMatch | None:
+    """The spectral term's running means; None where its weight is zero."""
+    return SpectrumMatch(elementwise_mean_over_ranks) if config.weights.spectrum else None
+
+
+def sr_player(config: Config, make_player: MakePlayer, measured: nn.Module | None = None) -> Player:
+    """g_l2h as a player of its own, on what `measured`, if given, makes of LR."""
+    generator = SRGenerator(build_g_l2h(config), config.weights, measured)
+    return make_player(generator, (ParamGroup(("g_l2h.",), config.optim.lr_sr),))
+
+
+def discriminator_player(config: Config, make_player: MakePlayer, net: PatchGANNet, gan: bool = False) -> Player:
+    """d_r and d_s, both of `net`, and with `gan` d_h."""
+    critics = nn.ModuleDict({"d_r": build_discriminator(net), "d_s": build_discriminator(net)})
+    groups = [ParamGroup(("critics.d_r.", "critics.d_s."), config.optim.lr_cyclegan)]
+    if gan:
+        critics["d_h"] = build_discriminator(config.nets.d_h)
+        groups.append(ParamGroup(("critics.d_h.",), config.optim.lr_sr))
+    return make_player(Discriminators(critics, mean_over_ranks, config.speed.join_passes), tuple(groups))
+
+
+class Pools:
+    """The history of fakes of d_r and of d_s, one each for the whole job. Fakes of other discriminators have none."""
+
+    def __init__(self, config: Config, world: World) -> None:
+        self.rank = world.rank
+        self.device = world.device
+        self.pools = {name: ImagePool(name, config.pool.size, config.seed) for name in ("d_r", "d_s")}
+
+    def exchange(self, fakes: Fakes, first_index: int) -> Fakes:
+        """What the discriminators are shown. Every rank does the whole batch and keeps its part. All ranks call it."""
+        shown = dict(fakes)
+        for name, pool in self.pools.items():
+            num = len(fakes[name])
+            judged = pool.exchange(gather_batch(full(fakes[name])), first_index)
+            shown[name] = judged[self.rank * num : (self.rank + 1) * num]
+        return shown
+
+    def load(self, saved: dict[str, Tensor]) -> None:
+        for name, pool in self.pools.items():
+            images = saved.get(name)
+            pool.load_state(None if images is None else images.to(self.device))
+
+    def state(self) -> dict[str, Tensor]:
+        states = {name: pool.state() for name, pool in self.pools.items()}
+        return {name: images.cpu() for name, images in states.items() if images is not None}
+
+
+def load_players(players: dict[str, Player], saved: SystemState) -> None:
+    """Every player takes over its state. All ranks call it."""
+    for name, player in players.items():
+        player.load(saved.players[name])

@@ -1,0 +1,1 @@
+"""Trained networks on disk: model files, checkpoints, export; upscaling with them."""

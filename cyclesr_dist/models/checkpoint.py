@@ -1,0 +1,184 @@
+"""What a checkpoint holds, and its files: one folder, the same for every backend and world size. Nothing is pickled.
+
+`state.json`, `tensors.safetensors`, and `manifest.json` with the sizes and SHA-256 checksums of both, written last.
+Where such folders are kept, and how they become visible all at once, is in checkpoints.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cyclesr_dist.config.schema import Config
+from cyclesr_dist.distributed.player import PlayerState
+from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.method.systems.base import SystemState
+from cyclesr_dist.runtime.files import sha256
+
+FILES = ("tensors.safetensors", "state.json")
+MANIFEST = "manifest.json"
+_FORMAT = 2
+_PLAYER_PARTS = ("params", "buffers", "exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class Checkpoint:
+    """The whole state of a run after `step` steps. Data order, augmentation and noise are functions of it."""
+
+    step: int
+    system: SystemState
+    ema: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+    """`step`, `psnr` and `ssim` of the best validation so far; empty if none."""
+    seconds: float = 0.0
+    """Training time so far."""
+    validation_due: bool = False
+    """The validation after `step` was interrupted: a resumed run begins with it."""
+    left_out: list[int] = field(default_factory=list)
+    """Steps (from 0) whose batches are not to be used, since numbers went bad near them."""
+    rollbacks: int = 0
+
+
+def identity(config: Config, num_samples: dict[str, int]) -> dict[str, Any]:
+    """What must not change between a checkpoint and the run that resumes it. Backend, precision and so on may."""
+    nets = asdict(config.nets)
+    del nets["translator"]["estimate"]  # where it was read from; the checkpoint holds it
+    return {
+        "system": config.system,
+        "scale": config.scale,
+        "seed": config.seed,
+        "global_batch": config.global_batch,
+        "nets": nets,
+        "pool": asdict(config.pool),
+        "num_samples": num_samples,
+        "tail": config.data.tail,
+    }
+
+
+def write(folder: Path, checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
+    """Write the files into an empty folder and wait until they are on the disk. Raises OSError."""
+    try:
+        save_file(_flatten(checkpoint), folder / "tensors.safetensors")
+    except SafetensorError as error:  # how safetensors reports a full disk
+        raise OSError(str(error)) from error
+    (folder / "state.json").write_text(json.dumps(_scalars(checkpoint, identity), indent=1, sort_keys=True))
+    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in FILES}
+    (folder / MANIFEST).write_text(json.dumps({"format": _FORMAT, "files": files}, indent=1, sort_keys=True))
+    for name in (*FILES, MANIFEST):
+        fsync(folder / name)
+
+
+def read(folder: Path, identity: dict[str, Any]) -> Checkpoint:
+    """Verify and read a checkpoint; `identity` is the resuming run's `identity`.
+
+    Raises ConfigError naming the first key that differs, InputError when a file is missing, damaged or of another
+    format.
+    """
+    verify(folder)
+    try:
+        scalars = json.loads((folder / "state.json").read_text())
+        tensors = load_file(folder / "tensors.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"checkpoint {folder} cannot be read: {error}") from error
+    _check_identity(folder, scalars["identity"], identity)
+    return unpack(scalars, tensors)
+
+
+def verify(folder: Path) -> None:
+    """Raise InputError unless all files are there with the manifest's sizes and checksums."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        if manifest["format"] != _FORMAT:
+            raise InputError(f"checkpoint {folder} is of format {manifest['format']}, this version reads {_FORMAT}")
+        for name in FILES:
+            expected, path = manifest["files"][name], folder / name
+            if path.stat().st_size != expected["bytes"]:
+                raise InputError(
+                    f"checkpoint {folder} is damaged: {name} has {path.stat().st_size} of {expected['bytes']} bytes"
+                )
+            if sha256(path) != expected["sha256"]:
+                raise InputError(f"checkpoint {folder} is damaged: {name} does not have the manifest's checksum")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"checkpoint {folder} is damaged: {type(error).__name__}: {error}") from error
+
+
+def pack(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """As plain values and tensors, for sending to the other ranks."""
+    return _scalars(checkpoint, {}), _flatten(checkpoint)
+
+
+def unpack(scalars: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
+    """The reverse of `pack`."""
+    players = {
+        name: PlayerState(
+            **{part: _select(tensors, f"{name}.{part}.") for part in _PLAYER_PARTS},
+            num_updates=player["num_updates"],
+            loss_scale=player["loss_scale"],
+        )
+        for name, player in scalars["players"].items()
+    }
+    return Checkpoint(
+        step=scalars["step"],
+        system=SystemState(players, _select(tensors, "pool.")),
+        ema=_select(tensors, "ema."),
+        best=scalars["best"],
+        seconds=scalars["seconds"],
+        validation_due=scalars["validation_due"],
+        left_out=scalars["left_out"],
+        rollbacks=scalars["rollbacks"],
+    )
+
+
+def _flatten(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    flat: dict[str, Tensor] = {}
+    for name, player in checkpoint.system.players.items():
+        for part in _PLAYER_PARTS:
+            flat |= {f"{name}.{part}.{key}": tensor for key, tensor in getattr(player, part).items()}
+    flat |= {f"pool.{key}": tensor for key, tensor in checkpoint.system.pools.items()}
+    flat |= {f"ema.{key}": tensor for key, tensor in checkpoint.ema.items()}
+    return {key: tensor.contiguous() for key, tensor in flat.items()}
+
+
+def _scalars(checkpoint: Checkpoint, identity: dict[str, Any]) -> dict[str, Any]:
+    players = checkpoint.system.players.items()
+    return {
+        "format": _FORMAT,
+        "identity": identity,
+        "step": checkpoint.step,
+        "best": checkpoint.best,
+        "seconds": checkpoint.seconds,
+        "validation_due": checkpoint.validation_due,
+        "left_out": checkpoint.left_out,
+        "rollbacks": checkpoint.rollbacks,
+        "players": {name: {"num_updates": p.num_updates, "loss_scale": p.loss_scale} for name, p in players},
+    }
+
+
+def _select(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
+def _check_identity(path: Path, saved: Any, current: Any, key: str = "") -> None:
+    if isinstance(saved, dict) and isinstance(current, dict):
+        for name in sorted(saved.keys() | current.keys()):
+            _check_identity(path, saved.get(name), current.get(name), f"{key}.{name}" if key else name)
+    elif saved != current:
+        raise ConfigError(
+            f"checkpoint {path} has {key} = {saved}, this run has {current}; they must be equal to resume"
+        )
+
+
+def fsync(path: Path) -> None:
+    """Wait until a file, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

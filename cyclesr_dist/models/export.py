@@ -1,0 +1,114 @@
+"""g_l2h for other programs: safetensors with its description, or ONNX with any image size, checked when written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cyclesr_dist.errors import InputError
+from cyclesr_dist.models.model_file import load_network, save_model
+from cyclesr_dist.models.onnx_upscaler import import_onnx
+from cyclesr_dist.models.upscaler import METADATA_KEY, NetUpscaler
+from cyclesr_dist.runtime.files import replacing
+
+ONNX_TOLERANCE = 1e-4
+"""Largest difference to torch's output, in [0, 1], that an ONNX file may have."""
+_OPSET = 18
+_CHECKED_SIZES = ((24, 24), (32, 48), (41, 27))
+_VALUES = "float32, RGB, [0, 1]; output about [0, 1], not clipped; (N, 3, h, w) -> (N, 3, h * scale, w * scale)"
+
+
+def export(model: str, form: str, out: Path, allow_module: bool = False) -> dict[str, Any]:
+    """Write `model` (a run folder or .safetensors file) as `safetensors` or `onnx`; returns the metadata.
+
+    The metadata name the architecture, scale, value range and, for a run folder, how it was trained. Raises InputError
+    when the model cannot be read, `onnx` is not installed or cannot express the network, or the file's output differs
+    from torch's by more than `ONNX_TOLERANCE`; nothing is written then.
+    """
+    net, sr, scale, extra = load_network(model, allow_module)
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}")
+    extra = {**extra, "values": _VALUES, **_training_summary(Path(model))}
+    if form == "safetensors":
+        save_model(out, net.state_dict(), sr, scale, extra)
+        return {"sr": asdict(sr), "scale": scale, "extra": extra}
+    metadata = {"sr": asdict(sr), "scale": scale, "reach_px": NetUpscaler(model, net, scale).reach_px, "extra": extra}
+    metadata["largest_difference"] = _export_onnx(net, out, metadata)
+    return metadata
+
+
+def _training_summary(path: Path) -> dict[str, Any]:
+    """What summary.json of a run folder says that others can use."""
+    if not (path / "summary.json").is_file():
+        return {}
+    try:
+        summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path / 'summary.json'}: is not JSON ({error})") from error
+    return {"training": {key: summary[key] for key in ("system", "track", "seed", "steps", "best") if key in summary}}
+
+
+def _export_onnx(net: nn.Module, out: Path, metadata: dict[str, Any]) -> float:
+    onnx = import_onnx("onnx")
+    import_onnx("onnxscript")
+    runtime = import_onnx("onnxruntime")
+    scale = metadata["scale"]
+    dynamic = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of the exporter, about its own insides
+            program = torch.onnx.export(
+                net,
+                (torch.rand(2, 3, 24, 32),),
+                input_names=["lr"],
+                output_names=["hr"],
+                dynamic_shapes=(dynamic,),
+                opset_version=_OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:  # whatever the exporter raises, it could not express this network
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"this network cannot be written as ONNX ({reason})") from error
+    finally:
+        logging.getLogger("torch.onnx").setLevel(level)
+    assert program is not None
+    proto = program.model_proto
+    proto.producer_name = "cyclesr"
+    for node in proto.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]  # names of source files
+    onnx.helper.set_model_props(proto, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    onnx.checker.check_model(proto)
+    with replacing(out) as temporary:
+        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+        session = runtime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
+        worst = _largest_difference(net, session, scale)
+        if not worst <= ONNX_TOLERANCE:
+            raise InputError(f"{out}: ONNX differs from torch by {worst:.1e}; at most {ONNX_TOLERANCE:.0e} is allowed")
+    return worst
+
+
+def _largest_difference(net: nn.Module, session: Any, scale: int) -> float:
+    """Over images of several sizes, between torch and onnxruntime. InputError where the sizes differ."""
+    worst = 0.0
+    generator = torch.Generator().manual_seed(0)
+    for number, (h, w) in enumerate(_CHECKED_SIZES, 1):
+        x = torch.rand(number, 3, h, w, generator=generator)
+        with torch.no_grad():
+            expected = net(x).float().numpy()
+        actual = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+        if actual.shape != (number, 3, h * scale, w * scale):
+            raise InputError(f"ONNX gives shape {actual.shape} for {tuple(x.shape)}; the scale is {scale}")
+        worst = max(worst, float(np.abs(actual - expected).max()))
+    return worst

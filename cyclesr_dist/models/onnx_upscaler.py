@@ -1,0 +1,50 @@
+"""Upscaling from an .onnx file that `cyclesr export` wrote."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cyclesr_dist.errors import InputError
+from cyclesr_dist.models.upscaler import METADATA_KEY
+
+
+class OnnxUpscaler:
+    """A network in an .onnx file that `export` wrote, run by onnxruntime on the CPU."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        """Raises InputError when onnxruntime is missing or the file cannot be used."""
+        runtime = import_onnx("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        try:
+            self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            metadata = self.session.get_modelmeta().custom_metadata_map
+            description = json.loads(metadata[METADATA_KEY])
+            scale, reach_px = description["scale"], description["reach_px"]
+        except KeyError as error:
+            raise InputError(f"{path}: was not written by cyclesr (no metadata {error})") from error
+        except Exception as error:  # onnxruntime's own kinds derive from Exception alone
+            raise InputError(f"{path}: cannot be used as an ONNX file ({str(error).splitlines()[0]})") from error
+        if not all(isinstance(value, int) and 1 <= value <= 1 << 16 for value in (scale, reach_px)):
+            raise InputError(f"{path}: unusable description of the network (scale {scale!r}, reach_px {reach_px!r})")
+        self.name, self.scale, self.reach_px = name, scale, reach_px
+
+    def __call__(self, x: Tensor) -> Tensor:
+        values = np.ascontiguousarray(x.detach().cpu().numpy(), dtype=np.float32)
+        y = self.session.run(None, {self.session.get_inputs()[0].name: values})[0]
+        return torch.from_numpy(y).to(x.device)
+
+
+def import_onnx(module: str) -> Any:
+    """A package of the extra `onnx`. Raises InputError where it is missing."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(f"ONNX needs the package {module}: pip install 'cyclesr-dist[onnx]' ({error})") from error

@@ -1,0 +1,81 @@
+"""SR networks from elsewhere: any torch.nn.Module that `nets.sr.module` names, checked before anything is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.runtime.user_modules import import_user_module
+
+_SIZES = ((1, 24, 24), (2, 20, 28))
+"""(N, h, w) that a network is tried on."""
+
+
+def build_by_class(module: str, arguments: dict[str, Any], scale: int) -> nn.Module:
+    """The network `package.module:Class`, made with `arguments` and tried by `check_sr`. The module may be installed or
+    lie in the working directory.
+
+    Importing runs the module's code: names from files of others need the user's word first. Raises ConfigError naming
+    nets.sr.module or nets.sr.arguments when there is no such class, it is no torch.nn.Module, it refuses the
+    arguments, or it is no SR network for `scale`.
+    """
+    path, colon, name = module.partition(":")
+    if not colon or not path or not name.isidentifier():
+        raise ConfigError(f"nets.sr.module = {module!r}; allowed: package.module:Class")
+    imported = import_user_module(f"nets.sr.module = {module!r}", path)
+    try:
+        found = getattr(imported, name)
+    except AttributeError as error:
+        raise ConfigError(f"nets.sr.module = {module!r} cannot be imported ({error})") from error
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ConfigError(f"nets.sr.module = {module!r} is {found!r:.80}; allowed: a class of torch.nn.Module")
+    try:
+        net: nn.Module = found(**arguments)
+    except Exception as error:  # whatever the class raises, it is about its arguments
+        raise ConfigError(f"nets.sr.arguments = {arguments} do not make a {module} ({error})") from error
+    check_sr(net, scale, module)
+    return net
+
+
+def check_sr(net: nn.Module, scale: int, name: str) -> None:
+    """Raise ConfigError unless the network enlarges float32 images by `scale`, whatever their size, without dropping
+    what a checkpoint needs: fp32 parameters. Leaves modes and random generators as they were."""
+    if not any(True for _ in net.parameters()):
+        raise ConfigError(f"nets.sr.module = {name}: has no parameter to train")
+    wrong = next((key for key, p in net.named_parameters() if p.dtype is not torch.float32), None)
+    if wrong is not None:
+        raise ConfigError(
+            f"nets.sr.module = {name}: parameter {wrong} is {net.get_parameter(wrong).dtype}, not float32"
+        )
+    if next(net.parameters()).is_meta:
+        return  # shapes alone are asked for
+    training = net.training
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        net.eval()
+        try:
+            for n, h, w in _SIZES:
+                _check_output(name, _apply(net, torch.rand(n, 3, h, w), name), (n, 3, h * scale, w * scale))
+        finally:
+            net.train(training)
+
+
+def _apply(net: nn.Module, x: Tensor, name: str) -> Any:
+    try:
+        return net(x)
+    except Exception as error:  # whatever it raises, it cannot be used
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"nets.sr.module = {name}: fails on an input of shape {tuple(x.shape)} ({reason})") from error
+
+
+def _check_output(name: str, y: Any, wanted: tuple[int, ...]) -> None:
+    if not isinstance(y, Tensor):
+        raise ConfigError(f"nets.sr.module = {name}: gives a {type(y).__name__}; a tensor is needed")
+    if tuple(y.shape) != wanted:
+        raise ConfigError(f"nets.sr.module = {name}: gives shape {tuple(y.shape)}; the scale needs {wanted}")
+    if y.dtype is not torch.float32:
+        raise ConfigError(f"nets.sr.module = {name}: gives {y.dtype}; float32 is needed")
+    if not torch.isfinite(y).all():
+        raise ConfigError(f"nets.sr.module = {name}: gives values that are not finite")

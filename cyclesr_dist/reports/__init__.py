@@ -1,0 +1,1 @@
+"""HTML pages and charts: of a run, of several runs, of a measured degradation."""

@@ -1,0 +1,76 @@
+"""From exceptions to exit codes, in one place for every command and launcher script."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import multiprocessing
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from cyclesr_dist.errors import CycleSRError, FailedElsewhere, Preempted
+from cyclesr_dist.runtime.exit_codes import leave, will_leave
+from cyclesr_dist.runtime.torchrun import tell_torchrun
+
+
+class RankParser(argparse.ArgumentParser):
+    """For what launchers start: torchrun's last lines then say what is wrong with the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        tell_torchrun(message)
+        super().error(message)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """The switches that every command has."""
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("--quiet", action="store_true", help="no progress display")
+
+
+def guarded(run: Callable[[], int | None], debug: bool) -> int:
+    """Call `run`; print an expected failure as one line on stderr and return its exit code.
+
+    An unexpected exception is a bug: its traceback is shown and the code is 1.
+    """
+    try:
+        return run() or 0
+    except FailedElsewhere as error:
+        will_leave(error.exit_code)
+        time.sleep(1)  # launchers end all ranks when the first one leaves: let the main rank's line out before
+        return error.exit_code
+    except CycleSRError as error:
+        if debug:
+            traceback.print_exc()
+        kind = "stopped" if isinstance(error, Preempted) else "error"
+        if error.began_here:
+            tell_torchrun(str(error), kind)
+        print(f"cyclesr: {kind}: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("cyclesr: interrupted", file=sys.stderr, flush=True)
+        return 130
+
+
+def end_process(main: Callable[[], int]) -> NoReturn:
+    """Call `main` and end the process with its exit code, without taking the interpreter apart.
+
+    For processes that used torch.distributed. Its Gloo threads live on after destroy_process_group and may still hold a
+    finished collective's tensors; one that is about to release them while the interpreter finalises ends in abort(),
+    and a training that had succeeded would exit with SIGABRT (pytorch #179291). atexit handlers do run.
+    """
+    try:
+        code = main()
+    except SystemExit as leaving:  # argparse's own
+        code = leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException as error:  # nothing may escape to the finalising interpreter
+        traceback.print_exc()
+        tell_torchrun("".join(traceback.format_exception_only(error)).splitlines()[0])
+        code = 1
+    for child in multiprocessing.active_children():
+        if child.daemon:  # the exit handlers would ask loader processes to end, and wait, which these do not heed
+            child.kill()
+    atexit._run_exitfuncs()
+    leave(code)

@@ -1,0 +1,61 @@
+"""How a rank leaves, and what it leaves to know for `cyclesr supervise`: its process, its exit code, the first cause.
+
+Launchers do not pass exit codes on (torchrun makes 1 of all, deepspeed may make 0), so every rank writes its own into
+the folder that the supervisor named in the environment. Without a supervisor nothing is written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+FOLDER_VARIABLE = "CYCLESR_SUPERVISOR"
+_rank: int | None = None
+
+
+def started_as(rank: int) -> None:
+    """Tell the supervisor, if there is one, which process this rank is."""
+    global _rank
+    _rank = rank
+    _write("rank")
+
+
+def cause(text: str) -> None:
+    """Leave the first cause of a failure for the supervisor to print last."""
+    _write("cause", cause=text)
+
+
+def will_leave(code: int) -> None:
+    """Note the exit code ahead of leaving: some launchers kill the others as soon as the first rank leaves."""
+    _write("exit", code=code)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process without taking the interpreter apart; see `guard.end_process`."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    leave_now(code)
+
+
+def leave_now(code: int) -> NoReturn:
+    """The same from a thread that finds the training thread stuck: no lock is waited for."""
+    will_leave(code)
+    os._exit(code)
+
+
+def _write(kind: str, **more: object) -> None:
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if not folder or _rank is None:
+        return
+    record = {"rank": _rank, "pid": os.getpid(), "at": time.monotonic(), **more}
+    path = Path(folder) / f"{kind}-{os.getpid()}.json"
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_text(json.dumps(record))
+        os.replace(temporary, path)
+    except OSError as error:  # the supervisor is gone; training does not depend on it
+        print(f"cyclesr: warning: {path} cannot be written: {error}", file=sys.stderr)

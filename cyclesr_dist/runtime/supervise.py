@@ -1,0 +1,187 @@
+"""Runs a launcher as a child and makes up for what launchers lack, also as a container's first process.
+
+torchrun turns every exit code into 1; `deepspeed` ignores SIGTERM as PID 1, does not pass it on, and can exit 0 while
+ranks live. So ranks started below a supervisor say which processes they are and how they left (leaving.py), signals go
+to them directly, and the exit code is made of theirs. No process outlives the supervisor.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+
+from cyclesr_dist.errors import InputError, Preempted
+from cyclesr_dist.runtime.exit_codes import FOLDER_VARIABLE
+
+_TICK_SECONDS = 0.1
+_SAME_REQUEST_SECONDS = 3.0
+# For ranks that have not said yet who they are (imports take seconds), and for a launcher whose ranks have left.
+_PATIENCE_SECONDS = 15.0
+_LAUNCHER_SECONDS = 5.0
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class Supervisor:
+    def __init__(self, command: list[str], grace_seconds: float) -> None:
+        self.command = command
+        self.grace_seconds = grace_seconds
+        self.asked_at: float | None = None
+        self.forced = False
+        self.launcher_code: int | None = None
+        self.launcher_told_at: float | None = None
+        self._processes: dict[int, psutil.Process] = {}
+        self._signalled: set[int] = set()
+
+    def run(self) -> int:
+        """Start the command, see it to its end, and return 0, 1, 2 or 75. Raises InputError if it cannot be started."""
+        # Orphans of a launcher that was killed become children of this process, which can then wait for them.
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._asked)
+        with tempfile.TemporaryDirectory(prefix="cyclesr-supervisor-") as name:
+            self.folder = Path(name)
+            environment = os.environ | {FOLDER_VARIABLE: name}
+            try:
+                # A session of its own: Ctrl-C reaches the ranks through here, once.
+                launcher = subprocess.Popen(self.command, env=environment, start_new_session=True)
+            except OSError as error:
+                raise InputError(f"{self.command[0]} cannot be started: {error.strerror}") from error
+            self.launcher = launcher.pid
+            try:
+                while not self._over():
+                    time.sleep(_TICK_SECONDS)
+            finally:
+                self._end_all()
+                launcher.returncode = self.launcher_code or 0  # waited for here: Popen must not do it again
+            return self._code()
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.asked_at is None:
+            self.asked_at = now
+            _say(f"{signal.Signals(number).name}: the ranks are asked to save and leave")
+        elif now - self.asked_at > _SAME_REQUEST_SECONDS:
+            self.forced = True
+
+    def _over(self) -> bool:
+        """One look: pass the request on, and say whether all is done or time is up."""
+        self._reap()
+        ranks = self._living_ranks()
+        if self.launcher_code is not None and not ranks:
+            return True
+        if self.launcher_code is not None and self.asked_at is None:
+            _say("the launcher is gone and ranks live: they are asked to save and leave")
+            self.asked_at = time.monotonic()
+        if self.asked_at is None:
+            return False
+        waited = time.monotonic() - self.asked_at
+        for pid in ranks - self._signalled:
+            self._signalled.add(pid)
+            _signal(pid, signal.SIGTERM)
+        if self._signalled and not ranks and self.launcher_told_at is None:
+            self.launcher_told_at = time.monotonic()
+            _signal(self.launcher, signal.SIGTERM)  # torchrun might start the ranks again
+        if self.launcher_told_at and time.monotonic() - self.launcher_told_at > _LAUNCHER_SECONDS:
+            return True
+        if not self._signalled and waited > _PATIENCE_SECONDS:
+            return True
+        return self.forced or waited > self.grace_seconds
+
+    def _reap(self) -> None:
+        """Wait for every child that has ended, one's own and adopted ones."""
+        with suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if pid == self.launcher:
+                    self.launcher_code = os.waitstatus_to_exitcode(status)
+
+    def _living_ranks(self) -> set[int]:
+        for record in self._records("rank"):
+            pid = record["pid"]
+            if pid not in self._processes:
+                with suppress(psutil.NoSuchProcess):
+                    self._processes[pid] = psutil.Process(pid)
+        return {pid for pid, process in self._processes.items() if _lives(process)}
+
+    def _end_all(self) -> None:
+        """Kill what is left below this process."""
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        deadline = time.monotonic() + 10
+        while psutil.Process().children() and time.monotonic() < deadline:
+            self._reap()
+            time.sleep(_TICK_SECONDS / 10)
+
+    def _code(self) -> int:
+        codes = self._exit_codes()
+        left = set(codes.values())
+        asked = self.asked_at is not None
+        if InputError.exit_code in left:
+            code = InputError.exit_code
+        elif left == {Preempted.exit_code} or (asked and Preempted.exit_code in left):
+            code = Preempted.exit_code  # ranks note it when all have agreed and saved: a launcher cannot undo it
+        elif asked and not codes and not self.forced:
+            code = Preempted.exit_code  # nothing had begun
+        elif codes:
+            code = 0 if left == {0} else 1
+        else:  # no rank at all: a launcher's own --help or bad usage, or another program
+            code = self.launcher_code if self.launcher_code in (0, InputError.exit_code) else 1
+        if code not in (0, Preempted.exit_code):
+            self._print_cause(codes)
+        return code
+
+    def _exit_codes(self) -> dict[int, int | None]:
+        """Of each rank's last process; None where it ended without a word."""
+        exits = {record["pid"]: record["code"] for record in self._records("exit")}
+        return {rank: exits.get(pid) for rank, pid in sorted(self._last_processes().items())}
+
+    def _last_processes(self) -> dict[int, int]:
+        """Of each rank: a launcher may have started it again."""
+        return {record["rank"]: record["pid"] for record in sorted(self._records("rank"), key=_time)}
+
+    def _print_cause(self, codes: dict[int, int | None]) -> None:
+        last = self._last_processes().values()
+        causes = sorted((record for record in self._records("cause") if record["pid"] in last), key=_time)
+        killed = [rank for rank, code in codes.items() if code is None]
+        if killed:
+            _say(f"error: rank {', '.join(map(str, killed))} ended without a word, as a killed process does")
+        if causes:
+            _say(f"error: {causes[0]['cause']}")
+
+    def _records(self, kind: str) -> list[dict[str, Any]]:
+        return [json.loads(path.read_text()) for path in self.folder.glob(f"{kind}-*.json")]
+
+
+def _time(record: dict[str, Any]) -> float:
+    return float(record["at"])
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _say(text: str) -> None:
+    print(f"cyclesr: {text}", file=sys.stderr, flush=True)

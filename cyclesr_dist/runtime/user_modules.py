@@ -1,0 +1,37 @@
+"""Python modules of the user's own, such as the one that `nets.sr.module` names.
+
+Console scripts and launchers do not look for modules in the working directory, `python -m` does. Here it is looked at
+behind everything that is installed: a file of the user's called yaml.py takes no library's place.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from types import ModuleType
+
+from cyclesr_dist.errors import ConfigError
+
+FOLDER_VARIABLE = "CYCLESR_MODULES_FOLDER"
+"""Environment variable: the user's working directory, for processes that run in another one (trials of a search)."""
+
+
+def import_user_module(key: str, module: str) -> ModuleType:
+    """The module of that name: an installed one, or a file or package in the working directory.
+
+    Raises ConfigError naming `key` when it is not there, with the places looked at, or cannot be imported.
+    """
+    folders = list(dict.fromkeys(filter(None, (os.environ.get(FOLDER_VARIABLE), os.getcwd()))))
+    sys.path.extend(folder for folder in folders if folder not in sys.path)
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise ConfigError(f"{key}: {module} cannot be imported ({error})") from error  # what it needs is missing
+        raise ConfigError(
+            f"{key}: {module} cannot be imported ({error}); looked among the installed packages, in PYTHONPATH and in "
+            f"{' and '.join(folders)}"
+        ) from error
+    except Exception as error:  # importing runs the module: it can raise anything
+        raise ConfigError(f"{key}: {module} cannot be imported ({type(error).__name__}: {error})") from error

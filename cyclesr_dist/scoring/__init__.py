@@ -1,0 +1,1 @@
+"""Scores of images: PSNR, SSIM, NTIRE's protocol, and those that need no pairs."""

@@ -1,0 +1,110 @@
+"""Scores of a model on photographs: enlarge, round to 8 bits as a submitted file would be, compare with HR."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cyclesr_dist.config.schema import Protocol
+from cyclesr_dist.data.images import Pair, match_pairs, read_picture, read_rgb8
+from cyclesr_dist.errors import InputError
+from cyclesr_dist.method.losses.perceptual import perceptual
+from cyclesr_dist.models.infer import upscale_image
+from cyclesr_dist.models.upscaler import Upscaler
+from cyclesr_dist.runtime.bars import each
+from cyclesr_dist.runtime.files import replacing
+from cyclesr_dist.scoring import ntire, psnr
+
+
+def score_pair(sr8: NDArray[np.uint8], hr8: NDArray[np.uint8], protocol: Protocol) -> dict[str, float]:
+    """Scores of one image, both (H, W, 3) uint8; `psnr` in dB (infinite for equal images) and `ssim` among them.
+
+    Raises InputError when the images are too small for the protocol.
+    """
+    match protocol:
+        case "plain":
+            return {name: getattr(psnr, name)(sr8, hr8) for name in ("psnr", "ssim", "psnr_y", "ssim_y")}
+        case "ntire2017":
+            return ntire.ntire2017(sr8, hr8)
+        case "ntire2018":
+            return ntire.ntire2018(sr8, hr8)
+
+
+def to_uint8(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """[0, 1] -> the nearest of 0..255; values outside are clipped."""
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def score_file(
+    upscaler: Upscaler, pair: Pair, protocol: Protocol, tile: int | None = None, features: nn.Module | None = None
+) -> dict[str, float]:
+    """Scores of the enlarged LR file of `pair`; with `features`, VGG's, also `perceptual`, their L1 distance.
+
+    HR may be up to `scale` - 1 px larger than the enlargement; it is then cropped at the right and bottom, as bicubic
+    down-sampling crops it. Raises InputError naming the file when sizes do not fit or a file cannot be read.
+    """
+    lr = read_picture(pair.lr).rgb
+    hr8 = _cropped(read_rgb8(pair.hr), pair, lr.shape[:2], upscaler.scale)
+    try:
+        sr8 = to_uint8(upscale_image(upscaler, lr, tile))
+        distance = {} if features is None else {"perceptual": _perceptual(features, sr8, hr8)}
+        return score_pair(sr8, hr8, protocol) | distance
+    except InputError as error:
+        raise InputError(f"{pair.hr}: {error}") from error
+
+
+def evaluate_folder(
+    upscaler: Upscaler,
+    lr_dir: Path,
+    hr_dir: Path,
+    protocol: Protocol,
+    progress: bool = False,
+    features: nn.Module | None = None,
+) -> dict[str, Any]:
+    """Score all pairs of two folders (see `match_pairs`): `{"protocol", "model", "images": [{"name", ...}], "mean"}`.
+
+    `progress` shows a bar on stderr. Raises InputError as `match_pairs` and `score_file` do.
+    """
+    images = [
+        {"name": pair.name, **score_file(upscaler, pair, protocol, features=features)}
+        for pair in each(match_pairs(hr_dir, lr_dir), f"{upscaler.name} {protocol}", "image", progress)
+    ]
+    names = [name for name in images[0] if name != "name"]
+    mean = {name: float(np.mean([image[name] for image in images])) for name in names}
+    return {"protocol": protocol, "model": upscaler.name, "images": images, "mean": mean}
+
+
+def write_scores(path: Path, scores: dict[str, Any]) -> None:
+    """Write the result of `evaluate_folder` as JSON; atomic. An infinite PSNR becomes null, which JSON can say."""
+    finite = scores | {"images": [_finite(image) for image in scores["images"]], "mean": _finite(scores["mean"])}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(finite, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _finite(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and math.isinf(value) else value for key, value in record.items()}
+
+
+@torch.no_grad()
+def _perceptual(features: nn.Module, sr8: NDArray[np.uint8], hr8: NDArray[np.uint8]) -> float:
+    x, y = (torch.from_numpy(a.astype(np.float32) / 255).permute(2, 0, 1)[None] for a in (sr8, hr8))
+    return float(perceptual(features, x, y))
+
+
+def _cropped(hr8: NDArray[np.uint8], pair: Pair, lr_size: tuple[int, ...], scale: int) -> NDArray[np.uint8]:
+    """The part of HR that the enlargement of an LR image of `lr_size` (h, w) covers."""
+    height, width = (size * scale for size in lr_size)
+    excess = (hr8.shape[0] - height, hr8.shape[1] - width)
+    if min(excess) < 0 or max(excess) >= scale:
+        raise InputError(
+            f"{pair.lr}: {lr_size[1]}x{lr_size[0]} px enlarged x{scale} is {width}x{height} px, "
+            f"but {pair.hr} is {hr8.shape[1]}x{hr8.shape[0]} px"
+        )
+    return hr8[:height, :width]

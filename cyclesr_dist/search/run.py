@@ -1,0 +1,230 @@
+"""A search from its configuration to what was found: check, train the trials, write the files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cyclesr_dist.config.reader import dump, read, write_resolved
+from cyclesr_dist.errors import ConfigError, CycleSRError, InputError, Preempted
+from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
+from cyclesr_dist.search.config import Search, absolute
+
+
+def run_search(
+    search: Search,
+    run_dir: Path,
+    address: str | None,
+    *,
+    resume: bool = False,
+    dry_run: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Search, and write best.yaml, trials.csv, report.html and summary.json into `run_dir`.
+
+    Raises ConfigError and InputError before any trial begins, Preempted when it is interrupted, CycleSRError when no
+    trial gave a score.
+    """
+    from cyclesr_dist.search.cluster import check_training, connected, ready_nodes
+
+    storage = search.storage or str((run_dir / "ray").absolute())
+    working_dir = os.environ.get(FOLDER_VARIABLE) or os.getcwd()
+    known = {"base": dump(absolute(search.base_config())), "working_dir": working_dir}
+    if not dry_run:
+        resume = _prepare(search, run_dir, resume)
+    with connected(address), _sigterm_as_sigint():  # in this order: Ray takes SIGTERM when it is begun
+        nodes = ready_nodes(search.workers, storage)
+        if not resume:
+            check_training(search, **known)
+        if dry_run:
+            print(dump(search), end="")
+            print(
+                f"# {search.num_trials} trials of at most {search.last_step()} steps on {len(nodes)} nodes; none begun"
+            )
+            return
+        _search(search, run_dir, storage, known, resume, quiet)
+
+
+def _prepare(search: Search, run_dir: Path, resume: bool) -> bool:
+    """Claim the run folder; whether there is something to resume. Raises InputError and ConfigError."""
+    held = run_dir / "search.yaml"
+    begun = held.exists()
+    if begun and not resume:
+        raise InputError(f"run folder {run_dir} already holds a search; use --resume, or another --run-dir")
+    if begun and not _same(read(Search, held), search):
+        raise ConfigError(
+            f"{run_dir} holds a search with other settings (search.yaml); remove it or choose another --run-dir"
+        )
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_resolved(search, held)
+    except OSError as error:
+        raise InputError(f"run folder {run_dir} is not writable: {error.strerror or error}") from error
+    if resume and not begun:
+        print("cyclesr tune: no search yet: starting from the beginning", file=sys.stderr)
+    return begun
+
+
+def _same(a: Search, b: Search) -> bool:
+    """Whether they are one search. The folder of `base` may have another name where it is resumed."""
+    return Path(a.base).name == Path(b.base).name and replace(a, base=b.base) == b
+
+
+def _search(search: Search, run_dir: Path, storage: str, known: dict[str, Any], resume: bool, quiet: bool) -> None:
+    from ray import tune
+
+    from cyclesr_dist.search.choosing import scheduler, searcher
+    from cyclesr_dist.search.progress import SearchProgress
+
+    results = run_dir.absolute() / "results.jsonl"
+    name = run_dir.absolute().name
+    shared = _shared(search, name, storage, known, resume, quiet) if search.shared_steps else None
+    found = _fit(
+        search,
+        name,
+        storage,
+        resume,
+        known | {"last_step": search.last_step(), "shared": shared},
+        param_space={domain.key: domain.for_ray() for domain in search.domains},
+        tune_config=tune.TuneConfig(
+            search_alg=searcher(search),
+            scheduler=scheduler(search, results),
+            num_samples=search.num_samples,
+            trial_dirname_creator=_trial_id,
+        ),
+        callbacks=[SearchProgress(search, results, quiet)],
+    )
+    _write(search, run_dir, found, quiet)
+
+
+def _shared(search: Search, name: str, storage: str, known: dict[str, Any], resume: bool, quiet: bool) -> Any:
+    """Train the shared steps, or find them done. Returns a Ray checkpoint, raises CycleSRError."""
+    from ray import tune
+
+    if not quiet:
+        print(f"cyclesr tune: the {search.shared_steps} steps that all trials share", flush=True)
+    config = tune.TuneConfig(trial_dirname_creator=_trial_id)
+    known = known | {"last_step": search.shared_steps, "shared": None}
+    (result,) = _fit(search, f"{name}-shared", storage, resume, known, param_space={}, tune_config=config, callbacks=[])
+    metrics = result.metrics or {}
+    if cause := metrics.get("failed") or result.error:
+        raise CycleSRError(f"the shared steps failed: {str(cause).strip().splitlines()[-1]}")
+    if metrics.get("step") != search.shared_steps:
+        raise Preempted(
+            f"step {metrics.get('step', 0)} of {search.shared_steps} shared ones is done; --resume continues"
+        )
+    return result.checkpoint
+
+
+def _fit(
+    search: Search,
+    name: str,
+    storage: str,
+    resume: bool,
+    known: dict[str, Any],
+    *,
+    param_space: dict[str, Any],
+    tune_config: Any,
+    callbacks: list[Any],
+) -> Any:
+    """Tune's results of the experiment `name` in `storage`, begun or resumed. Raises InputError for a name in use."""
+    from ray import tune
+
+    from cyclesr_dist.search.cluster import bundles
+    from cyclesr_dist.search.trial import Trial
+
+    trainable = tune.with_resources(
+        tune.with_parameters(Trial, search=search, settings=search.trial_overrides(), **known), bundles(search.workers)
+    )
+    place = f"{storage.rstrip('/')}/{name}"
+    begun = tune.Tuner.can_restore(place)
+    if begun and not resume:
+        raise InputError(f"{place} already holds a search; use another --run-dir, or remove it")
+    if begun:
+        tuner = tune.Tuner.restore(place, trainable, resume_errored=True)
+    else:
+        tuner = tune.Tuner(
+            trainable,
+            param_space=param_space,
+            tune_config=tune_config,
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=storage,
+                callbacks=callbacks,
+                failure_config=tune.FailureConfig(max_failures=search.max_failures),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=_num_kept(search)),
+                verbose=0,
+            ),
+        )
+    warnings.filterwarnings("ignore", message="Consider boosting PBT performance")  # a trial's time is its training
+    return tuner.fit()
+
+
+def _num_kept(search: Search) -> int | None:
+    """Checkpoints of each trial. Of a population all: trials that are ahead are copied from where others are."""
+    return None if search.scheduler == "pbt" else 2
+
+
+def _trial_id(trial: Any) -> str:
+    name: str = trial.trial_id
+    return name
+
+
+def _write(search: Search, run_dir: Path, found: Any, quiet: bool) -> None:
+    """The files of the result. Raises Preempted when some trials are unfinished, CycleSRError when none has a score."""
+    from cyclesr_dist.search.page import html
+    from cyclesr_dist.search.pictures import strips
+    from cyclesr_dist.search.progress import read_results
+    from cyclesr_dist.search.results import best_yaml, middle, ranked, rows, steps_trained, trials_csv
+
+    records = read_results(run_dir / "results.jsonl")
+    trials = rows(search, found, records)
+    order = ranked(search, trials)
+    write_text(run_dir / "trials.csv", trials_csv(search, trials))
+    shown: dict[str, Any] = {}
+    if order:
+        write_text(run_dir / "best.yaml", best_yaml(search, order[0]))
+        for label, row in (("best", order[0]), ("median", middle(order)), ("worst", order[-1])):
+            if row.checkpoint:
+                shown[f"{label}\n{search.metric} {row.scores[search.metric]:.4g}"] = row.checkpoint
+    pictures, why = strips(absolute(search.base_config()), shown, search.pictures)
+    write_text(run_dir / "report.html", html(search, trials, records.reports, pictures, why))
+    unfinished = sum(row.state == "unfinished" for row in trials) + search.num_trials - len(trials)
+    trained, whole = steps_trained(search, trials)
+    summary = {
+        "completed": not unfinished,
+        "metric": search.metric,
+        "best": {"trial": order[0].number, "values": dict(order[0].values), **order[0].scores} if order else {},
+        "trials": {state: sum(row.state == state for row in trials) for state in sorted({row.state for row in trials})},
+        "steps": trained,
+        "steps_without_stopping": whole,
+    }
+    write_text(run_dir / "summary.json", json.dumps(summary, indent=1) + "\n")
+    if unfinished:
+        raise Preempted(f"{unfinished} of {search.num_trials} trials are unfinished; --resume continues")
+    if not order:
+        raise CycleSRError(f"no trial gave a score: {trials[0].cause if trials else 'none has begun'}")
+    if quiet:
+        return
+    values = " ".join(f"{key}={value:.6g}" for key, value in order[0].values.items())
+    print(f"cyclesr tune: best {search.metric} {order[0].scores[search.metric]:.4f} with {values}")
+    print(f"cyclesr tune: {run_dir / 'best.yaml'}, trials.csv and report.html are written")
+
+
+@contextmanager
+def _sigterm_as_sigint() -> Iterator[None]:
+    """Tune saves and leaves on SIGINT alone."""
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

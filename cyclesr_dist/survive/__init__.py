@@ -1,1 +1,0 @@
-"""Leaving in order, and leaving when order is gone."""

@@ -1,0 +1,239 @@
+"""`cyclesr bench train`: the joint step against a plain loop of the same mathematics, in turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from cyclesr_dist.config.schema import Config, Speed, load
+from cyclesr_dist.data.batch import Batch
+from cyclesr_dist.data.loader import Sources, batches
+from cyclesr_dist.distributed.world import World
+from cyclesr_dist.workflows.bench.contender import Contender, Stepper
+from cyclesr_dist.workflows.bench.data import Settings, make_sets
+from cyclesr_dist.workflows.bench.gradients import first_gradients_apart
+from cyclesr_dist.workflows.bench.parts import Scopes, seconds_by_part
+from cyclesr_dist.workflows.bench.project_step import ProjectStep
+from cyclesr_dist.workflows.bench.reference import ReferenceLoop
+
+_SMALL = (
+    *("global_batch=8", "shards.patch=32", "weights.cyc=5", "weights.cyc_backward=0", "weights.id=0.5"),
+    *("weights.mse=20", "nets.translator.kind=residual", "nets.translator.channels=16", "nets.translator.blocks=2"),
+    *("nets.translator.noise_channels=1", "nets.d_lr.channels=32", "nets.d_lr.layers=1", "nets.d_h.channels=32"),
+    *("nets.d_h.layers=2", "nets.sr.kind=compact", "nets.sr.channels=32", "nets.sr.blocks=4"),
+    "nets.sr.bicubic_skip=true",
+)
+"""As configs/demo.yaml."""
+_PAPER = ("shards.patch=120", "weights.mse=100", "nets.sr.kind=srresnet", "nets.sr.blocks=16")
+"""As configs/ntire18_t4.yaml."""
+CASES = {
+    "cyclesr small": ("system=cyclesr", *_SMALL),
+    "cyclesrgan small": ("system=cyclesrgan", *_SMALL),
+    "cyclesr paper": ("system=cyclesr", *_PAPER),
+    "cyclesrgan paper": ("system=cyclesrgan", *_PAPER),
+}
+SWITCHES = tuple(field.name for field in fields(Speed))
+_COMMON = ("backend=single", "perceptual.source=random")  # features cost the same whatever their weights
+_ROUND_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class StepBench:
+    """What to measure. `batch` is of the paper's sizes; None: 32 on a GPU, 1 on a CPU."""
+
+    cases: tuple[str, ...] = tuple(CASES)
+    rounds: int = 7
+    batch: int | None = None
+    overrides: tuple[str, ...] = ()
+    switches: tuple[str, ...] = ()
+    """Keys of `speed`: the step with each turned the other way is timed, too."""
+
+    def config(self, case: str, device: torch.device) -> Config:
+        """Raises ConfigError for bad overrides."""
+        batch = self.batch or (32 if device.type == "cuda" else 1)
+        sizes = (f"global_batch={batch}",) if CASES[case][-len(_PAPER) :] == _PAPER else ()
+        return load(None, [*_COMMON, *CASES[case], *sizes, *self.overrides])
+
+
+def bench_train(plan: StepBench, photos: list[Path], folder: Path, progress: bool) -> dict[str, Any]:
+    """Measure all cases of the plan with patches of the photographs, packed in `folder`.
+
+    `ratio` of a case is the speed of the project's step over that of the reference loop, `ratio` of the whole the
+    smallest of them. Raises ConfigError for overrides that cannot be used.
+    """
+    world = World()
+    configs = {case: plan.config(case, world.device) for case in plan.cases}
+    world.join()
+    try:
+        ceilings: dict[str, float] = {}
+        for config in configs.values():
+            if config.precision not in ceilings:
+                ceilings[config.precision] = matmul_ceiling(config.precision, world.device)
+        cases = []
+        for case, config in configs.items():
+            cases.append(_measure(case, config, plan, photos, folder / case.replace(" ", "_"), progress))
+            cases[-1]["mfu"] = cases[-1]["flops"] / cases[-1]["seconds"] / ceilings[config.precision]
+    finally:
+        world.leave()
+    return {
+        "cases": cases,
+        "ratio": min(case["ratio"] for case in cases),
+        "matmul_flops_per_second": ceilings,
+        "device": _device_name(world.device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def _measure(
+    case: str, config: Config, plan: StepBench, photos: list[Path], folder: Path, progress: bool
+) -> dict[str, Any]:
+    world = World()
+    device = world.device
+    sets_of = Settings(config.shards.patch, config.scale, max(64, 4 * config.global_batch), config.global_batch, 1)
+    sets = make_sets(photos, folder, sets_of)
+    some = [batch for batch, _ in batches(sets.sources, config, world, 0, 4)]
+    found = _looked_at(config, sets.sources, some, device)
+    turned = {name: not getattr(config.speed, name) for name in plan.switches}
+    make: dict[str, Callable[[], Stepper]] = {
+        "ours": partial(ProjectStep, config),
+        "reference": partial(ReferenceLoop, config, device),
+        "one_backward": partial(ReferenceLoop, config, device, one_backward=True),
+    }
+    for name, on in turned.items():
+        make[name] = partial(ProjectStep, replace(config, speed=replace(config.speed, **{name: on})))
+    with ExitStack() as stack:
+        contenders = {name: stack.enter_context(Contender(of, some)) for name, of in make.items()}
+        seconds = _in_turns(contenders, plan.rounds, tqdm(total=plan.rounds, desc=case, disable=not progress))
+        memory = {name: contenders[name].peak_mb() for name in ("ours", "reference")}
+    medians = {name: median(values) for name, values in seconds.items()}
+    return {
+        "name": case,
+        "batch": config.global_batch,
+        "precision": config.precision,
+        "seconds": medians["ours"],
+        "reference_s": medians["reference"],
+        "one_backward_s": medians["one_backward"],
+        "ratio": medians["reference"] / medians["ours"],
+        "one_backward_ratio": medians["one_backward"] / medians["ours"],
+        "patches_per_second": config.global_batch / medians["ours"],
+        **found,
+        "peak_memory_mb": memory,
+        "switches": {
+            name: {"on": on, "seconds": medians[name], "ratio": medians[name] / medians["ours"]}
+            for name, on in turned.items()
+        },
+        "rounds": seconds,
+    }
+
+
+def _looked_at(config: Config, sources: Sources, some: list[Batch], device: torch.device) -> dict[str, Any]:
+    """What is found out in this process, away from what is timed."""
+    apart = first_gradients_apart(config, some[0], device)
+    lean = ReferenceLoop(config, device, one_backward=True)
+    with FlopCounterMode(display=False) as counter:
+        lean.step(some[1])
+    ours = ProjectStep(config)
+    ours.step(some[0])
+    return {
+        "flops": counter.get_total_flops(),
+        "data_wait_s": _data_wait(config, sources, ours, 8),
+        "parts": seconds_by_part(lambda: ours.step(some[2]), Scopes(ours.parts()), device),
+        "first_gradients_apart": apart,
+    }
+
+
+def matmul_ceiling(precision: str, device: torch.device) -> float:
+    """FLOPs a second of a large matrix product, the best of several sizes and rounds."""
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    best = 0.0
+    for size in (1024, 2048) if device.type == "cpu" else (4096, 8192):
+        a, b = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
+        for _ in range(8):
+            seconds = _timed(lambda a=a, b=b: a @ b, device)  # type: ignore[misc]
+            best = max(best, 2 * size**3 / seconds)
+    return best
+
+
+def _in_turns(contenders: Mapping[str, Contender], rounds: int, bar: tqdm[Any]) -> dict[str, list[float]]:
+    """Seconds a step by name and round; in each round every one takes its turn on the same batches."""
+    repeats = {name: max(1, round(_ROUND_SECONDS / one.turn(1))) for name, one in contenders.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    with bar:
+        for number in range(rounds):
+            order = list(contenders) if number % 2 == 0 else list(contenders)[::-1]
+            for name in order:
+                seconds[name].append(contenders[name].turn(repeats[name]))
+            bar.update()
+    return seconds
+
+
+def _data_wait(config: Config, sources: Sources, ours: ProjectStep, num_steps: int) -> float:
+    """Median seconds that a step waits for its batch on the device while one loader process reads ahead."""
+    ahead = replace(config, data=replace(config.data, workers=1, tail="wrap"))
+    stream = batches(sources, ahead, World(), 0, num_steps)
+    waits = []
+    for _ in range(num_steps):
+        start = time.perf_counter()
+        batch, _ = next(stream)
+        waits.append(time.perf_counter() - start)
+        ours.step(batch)
+    return median(waits[2:])
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "CPU")
+
+
+def _timed(run: Callable[[], object], device: torch.device) -> float:
+    start = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def describe(result: dict[str, Any]) -> str:
+    """The figures as text for the terminal."""
+    ceilings = ", ".join(f"{p} {f / 1e9:.0f} GFLOP/s" for p, f in result["matmul_flops_per_second"].items())
+    lines = [
+        f"{result['device']}, {result['threads']} threads, torch {result['torch']}; matrix product: {ceilings}",
+        f"{'':18}{'batch':>6}{'step s':>9}{'patches/s':>11}{'ratio':>8}{'one bw':>8}{'GFLOP':>9}{'MFU':>7}"
+        f"{'wait':>7}{'MB':>7}{'ref MB':>8}{'grad 64':>9}{'grad':>7}{'ref':>7}",
+    ]
+    for c in result["cases"]:
+        memory, apart = c["peak_memory_mb"], c["first_gradients_apart"]
+        lines.append(
+            f"{c['name']:18}{c['batch']:6}{c['seconds']:9.3f}{c['patches_per_second']:11.2f}{c['ratio']:7.2f}x"
+            f"{c['one_backward_ratio']:7.2f}x{c['flops'] / 1e9:9.1f}{c['mfu']:7.0%}"
+            f"{c['data_wait_s'] / c['seconds']:7.1%}{memory['ours']:7.0f}{memory['reference']:8.0f}"
+            f"{apart['float64']:9.0e}{apart['ours']:7.0e}{apart['reference']:7.0e}"
+        )
+    lines.append("ratio: to the reference loop; one bw: to it with one backward for all generators; MFU: of the matrix")
+    lines.append(
+        "product's rate; wait: for data; grad: the first gradients' largest relative distance to the reference's"
+    )
+    lines.append("in float64, of ours in float64, of ours, and of the reference itself")
+    names = sorted({part for c in result["cases"] for part in c["parts"]})
+    lines.append(f"{'share of the step':18}" + "".join(f"{name:>15}" for name in names))
+    for c in result["cases"]:
+        total = sum(c["parts"].values())
+        lines.append(f"{c['name']:18}" + "".join(f"{c['parts'].get(name, 0.0) / total:15.1%}" for name in names))
+    for c in result["cases"]:
+        for name, s in c["switches"].items():
+            setting = "on" if s["on"] else "off"
+            lines.append(f"{c['name']:18}speed.{name} {setting}: {s['seconds']:.3f} s, {s['ratio']:.2f} of the step's")
+    return "\n".join(lines)

@@ -1,0 +1,76 @@
+"""`cyclesr bench upscale`: megapixels a second and memory against the size of the image, each in its own process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from cyclesr_dist.models.infer import upscale_image
+from cyclesr_dist.models.model_file import resolve_model
+from cyclesr_dist.workflows.bench.processes import resident_mb
+
+
+def bench_upscale(models: Sequence[str], sides: Sequence[int], rounds: int) -> dict[str, Any]:
+    """Square images of these sides, LR px, with each model. `memory_mb` is what the process needs at most beyond its
+    start, less the input and the output themselves. Raises InputError for models that cannot be used."""
+    for model in models:
+        resolve_model(model)
+    cases = [_in_a_process(model, side, rounds) for model in models for side in sides]
+    return {"cases": cases, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def _in_a_process(model: str, side: int, rounds: int) -> dict[str, Any]:
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(model, side, rounds, torch.get_num_threads(), sender))
+    process.start()
+    sender.close()
+    try:
+        result: dict[str, Any] = receiver.recv()
+    finally:
+        process.join()
+    return result
+
+
+def _measure(model: str, side: int, rounds: int, threads: int, sender: Connection) -> None:
+    torch.set_num_threads(threads)
+    upscaler = resolve_model(model)
+    rgb = np.random.default_rng(0).random((side, side, 3), dtype=np.float32)
+    upscale_image(upscaler, rgb[:64, :64])
+    before, times = resident_mb("VmRSS"), []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        out = upscale_image(upscaler, rgb)
+        times.append(time.perf_counter() - start)
+        shape, image_mb = out.shape, out.nbytes / 2**20
+        del out  # or the next round would have two
+    images_mb = 2 * image_mb  # the output, and its transposed copy that is returned
+    sender.send(
+        {
+            "name": f"{model} {side} px",
+            "side_px": side,
+            "seconds": median(times),
+            "megapixels_per_second": shape[0] * shape[1] / 1e6 / median(times),
+            "memory_mb": resident_mb("VmHWM") - before - images_mb,
+            "image_mb": images_mb,
+        }
+    )
+
+
+def describe(result: dict[str, Any]) -> str:
+    """The figures as text for the terminal."""
+    lines = [
+        f"{result['threads']} threads, torch {result['torch']}; megapixels of output; memory besides input and output"
+    ]
+    lines += [
+        f"{c['name']:44}{c['seconds']:9.2f} s{c['megapixels_per_second']:9.3f} MP/s{c['memory_mb']:9.0f} MB"
+        for c in result["cases"]
+    ]
+    return "\n".join(lines)

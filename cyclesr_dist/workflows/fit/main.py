@@ -1,0 +1,131 @@
+"""`cyclesr fit`: look, measure, choose, pack, train, enlarge, judge. Begun again, it goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from cyclesr_dist.config.schema import load
+from cyclesr_dist.degradation.record import FACTS
+from cyclesr_dist.errors import FailedElsewhere, InputError
+from cyclesr_dist.reports.run_files import UPSCALED
+from cyclesr_dist.reports.run_report import write_report
+from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.train.run_folder import read_summary
+from cyclesr_dist.workflows.fit.commands import run
+from cyclesr_dist.workflows.fit.machine import Machine, seconds_a_step, this_machine
+from cyclesr_dist.workflows.fit.photos import Folders, Split, check_apart, lay_out, look, split
+from cyclesr_dist.workflows.fit.settings import choose
+
+SETTINGS, ESTIMATE = "fit.yaml", "estimate"
+CPU_HOURS, GPU_HOURS = 0.25, 2.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    hr: Path
+    lr: Path
+    run: Path
+    scale: int
+    hours: float | None
+    quiet: bool
+
+
+def fit(wanted: Wanted) -> None:
+    """Raises InputError for folders that cannot be used, FailedElsewhere when a command fails: it has said why."""
+    at = Folders(wanted.run)
+    if (wanted.run / "config.yaml").exists() and not at.of("").exists():
+        raise InputError(f"--run-dir {wanted.run}: holds a run that cyclesr fit did not begin; give another folder")
+    _step(1, "looking at the photographs and at this machine")
+    hr, lr = look(wanted.hr, wanted.scale, "hr"), look(wanted.lr, wanted.scale, "lr")
+    check_apart(hr, lr)
+    chosen = split(hr, lr)
+    machine = this_machine()
+    for line in _seen(chosen, machine):
+        _say(line)
+    lay_out(chosen, at)
+    quiet = ["--quiet"] if wanted.quiet else []
+
+    _step(2, "measuring what makes the LR photographs differ")
+    if not (wanted.run / ESTIMATE / FACTS).is_file():
+        folders = ["--hr", str(at.of("train_hr")), "--lr", str(at.of("train_lr"))]
+        out = ["--out", str(wanted.run / ESTIMATE), "--scale", str(wanted.scale), "--overwrite"]
+        run(["estimate", *folders, *out, *quiet])
+
+    _step(3, "choosing the settings")
+    settings = _settings(wanted, chosen, machine)
+
+    _step(4, "packing and training")
+    packed = ["--hr", str(at.of("train_hr")), "--lr", str(at.of("train_lr")), "--out", str(wanted.run / "data")]
+    # A change of the settings makes other patches.
+    run(["shards", "build", *packed, "--config", str(settings), "--overwrite", *quiet])
+    ranks = max(1, machine.gpus)
+    launcher = ["torchrun", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    run(["train", "--config", str(settings), "--run-dir", str(wanted.run), "--resume", *quiet], launcher)
+
+    _step(5, "enlarging the LR photographs that were held back" if chosen.held_back else "enlarging LR photographs")
+    of, enlarged = str(at.of("valid_lr")), wanted.run / UPSCALED
+    run(["upscale", of, "--model", str(wanted.run), "--out", str(enlarged), *quiet])
+    scale = ["--scale", str(wanted.scale)]
+    run(["upscale", of, "--model", "bicubic", *scale, "--out", str(enlarged / "bicubic"), *quiet])
+    write_report(wanted.run)
+    for line in _ending(wanted, chosen):
+        print(line, flush=True)
+
+
+def _settings(wanted: Wanted, chosen: Split, machine: Machine) -> Path:
+    """The file of them, which is made once: a person may have changed it since."""
+    path = wanted.run / SETTINGS
+    if path.is_file():
+        if load(path).scale != wanted.scale:
+            raise InputError(f"--scale {wanted.scale}: {path} has scale {load(path).scale}; give another --run-dir")
+        _say(f"{path} is there and is used as it is" + (", without --hours" if wanted.hours is not None else ""))
+        return path
+    hours = wanted.hours if wanted.hours is not None else GPU_HOURS if machine.gpus else CPU_HOURS
+    _say(f"time: {hours:g} hours (--hours)")
+    write_text(path, choose(chosen, machine, wanted.scale, hours, wanted.run, seconds_a_step, _say))
+    config = load(path)
+    net = config.nets.sr
+    _say(
+        f"{path}: network {net.channels} x {net.blocks}, {config.train.steps:,} steps, "
+        f"patches of {config.shards.patch} px"
+    )
+    return path
+
+
+def _seen(chosen: Split, machine: Machine) -> list[str]:
+    lines = []
+    for name, train, valid in (("HR", chosen.train_hr, chosen.valid_hr), ("LR", chosen.train_lr, chosen.valid_lr)):
+        sides = sorted(photo.side for photo in train)
+        kept = {photo.path for photo in valid} - {photo.path for photo in train}
+        total = len(train) + len(kept)
+        held = f", {len(kept)} of them held back" if kept else ", none held back: there are too few"
+        lines.append(f"{name}: {total} photograph{'s' * (total > 1)}{held}; smaller side {sides[0]} to {sides[-1]} px")
+    return [*lines, f"machine: {machine}"]
+
+
+def _ending(wanted: Wanted, chosen: Split) -> list[str]:
+    summary = read_summary(wanted.run)
+    if not summary:
+        raise FailedElsewhere(f"{wanted.run} has no summary", 1)
+    own = "held-back LR photographs" if chosen.held_back else "LR photographs (also trained on)"
+    facts = json.loads((wanted.run / ESTIMATE / FACTS).read_text(encoding="utf-8"))
+    doubts = [f"doubt: {text}" for text in facts.get("doubts", ())]
+    return [
+        "",
+        *doubts,
+        f"verdict: {summary['verdict']}",
+        f"your {own}, enlarged: {wanted.run / UPSCALED}",
+        f"look at: {wanted.run / 'report.html'}",
+        *(f"next: {command}" for command in summary["next"]),
+        f"longer and better: cyclesr fit with --hours and another --run-dir, or train.steps in {wanted.run / SETTINGS}",
+    ]
+
+
+def _step(number: int, text: str) -> None:
+    print(f"{number}/5 {text}", flush=True)
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", flush=True)

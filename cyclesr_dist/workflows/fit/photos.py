@@ -1,0 +1,183 @@
+"""Which photographs are trained on and which are held back, as folders of links inside the run folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cyclesr_dist.data.images import hr_stem, image_size, images_folder, list_images, read_rgb8, write_png
+from cyclesr_dist.errors import InputError
+from cyclesr_dist.runtime.files import write_json
+
+RECORD = "photos.json"
+_HELD_BACK_OF = 5
+"""One of so many is held back."""
+_MOST_HELD_BACK = 8
+_FEWEST_TO_HOLD_BACK = 5
+"""With fewer photographs none is: all are needed."""
+_SMALLEST_PX = 16
+_LARGEST_SHOWN_PX = 1024
+"""Of the held-back LR photographs that are larger, so much of the centre is enlarged: the whole would take minutes."""
+_LISTED = 10
+_ALIKE_PX, _ALIKE = 16, 0.95  # side of the pictures that are compared, and their correlation
+
+
+@dataclass(frozen=True)
+class Photo:
+    path: Path
+    width: int
+    height: int
+
+    @property
+    def side(self) -> int:
+        """The smaller one, in px."""
+        return min(self.width, self.height)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Photographs of both sides. Where too few are there, those held back are also trained on."""
+
+    train_hr: list[Photo]
+    train_lr: list[Photo]
+    valid_hr: list[Photo]
+    valid_lr: list[Photo]
+
+    @property
+    def held_back(self) -> bool:
+        """Whether the LR photographs that are enlarged at the end were kept from training."""
+        return not {p.path for p in self.valid_lr} & {p.path for p in self.train_lr}
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where they lie below the run folder."""
+
+    root: Path
+
+    def of(self, part: str) -> Path:
+        return self.root / "photos" / part
+
+
+def look(folder: Path, scale: int, what: str) -> list[Photo]:
+    """All photographs of a folder that can be used; the others are named on standard error. Raises InputError."""
+    photos, failed = [], []
+    try:
+        paths = list_images(images_folder(folder, scale))
+    except InputError as error:
+        raise InputError(f"--{what} {error}") from error
+    for path in paths:
+        try:
+            width, height = image_size(path)
+        except InputError as error:
+            failed.append(str(error))
+            continue
+        smallest = _SMALLEST_PX * (scale if what == "hr" else 1)
+        if min(width, height) < smallest:
+            failed.append(f"{path}: {width}x{height} px is too small; at least {smallest}x{smallest} px are needed")
+        else:
+            photos.append(Photo(path, width, height))
+    for line in failed[:_LISTED]:
+        print(f"{line}; left out", file=sys.stderr)
+    if len(failed) > _LISTED:
+        print(f"{len(failed) - _LISTED} more were left out", file=sys.stderr)
+    if not photos:
+        raise InputError(f"--{what} {folder}: holds no photograph that can be used")
+    return photos
+
+
+def split(hr: Sequence[Photo], lr: Sequence[Photo]) -> Split:
+    """Hold back every fifth photograph, at most eight a side, evenly over the names."""
+    train_hr, valid_hr = _split(hr)
+    train_lr, valid_lr = _split(lr)
+    return Split(train_hr, train_lr, valid_hr, valid_lr)
+
+
+def _split(photos: Sequence[Photo]) -> tuple[list[Photo], list[Photo]]:
+    if len(photos) < _FEWEST_TO_HOLD_BACK:
+        return list(photos), list(photos)
+    count = min(_MOST_HELD_BACK, len(photos) // _HELD_BACK_OF)
+    chosen = {round((i + 0.5) * len(photos) / count - 0.5) for i in range(count)}
+    return (
+        [photo for i, photo in enumerate(photos) if i not in chosen],
+        [photo for i, photo in enumerate(photos) if i in chosen],
+    )
+
+
+def check_apart(hr: Sequence[Photo], lr: Sequence[Photo]) -> None:
+    """Raise InputError where an LR photograph has the name of a sharp one and shows the same. Cameras give equal names
+    to different photographs, too: these are told apart by what they show."""
+    sharp = {photo.path.stem: photo for photo in hr}
+    same = [
+        (sharp[stem].path, photo.path)
+        for photo in lr
+        if (stem := hr_stem(photo.path.stem)) in sharp and _alike(sharp[stem].path, photo.path)
+    ]
+    if same:
+        more = f" and {len(same) - 1} more" if len(same) > 1 else ""
+        raise InputError(
+            f"{same[0][0]} and {same[0][1]} show the same{more}; --hr needs other photographs than --lr. With pairs "
+            "system=sr_paired learns more (cyclesr shards build --pairs-hr)"
+        )
+
+
+def _alike(first: Path, second: Path) -> bool:
+    small = [
+        np.asarray(Image.fromarray(read_rgb8(path)).convert("L").resize((_ALIKE_PX, _ALIKE_PX), Image.Resampling.BOX))
+        for path in (first, second)
+    ]
+    a, b = (image.astype(np.float64) - image.mean() for image in small)
+    norm = np.sqrt((a * a).sum() * (b * b).sum())
+    return bool(norm > 0 and (a * b).sum() / norm > _ALIKE)
+
+
+def lay_out(split: Split, folders: Folders) -> None:
+    """Make the four folders; nothing to do when they are there. Raises InputError when they show other photographs."""
+    record = folders.of(RECORD)
+    wanted = {part: [_fact(photo) for photo in getattr(split, part)] for part in vars(split)}
+    if record.is_file():
+        if json.loads(record.read_text(encoding="utf-8")) != wanted:
+            raise InputError(
+                f"--run-dir {folders.root}: was begun with other photographs; give the same folders as they were then, "
+                "or another --run-dir"
+            )
+        return
+    temporary = folders.root / ".photos.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    # An LR photograph that has the name of a sharp one would be taken for the same.
+    sharp = {photo.path.stem for photo in (*split.train_hr, *split.valid_hr)}
+    for part in ("train_hr", "train_lr"):
+        (temporary / part).mkdir(parents=True)
+        for photo in getattr(split, part):
+            shared = part == "train_lr" and hr_stem(photo.path.stem) in sharp
+            (temporary / part / f"{'lr-' * shared}{photo.path.name}").symlink_to(photo.path.resolve())
+    (temporary / "valid_hr").mkdir()
+    for number, photo in enumerate(split.valid_hr, 1):
+        # Not by their names, for the same reason.
+        (temporary / "valid_hr" / f"sharp{number}{photo.path.suffix}").symlink_to(photo.path.resolve())
+    (temporary / "valid_lr").mkdir()
+    for photo in split.valid_lr:
+        if max(photo.width, photo.height) <= _LARGEST_SHOWN_PX:
+            (temporary / "valid_lr" / photo.path.name).symlink_to(photo.path.resolve())
+        else:
+            write_png(temporary / "valid_lr" / f"{photo.path.stem}.png", _centre(photo))
+    write_json(temporary / RECORD, wanted)
+    temporary.rename(folders.of(""))
+
+
+def _centre(photo: Photo) -> np.ndarray:
+    image = read_rgb8(photo.path)
+    height, width = (min(n, _LARGEST_SHOWN_PX) for n in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
+
+
+def _fact(photo: Photo) -> list[str | int]:
+    return [str(photo.path.resolve()), photo.width, photo.height, photo.path.stat().st_size]

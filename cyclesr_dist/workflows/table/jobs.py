@@ -1,0 +1,192 @@
+"""The runs of a table or a sweep: what is trained under which configuration, one after another or spread by Ray.
+
+Every run is launch/train.py's code in a process of its own: resumed where it stopped, skipped where complete.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cyclesr_dist.config.reader import dump, write_resolved
+from cyclesr_dist.config.schema import Config, Protocol, System, Track
+from cyclesr_dist.errors import CycleSRError, InputError
+from cyclesr_dist.models.model_file import resolve_model
+from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
+from cyclesr_dist.scoring.score import evaluate_folder, write_scores
+from cyclesr_dist.train.run_folder import read_summary
+from cyclesr_dist.workflows.table.config import Table
+from cyclesr_dist.workflows.table.data import TableData
+
+SHARED = "all"
+"""In place of a track: sr_syn is trained once a seed, since it sees no track."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run, with all it takes to do it on another machine that sees the same folders."""
+
+    name: str
+    folder: Path
+    config: Config
+    tests: dict[str, tuple[str, str]]
+    """By track: the LR and the HR folder to score on."""
+    protocol: Protocol
+    threads: int
+    working_dir: str = field(default_factory=os.getcwd)
+    """Of the user: networks of their own may lie there."""
+
+    def scores(self, track: str) -> Path:
+        return self.folder / f"scores-{track}.json"
+
+    @property
+    def done(self) -> bool:
+        return completed(self.folder) and all(self.scores(track).is_file() for track in self.tests)
+
+
+def table_jobs(table: Table, data: TableData, root: Path) -> list[Job]:
+    """All runs of the table, seed by seed, so that a stopped table has whole seeds."""
+    jobs = []
+    for seed in table.seeds:
+        for system in table.systems:
+            if system == "bicubic":
+                continue
+            if system == "sr_syn":
+                jobs.append(_job(table, data, root, None, system, seed))
+                continue
+            jobs += [_job(table, data, root, track, system, seed) for track in data.tracks]
+    return jobs
+
+
+def sweep_jobs(table: Table, data: TableData, root: Path) -> dict[tuple[Track, float], Job]:
+    """`cyclesr` at every value of weights.mse, with the first seed."""
+    jobs = {}
+    for track in data.tracks:
+        for mse in table.sweep_mse:
+            job = _job(table, data, root, track, "cyclesr", table.seeds[0])
+            weights = replace(job.config.weights, mse=mse)
+            name = f"{track}/mse{mse:g}"
+            jobs[track, mse] = replace(
+                job, name=name, folder=root / "runs" / name, config=replace(job.config, weights=weights)
+            )
+    return jobs
+
+
+def _job(table: Table, data: TableData, root: Path, track: Track | None, system: System, seed: int) -> Job:
+    run = table.run
+    valid_lr = data.tracks[track].valid_lr if track else data.syn_valid_lr
+    sets = replace(
+        run.data,
+        hr=data.hr,
+        lr=data.tracks[track].lr if track else "",
+        pairs=data.tracks[track].pairs if track else "",
+        valid_hr=str(data.valid_hr),
+        valid_lr=str(valid_lr),
+    )
+    config = replace(run, system=system, seed=seed, data=sets, track=track or run.track)
+    if track:
+        translator = replace(config.nets.translator, estimate=data.tracks[track].estimate)
+        config = replace(config, nets=replace(config.nets, translator=translator))
+        chosen = table.tracks.chosen()[track]
+        if chosen.mse is not None:
+            config = replace(config, weights=replace(config.weights, mse=chosen.mse))
+        if chosen.sr is not None:
+            config = replace(config, nets=replace(config.nets, sr=chosen.sr))
+    name = f"{track or SHARED}/{system}/seed{seed}"
+    tracks = [track] if track else list(data.tracks)
+    tests: dict[str, tuple[str, str]] = {t: (str(data.tracks[t].test_lr), str(data.test_hr)) for t in tracks}
+    return Job(name, root / "runs" / name, config, tests, table.protocol, table.cpus_per_run)
+
+
+def run_jobs(
+    jobs: Sequence[Job], announce: Callable[[str], None], ray_address: str | None, cpus: int, gpus: float
+) -> None:
+    """Do what is not done, with Ray where an address is given ("local" starts one here). Raises CycleSRError when a
+    run fails, after the others that had begun have ended."""
+    waiting = [job for job in jobs if not job.done]
+    announce(f"{len(jobs)} runs, {len(jobs) - len(waiting)} of them there already")
+    outcomes = _with_ray(waiting, ray_address, cpus, gpus) if ray_address else _in_sequence(waiting)
+    failed = []
+    for number, (job, error) in enumerate(outcomes, 1):
+        announce(f"{number}/{len(waiting)} {job.name}: {error or 'done'}")
+        if error:
+            failed.append(job.name)
+    if failed:
+        raise CycleSRError(f"{len(failed)} of {len(waiting)} runs failed: {', '.join(failed)}; see train.log in them")
+
+
+def _in_sequence(jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
+    for job in jobs:
+        yield job, do(job)
+
+
+def _with_ray(jobs: Sequence[Job], address: str, cpus: int, gpus: float) -> Iterator[tuple[Job, str]]:
+    """As they end. Every run is a task with one retry on another machine, should its own be lost."""
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("--ray needs Ray: pip install 'cyclesr-dist[tune]'") from error
+    ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    try:
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1)(do)
+        running = {task.remote(job): job for job in jobs}
+        while running:
+            (ready,), _ = ray.wait(list(running), num_returns=1)
+            job = running.pop(ready)
+            try:
+                yield job, ray.get(ready)
+            except ray.exceptions.RayError as error:
+                yield job, str(error).strip().splitlines()[-1]
+    finally:
+        ray.shutdown()
+
+
+def do(job: Job) -> str:
+    """Train and score one run; returns what went wrong, in one line, or nothing."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    os.environ[FOLDER_VARIABLE] = job.working_dir
+    if completed(job.folder):
+        held = (job.folder / "config.yaml").read_text(encoding="utf-8")
+        if held != dump(job.config):
+            return f"{job.folder} holds a run with other settings; remove it or choose another --run-dir"
+    else:
+        code = _train(job)
+        if code or not completed(job.folder):
+            return f"training failed (exit code {code}): {_last_line(job.folder / 'train.log')}"
+    try:
+        for track, (lr, hr) in job.tests.items():
+            if not job.scores(track).is_file():
+                scores = evaluate_folder(
+                    resolve_model(str(job.folder), allow_module=True), Path(lr), Path(hr), job.protocol
+                )
+                write_scores(job.scores(track), scores)
+    except CycleSRError as error:
+        return str(error)
+    return ""
+
+
+def _train(job: Job) -> int:
+    config = job.folder / "wanted.yaml"
+    write_resolved(job.config, config)
+    command = [
+        *(sys.executable, "-m", "cyclesr_dist.train", "--config", str(config)),
+        *("--run-dir", str(job.folder), "--resume", "--quiet"),
+    ]
+    environment = os.environ | {"CYCLESR_NUM_THREADS": str(job.threads), "OMP_NUM_THREADS": str(job.threads)}
+    with (job.folder / "train.log").open("a", encoding="utf-8") as log:
+        return subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
+
+
+def completed(folder: Path) -> bool:
+    """Whether a run folder holds a run that trained to its end."""
+    return bool(read_summary(folder).get("completed"))
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "no output"
