@@ -76,4 +76,4 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"one or more of {', '.join(CASES)}; default: all")
     parser.add_argument("--hours", type=float, default=0.25)
-    main(**vars(parser.parse_args()))
+    main(**vars(parser.parse_intermixed_args()))
