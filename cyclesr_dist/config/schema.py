@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cyclesr_dist.config.cluster import Cluster, check_cluster
-from cyclesr_dist.config.reader import check_range, read
+from cyclesr_dist.config.reader import ObjectName, check_range, read
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
 
-System = Literal["sr_syn", "sr_paired", "estimated", "cyclegan", "cycle_sr_separate", "cyclesr", "cyclesrgan"]
+System = (
+    Literal["sr_syn", "sr_paired", "estimated", "cyclegan", "cycle_sr_separate", "cyclesr", "cyclesrgan"] | ObjectName
+)
+"""One of config/systems.py, or a SystemSpec of yours."""
 Downsampling = Literal["bicubic", "bilinear", "nearest"]
 Metric = Literal["auto", "psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr", "psnr_estimated"]
 Track = Literal["unknown", "mild", "wild", "camera"]
@@ -380,8 +384,6 @@ class Config:
 
 MEASURED: Literal["degradation"] = "degradation"
 """`nets.translator.kind` of a g_s2r that starts from the estimate."""
-TRANSLATING = ("cycle_sr_separate", "cyclesr", "cyclesrgan")
-"""Systems that translate LR."""
 _DRAW_CHANNELS = 3  # degradation/apply.py
 
 MEASURED_DEFAULTS = Config(
@@ -394,12 +396,12 @@ MEASURED_DEFAULTS = Config(
 
 def uses_estimate(config: Config) -> bool:
     """Whether a run needs the estimated degradation."""
-    return config.system == "estimated" or (config.system in TRANSLATING and config.nets.translator.kind == MEASURED)
+    return spec_of(config.system).needs_estimate(config.nets.translator.kind == MEASURED)
 
 
 def noise_channels(config: Config) -> int:
     """Channels of unit Gaussian noise that g_s2r takes beside the three colours."""
-    measured = config.system == "estimated" or config.nets.translator.kind == MEASURED
+    measured = spec_of(config.system).measured or config.nets.translator.kind == MEASURED
     return _DRAW_CHANNELS if measured else config.nets.translator.noise_channels
 
 
@@ -466,11 +468,13 @@ def check(c: Config) -> None:
         )
     if c.nets.sr.bicubic_skip and c.nets.sr.kind != "compact":
         raise ConfigError(f"nets.sr.bicubic_skip = true with nets.sr.kind = {c.nets.sr.kind}; allowed with: compact")
-    if c.system == "cyclesrgan" and not (c.weights.percep or c.weights.advsr or c.weights.texture):
+    spec = spec_of(c.system)
+    if spec.perceptual and not (c.weights.percep or c.weights.advsr or c.weights.texture):
         raise ConfigError(
-            "system = cyclesrgan with weights.percep = weights.advsr = weights.texture = 0; use system=cyclesr for that"
+            f"system = {c.system} with weights.percep = weights.advsr = weights.texture = 0; "
+            "use system=cyclesr for that"
         )
-    if not (c.weights.mse or c.weights.l1) and c.system not in ("cyclegan", "cyclesrgan"):
+    if not (c.weights.mse or c.weights.l1) and spec.cycle != "hr" and not spec.perceptual:
         raise ConfigError(f"weights.mse = weights.l1 = 0 with system = {c.system}; one of them must be above 0")
 
 

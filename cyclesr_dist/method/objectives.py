@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclesr_dist.config.schema import Weights
+from cyclesr_dist.config.systems import Phase
 from cyclesr_dist.method.losses.adversarial import (
     GlobalMean,
     lsgan_discriminator,
@@ -30,7 +31,7 @@ from cyclesr_dist.method.losses.adversarial import (
 from cyclesr_dist.method.losses.perceptual import perceptual, texture
 from cyclesr_dist.method.losses.pixel import full, l1, mse
 from cyclesr_dist.method.losses.spectrum import SpectrumMatch
-from cyclesr_dist.method.types import Drift, Fakes, Losses, Phase
+from cyclesr_dist.method.types import Drift, Fakes, Losses
 from cyclesr_dist.nets.enlarge_first import EnlargeFirst
 
 

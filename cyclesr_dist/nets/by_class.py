@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclesr_dist.errors import ConfigError
-from cyclesr_dist.runtime.user_modules import import_user_module
+from cyclesr_dist.runtime.user_modules import find_object
 
 _SIZES = ((1, 24, 24), (2, 20, 28))
 """(N, h, w) that a network is tried on."""
@@ -22,14 +22,7 @@ def build_by_class(module: str, arguments: dict[str, Any], scale: int) -> nn.Mod
     nets.sr.module or nets.sr.arguments when there is no such class, it is no torch.nn.Module, it refuses the
     arguments, or it is no SR network for `scale`.
     """
-    path, colon, name = module.partition(":")
-    if not colon or not path or not name.isidentifier():
-        raise ConfigError(f"nets.sr.module = {module!r}; allowed: package.module:Class")
-    imported = import_user_module(f"nets.sr.module = {module!r}", path)
-    try:
-        found = getattr(imported, name)
-    except AttributeError as error:
-        raise ConfigError(f"nets.sr.module = {module!r} cannot be imported ({error})") from error
+    found = find_object("nets.sr.module", module, "package.module:Class")
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ConfigError(f"nets.sr.module = {module!r} is {found!r:.80}; allowed: a class of torch.nn.Module")
     try:

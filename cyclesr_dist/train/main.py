@@ -13,6 +13,7 @@ from typing import Any
 
 from cyclesr_dist.config.reader import dump, write_resolved
 from cyclesr_dist.config.schema import Config, load, uses_estimate
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.loader import Sources, num_epoch_steps, open_sources
 from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.distributed.build import build_backend, check_backend
@@ -118,7 +119,7 @@ def _train(
     watch.silence_seconds = config.train.lost_rank_seconds
     sources = world.together(lambda: open_sources(config))
     validator = world.together(lambda: Validator(config, world))
-    schedule = Schedule(config.train, num_epoch_steps(sources, config), config.system)
+    schedule = Schedule(config.train, num_epoch_steps(sources, config), spec_of(config.system).rounds)
     if args.dry_run:
         _dry_run(config, world, sources, schedule)
         return

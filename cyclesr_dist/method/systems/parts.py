@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from cyclesr_dist.config.schema import Config, PatchGANNet
@@ -12,7 +14,7 @@ from cyclesr_dist.method.losses.pixel import full
 from cyclesr_dist.method.losses.spectrum import SpectrumMatch
 from cyclesr_dist.method.objectives import Discriminators, SRGenerator
 from cyclesr_dist.method.pool import ImagePool
-from cyclesr_dist.method.systems.base import SystemState
+from cyclesr_dist.method.systems.base import G_L2H, SystemState
 from cyclesr_dist.method.types import Fakes
 from cyclesr_dist.nets.build import build_discriminator, build_sr
 
@@ -73,7 +75,31 @@ class Pools:
         return {name: images.cpu() for name, images in states.items() if images is not None}
 
 
-def load_players(players: dict[str, Player], saved: SystemState) -> None:
-    """Every player takes over its state. All ranks call it."""
-    for name, player in players.items():
-        player.load(saved.players[name])
+class Players:
+    """What most systems share: g_l2h in player `g`, and the state of all players."""
+
+    players: dict[str, Player]
+
+    @property
+    def sr_players(self) -> dict[str, Player]:
+        return {G_L2H: self.players["g"]}
+
+    def state(self) -> SystemState:
+        return SystemState({name: player.state() for name, player in self.players.items()})
+
+    def load(self, saved: SystemState) -> None:
+        for name, player in self.players.items():
+            player.load(saved.players[name])
+
+
+class PlayersAndPools(Players):
+    """With the history of fakes of the LR discriminators."""
+
+    pools: Pools
+
+    def state(self) -> SystemState:
+        return replace(super().state(), pools=self.pools.state())
+
+    def load(self, saved: SystemState) -> None:
+        super().load(saved)
+        self.pools.load(saved.pools)
