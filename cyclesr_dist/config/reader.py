@@ -148,10 +148,12 @@ def _field_types(cls: type) -> dict[str, Any]:
 
 
 def _without_none(kind: Any) -> tuple[Any, bool]:
-    """(X, True) for Optional[X], (X, False) for X | ObjectName, (kind, False) for anything else."""
+    """(X, whether it may be null) of X, X | None and X | ObjectName."""
     if get_origin(kind) not in (Union, UnionType):
         return kind, False
     inner = [arg for arg in get_args(kind) if arg not in (NoneType, ObjectName)]
+    if all(get_origin(arg) is Literal for arg in inner):  # of several, all that any of them allows
+        inner = [Literal[tuple(option for arg in inner for option in get_args(arg))]]
     if len(inner) != 1:
         raise TypeError(f"configuration fields cannot be of type {kind}")
     return inner[0], NoneType in get_args(kind)
