@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +10,7 @@ from PIL import Image
 
 from cyclesr_dist.data.images import Picture, from_pillow, read_picture, to_pillow, to_planes, to_samples
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.runtime.arguments import is_path, path_of
 
 _TYPES = {("u", 1), ("u", 2), ("f", 2), ("f", 4), ("f", 8)}
 """Kind and bytes of NumPy's types, in any byte order."""
@@ -31,7 +30,7 @@ def read_given(image: object) -> Picture:
             raise InputError(f"the Pillow image is empty: {image.width} x {image.height} px")
         return from_pillow(image)
     if is_path(image):
-        return read_picture(path_of(image, "image"))
+        return read_picture(path_of("image", image))
     raise InputError(f"an image cannot be a {_kind(image)}; allowed: a numpy array, a Pillow image, or a path")
 
 
@@ -49,32 +48,9 @@ def check_in_kind(picture: Picture, image: object) -> None:
     if not isinstance(image, np.ndarray) and picture.bits == 16 and not (picture.grey and picture.alpha is None):
         where = f"{image}" if is_path(image) else "the Pillow image"
         raise InputError(
-            f"{where}: has 16 bits in colour or with alpha, which Pillow images cannot hold; give a path and out=FILE.png"
+            f"{where}: has 16 bits in colour or with alpha, which a Pillow image cannot hold; "
+            "give a path, and a PNG file as out"
         )
-
-
-def is_path(value: object) -> bool:
-    return isinstance(value, str | os.PathLike)
-
-
-def path_of(value: object, name: str) -> Path:
-    """Raises InputError for what is no path; `name` is the argument's."""
-    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
-    if not isinstance(text, str) or not text or "\0" in text:
-        raise InputError(f"{name} = {value!r:.80} is not a path")
-    return Path(text)
-
-
-def png_target(out: object, source: Path) -> Path:
-    """The file that the result for `source` is written to, PNG. Raises InputError."""
-    target = path_of(out, "out")
-    if target.suffix.lower() != ".png":
-        raise InputError(f"out = {target}: files are written as PNG; give a name that ends in .png")
-    if target.is_dir():
-        raise InputError(f"out = {target}: is a folder; name a file")
-    if target.resolve() == source.resolve():
-        raise InputError(f"out = {target}: is the input itself")
-    return target
 
 
 def _of_array(array: NDArray[Any]) -> Picture:

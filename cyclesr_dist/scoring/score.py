@@ -22,7 +22,6 @@ from cyclesr_dist.runtime.bars import each
 from cyclesr_dist.runtime.files import replacing
 from cyclesr_dist.scoring import ntire, psnr
 
-
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 
 
@@ -48,7 +47,11 @@ def to_uint8(image: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def score_file(
-    upscaler: Upscaler | None, pair: Pair, protocol: Protocol, tile: int | None = None, features: nn.Module | None = None
+    upscaler: Upscaler | None,
+    pair: Pair,
+    protocol: Protocol,
+    tile: int | None = None,
+    features: nn.Module | None = None,
 ) -> dict[str, float]:
     """`score_image` of the files of `pair`."""
     named = (str(pair.lr), str(pair.hr))
@@ -119,9 +122,7 @@ def _perceptual(features: nn.Module, sr8: NDArray[np.uint8], hr8: NDArray[np.uin
     return float(perceptual(features, x, y))
 
 
-def _cropped(
-    hr8: NDArray[np.uint8], named: tuple[str, str], lr_size: tuple[int, ...], scale: int
-) -> NDArray[np.uint8]:
+def _cropped(hr8: NDArray[np.uint8], named: tuple[str, str], lr_size: tuple[int, ...], scale: int) -> NDArray[np.uint8]:
     """The part of HR that the enlargement of an LR image of `lr_size` (h, w) covers."""
     height, width = (size * scale for size in lr_size)
     excess = (hr8.shape[0] - height, hr8.shape[1] - width)

@@ -74,7 +74,20 @@ def main(argv: Sequence[str] | None = None, prog: str = "train.py") -> int:
     return guarded(lambda: _run(args), debug=args.debug)
 
 
+def run_training(config: Config, run_dir: Path, *, resume: bool = False, quiet: bool = False) -> dict[str, Any]:
+    """Train in this process, which may be one rank of many. Returns what summary.json holds. Raises CycleSRError."""
+    return _to_the_end(
+        argparse.Namespace(config=config, overrides=[], run_dir=run_dir, resume=resume, dry_run=False, quiet=quiet)
+    )
+
+
 def _run(args: argparse.Namespace) -> int:
+    _to_the_end(args)
+    return 0
+
+
+def _to_the_end(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the summary; empty with `--dry-run`."""
     stop = StopRequest()
     with stop.listening(), LibraryWarnings() as libraries:
         world = World.from_env()
@@ -85,7 +98,7 @@ def _run(args: argparse.Namespace) -> int:
         journal = Journal(folder, world)
         try:
             with ExitStack() as closing:
-                _train(args, world, stop, watch, folder, journal, libraries, closing)
+                summary = _train(args, world, stop, watch, folder, journal, libraries, closing)
             world.leave()
         except BaseException as error:
             first = watch.failed(error)
@@ -99,7 +112,7 @@ def _run(args: argparse.Namespace) -> int:
             watch.close()
             if world.num_ranks == 1:
                 world.leave()  # with others, who may be stuck, taking the group apart could wait for ever
-    return 0
+    return summary
 
 
 def _train(
@@ -111,7 +124,7 @@ def _train(
     journal: Journal,
     libraries: LibraryWarnings,
     closing: ExitStack,
-) -> None:
+) -> dict[str, Any]:
     check_launch(world, _warn)
     config = world.together(lambda: _load_config(args, world))
     stop.grace_seconds = config.train.grace_seconds
@@ -121,7 +134,7 @@ def _train(
     schedule = Schedule(config.train, num_epoch_steps(sources, config), config.system)
     if args.dry_run:
         _dry_run(config, world, sources, schedule)
-        return
+        return {}
     world.together(lambda: folder.prepare(args.resume) if world.is_main else None)
     identity = run_identity(config, _num_samples(sources))
     place = config.train.checkpoints or str(folder.checkpoints)
@@ -189,6 +202,7 @@ def _train(
         progress.say(text)
     closing.close()
     world.together(lambda: _finish(run, summary) if world.is_main else None)
+    return summary
 
 
 def _warn(line: str) -> None:
@@ -209,7 +223,7 @@ def _load_config(args: argparse.Namespace, world: World) -> Config:
     for text in args.overrides:
         if "=" not in text:
             raise ConfigError(f"argument {text!r} is no override; expected key.sub=value")
-    config = load(args.config, args.overrides)
+    config = args.config if isinstance(args.config, Config) else load(args.config, args.overrides)
     check_backend(config, world)
     world.rank_batch(config.global_batch)
     return config
