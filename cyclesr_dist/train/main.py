@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+import torch.distributed as dist
 
 from cyclesr_dist.config.reader import dump, write_resolved
 from cyclesr_dist.config.schema import Config, load, uses_estimate
@@ -76,6 +79,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "train.py") -> int:
 
 def run_training(config: Config, run_dir: Path, *, resume: bool = False, quiet: bool = False) -> dict[str, Any]:
     """Train in this process, which may be one rank of many. Returns what summary.json holds. Raises CycleSRError."""
+    if threading.current_thread() is not threading.main_thread():
+        raise CycleSRError("training must be started from the main thread, which alone can take signals")
+    if dist.is_initialized():
+        raise CycleSRError("torch.distributed has a process group in this process; training makes its own: destroy it")
     return _to_the_end(
         argparse.Namespace(config=config, overrides=[], run_dir=run_dir, resume=resume, dry_run=False, quiet=quiet)
     )

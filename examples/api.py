@@ -1,0 +1,28 @@
+"""The Python API in a few lines: measure what makes the photographs of LR differ from those of HR, enlarge one of LR.
+
+    python examples/api.py HR LR LARGE.png [MODEL]     # MODEL: a run folder or model file; without it, bicubic
+
+docs/api.md explains the functions.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cyclesr_dist as cyclesr
+
+
+def main(hr: str, lr: str, large: str, model: str = "bicubic") -> None:
+    for sentence in cyclesr.estimate(hr, lr).sentences:
+        print(sentence)
+    photo = min(path for path in Path(lr).iterdir() if path.suffix.lower() in (".png", ".jpg", ".webp"))
+    network = cyclesr.load_model(model)
+    print(f"{photo} enlarged x{network.scale}: {network.upscale(photo, out=large)}")
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except cyclesr.CycleSRError as error:
+        sys.exit(f"error: {error}")
