@@ -14,10 +14,10 @@ import cyclesr_dist as cyclesr
 
 
 def main(hr: str, lr: str, large: str, model: str = "bicubic") -> None:
+    network = cyclesr.load_model(model)
     for sentence in cyclesr.estimate(hr, lr).sentences:
         print(sentence)
     photo = min(path for path in Path(lr).iterdir() if path.suffix.lower() in (".png", ".jpg", ".webp"))
-    network = cyclesr.load_model(model)
     print(f"{photo} enlarged x{network.scale}: {network.upscale(photo, out=large)}")
 
 
