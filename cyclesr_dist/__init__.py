@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # an import of this package is cheap: what a function needs, 
     from numpy.typing import NDArray
     from PIL import Image
 
-    from cyclesr_dist.config.schema import Config, Protocol, Track
+    from cyclesr_dist.config.schema import Config
     from cyclesr_dist.degradation.record import Degradation
     from cyclesr_dist.models.upscaler import Upscaler
 
@@ -176,7 +176,7 @@ def estimate(
 @overload
 def simulate(
     image: NDArray[Pixels],
-    track: Track | None = None,
+    track: str | None = None,
     *,
     scale: int | None = None,
     seed: int | None = None,
@@ -187,7 +187,7 @@ def simulate(
 @overload
 def simulate(
     image: Image.Image | FilePath,
-    track: Track | None = None,
+    track: str | None = None,
     *,
     scale: int | None = None,
     seed: int | None = None,
@@ -198,7 +198,7 @@ def simulate(
 @overload
 def simulate(
     image: FilePath,
-    track: Track | None = None,
+    track: str | None = None,
     *,
     out: FilePath,
     overwrite: bool = False,
@@ -220,7 +220,8 @@ def simulate(
     name: str | None = None,
     variant: int = 0,
 ) -> Any:
-    """LR of a simulated track: `unknown`, `mild`, `wild` or `camera`; `cyclesr degrade --help` says what they are.
+    """LR of a simulated track: `unknown`, `mild`, `wild` or `camera` (`cyclesr degrade --help` says what they are), or
+    `package.module:TRACK` of yours.
 
     An array (H, W, 3) or a Pillow image comes back in kind, with sides of H // scale and W // scale, on the 8-bit
     grid. Files and Pillow images become RGB; transparency is left out. The path of a file gives a Pillow image, or with
@@ -238,12 +239,12 @@ def simulate(
     'lr_camera'
     """
     from cyclesr_dist.degradation.given import simulate_given
-    from cyclesr_dist.runtime.arguments import whole
+    from cyclesr_dist.runtime.arguments import whole, word
 
     config = load_config() if config is None else _checked(config)
     return simulate_given(
         image,
-        track=config.track if track is None else track,
+        track=config.track if track is None else word("track", track),
         scale=config.scale if scale is None else whole("scale", scale),
         seed=config.seed if seed is None else whole("seed", seed),
         levels=config.degrade,
@@ -258,14 +259,15 @@ def score(
     image: NDArray[Any] | Image.Image | FilePath,
     original: NDArray[Any] | Image.Image | FilePath,
     *,
-    protocol: Protocol = "plain",
+    protocol: str = "plain",
     model: Model | None = None,
 ) -> dict[str, float]:
     """PSNR in dB, infinite for equal images, and SSIM, after rounding to 8 bits.
 
     Of two images, or of two folders, whose files are matched by name as `cyclesr evaluate` does: then the means.
-    `protocol` is `plain`, `ntire2017` or `ntire2018`. With a `model` the first image or folder is LR, and is enlarged
-    before: the scores of `cyclesr evaluate`. Transparency is left out. Raises InputError.
+    `protocol` is `plain`, `ntire2017`, `ntire2018`, or `package.module:function` of yours. With a `model` the first
+    image or folder is LR, and is enlarged before: the scores of `cyclesr evaluate`. Transparency is left out. Raises
+    InputError, and ConfigError for a protocol that cannot be imported.
 
     >>> small = simulate("photo.jpg", "mild")
     >>> scores = score(load_model("bicubic").upscale(small), "photo.jpg")

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NewType, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -36,6 +36,10 @@ _INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 # Wider than YAML 1.1, which takes 1e3 and 2e-4 for strings.
 _FLOAT = re.compile(r"[-+]?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _BOOL = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+ObjectName = NewType("ObjectName", str)
+"""`Literal[...] | ObjectName`: one of ours, or `package.module:Name` of the user's own (runtime/user_modules.py)."""
+OBJECT_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
 _KIND_NAMES = {str: "a string", int: "an integer", float: "a finite number", bool: "true or false", NoneType: "null"}
 
 
@@ -144,13 +148,15 @@ def _field_types(cls: type) -> dict[str, Any]:
 
 
 def _without_none(kind: Any) -> tuple[Any, bool]:
-    """(X, True) for Optional[X], (kind, False) for anything else."""
+    """(X, whether it may be null) of X, X | None and X | ObjectName."""
     if get_origin(kind) not in (Union, UnionType):
         return kind, False
-    inner = [arg for arg in get_args(kind) if arg is not NoneType]
+    inner = [arg for arg in get_args(kind) if arg not in (NoneType, ObjectName)]
+    if all(get_origin(arg) is Literal for arg in inner):  # of several, all that any of them allows
+        inner = [Literal[tuple(option for arg in inner for option in get_args(arg))]]
     if len(inner) != 1:
         raise TypeError(f"configuration fields cannot be of type {kind}")
-    return inner[0], True
+    return inner[0], NoneType in get_args(kind)
 
 
 def _dotted_names(cls: type, prefix: str = "") -> Iterator[str]:
@@ -258,6 +264,10 @@ def _convert(kind: Any, node: yaml.Node, key: str, source: _Source, defaults: An
             except _MismatchError:
                 continue
         allowed = ", ".join(str(option) for option in get_args(inner))
+        if ObjectName in get_args(kind):
+            if isinstance(node, yaml.ScalarNode) and OBJECT_NAME.fullmatch(node.value):
+                return node.value
+            allowed += ", or package.module:Name of yours"
         source.fail(f"{key} = {_show(node)} is not allowed; allowed: {allowed}{or_null}", node.start_mark)
     try:
         return _scalar(inner, node)

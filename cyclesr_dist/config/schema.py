@@ -15,14 +15,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cyclesr_dist.config.cluster import Cluster, check_cluster
-from cyclesr_dist.config.reader import check_range, read
+from cyclesr_dist.config.reader import OBJECT_NAME, ObjectName, check_range, read
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
 
-System = Literal["sr_syn", "sr_paired", "estimated", "cyclegan", "cycle_sr_separate", "cyclesr", "cyclesrgan"]
+System = (
+    Literal["sr_syn", "sr_paired", "estimated", "cyclegan", "cycle_sr_separate", "cyclesr", "cyclesrgan"] | ObjectName
+)
+"""One of config/systems.py, or a SystemSpec of yours."""
 Downsampling = Literal["bicubic", "bilinear", "nearest"]
 Metric = Literal["auto", "psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr", "psnr_estimated"]
-Track = Literal["unknown", "mild", "wild", "camera"]
-Protocol = Literal["plain", "ntire2017", "ntire2018"]
+Track = Literal["unknown", "mild", "wild", "camera"] | ObjectName
+"""One of degradation/track.py, or a SimulatedTrack of yours."""
+Protocol = Literal["plain", "ntire2017", "ntire2018"] | ObjectName
+"""One of scoring/score.py, or a scorer of yours."""
+PROTOCOLS: tuple[str, ...] = ("plain", "ntire2017", "ntire2018")
 Region = Literal["all", "left", "right", "top", "bottom"]
 
 
@@ -53,16 +60,18 @@ class Weights:
     """Distance of the Gram matrices of VGG features. Read by `system: cyclesrgan` only."""
     advsr: float = 0.05
     """Relativistic average GAN term on HR, equation (4). Read by `system: cyclesrgan` only."""
+    more: dict[str, Any] = field(default_factory=dict)
+    """Terms of yours beside the MSE: `package.module:function`, (sr, hr) -> scalar, each with its weight."""
 
 
 @dataclass(frozen=True)
 class TranslatorNet:
     """g_s2r and g_r2s."""
 
-    kind: Literal["resnet", "residual", "degradation"] = "resnet"
+    kind: Literal["resnet", "residual", "degradation"] | ObjectName = "resnet"
     """`resnet`: CycleGAN's generator (two stride-2 convolutions, tanh). `residual`: x + f(x), full size, no norm.
     `degradation`: g_s2r starts from the blur and noise measured between `data.hr` and `data.lr`; g_r2s is `residual`.
-    Some weights then have other defaults."""
+    Some weights then have other defaults. `package.module:Class` is yours: (channels, blocks, noise_channels)."""
     channels: int = 64
     blocks: int = 9
     noise_channels: int = 0
@@ -340,9 +349,9 @@ class Telemetry:
     log: Literal["auto", "live", "plain", "json"] = "auto"
     """What the main rank shows while it trains: `live`, one view that redraws itself; `plain` lines; `json` lines.
     `auto`: live on a terminal, else plain."""
-    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
-    """Where else numbers and pictures go; each is an extra of the package. W&B and MLflow read their own environment
-    variables."""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"] | ObjectName, ...] = ()
+    """Where else numbers and pictures go; each is an extra of the package, or `package.module:Class` of yours. W&B and
+    MLflow read their own environment variables."""
     project: str = "cyclesr"
     """Project of W&B, experiment of MLflow."""
 
@@ -380,8 +389,6 @@ class Config:
 
 MEASURED: Literal["degradation"] = "degradation"
 """`nets.translator.kind` of a g_s2r that starts from the estimate."""
-TRANSLATING = ("cycle_sr_separate", "cyclesr", "cyclesrgan")
-"""Systems that translate LR."""
 _DRAW_CHANNELS = 3  # degradation/apply.py
 
 MEASURED_DEFAULTS = Config(
@@ -394,12 +401,12 @@ MEASURED_DEFAULTS = Config(
 
 def uses_estimate(config: Config) -> bool:
     """Whether a run needs the estimated degradation."""
-    return config.system == "estimated" or (config.system in TRANSLATING and config.nets.translator.kind == MEASURED)
+    return spec_of(config.system).needs_estimate(config.nets.translator.kind == MEASURED)
 
 
 def noise_channels(config: Config) -> int:
     """Channels of unit Gaussian noise that g_s2r takes beside the three colours."""
-    measured = config.system == "estimated" or config.nets.translator.kind == MEASURED
+    measured = spec_of(config.system).measured or config.nets.translator.kind == MEASURED
     return _DRAW_CHANNELS if measured else config.nets.translator.noise_channels
 
 
@@ -442,6 +449,10 @@ def check(c: Config) -> None:
     _check_at_least(c, 1, "shards.patch", "shards.stride", "shards.samples_per_shard")
     for name in ("adv", "cyc", "id", "mse", "l1", "percep", "texture", "advsr"):
         check_range(f"weights.{name}", getattr(c.weights, name), minimum=0)
+    for name, weight in c.weights.more.items():
+        if not OBJECT_NAME.fullmatch(name) or isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise ConfigError(f"weights.more = {{{name}: {weight!r}}}; allowed: package.module:function with a number")
+        check_range(f"weights.more[{name}]", weight, minimum=0)
     if c.weights.cyc_backward is not None:
         check_range("weights.cyc_backward", c.weights.cyc_backward, minimum=0)
     check_range("zero_stage", c.zero_stage, minimum=0, maximum=3)
@@ -466,11 +477,18 @@ def check(c: Config) -> None:
         )
     if c.nets.sr.bicubic_skip and c.nets.sr.kind != "compact":
         raise ConfigError(f"nets.sr.bicubic_skip = true with nets.sr.kind = {c.nets.sr.kind}; allowed with: compact")
-    if c.system == "cyclesrgan" and not (c.weights.percep or c.weights.advsr or c.weights.texture):
+    spec = spec_of(c.system)
+    if spec.perceptual and not (c.weights.percep or c.weights.advsr or c.weights.texture):
         raise ConfigError(
-            "system = cyclesrgan with weights.percep = weights.advsr = weights.texture = 0; use system=cyclesr for that"
+            f"system = {c.system} with weights.percep = weights.advsr = weights.texture = 0; "
+            "use system=cyclesr for that"
         )
-    if not (c.weights.mse or c.weights.l1) and c.system not in ("cyclegan", "cyclesrgan"):
+    if spec.cycle == "hr" and ":" in c.nets.translator.kind:
+        raise ConfigError(
+            f"nets.translator.kind = {c.nets.translator.kind} with system = {c.system}, which enlarges with it; "
+            "allowed: resnet, residual"
+        )
+    if not (c.weights.mse or c.weights.l1) and spec.cycle != "hr" and not spec.perceptual:
         raise ConfigError(f"weights.mse = weights.l1 = 0 with system = {c.system}; one of them must be above 0")
 
 

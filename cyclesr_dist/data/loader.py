@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cyclesr_dist.config.schema import Config, noise_channels
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.faults import Fault
 from cyclesr_dist.data.order import (
@@ -54,9 +55,10 @@ class Sources:
 
 def open_sources(config: Config) -> Sources:
     """Open what `config.system` needs. Raises ConfigError or InputError naming the key or the set."""
-    if config.system == "sr_paired":
+    data = spec_of(config.system).data
+    if data == "pairs":
         sources = Sources(None, None, _open("data.pairs", config.data.pairs, "pairs", config))
-    elif config.system == "sr_syn":
+    elif data == "hr":
         sources = Sources(_open("data.hr", config.data.hr, "hr", config), None, None)
     else:
         hr, lr = _open("data.hr", config.data.hr, "hr", config), _open("data.lr", config.data.lr, "lr", config)

@@ -12,7 +12,7 @@ from cyclesr_dist.data.given import in_kind, read_given
 from cyclesr_dist.data.images import Picture, write_png
 from cyclesr_dist.degradation.simulate import degrade_folder, degrade_image
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.runtime.arguments import is_path, path_of, png_target, whole
+from cyclesr_dist.runtime.arguments import is_path, path_of, png_target, whole, word
 
 
 def simulate_given(
@@ -49,15 +49,13 @@ def simulate_given(
         raise InputError(f"an array of shape {image.shape} cannot have a track simulated; allowed: (H, W, 3), RGB")
     if name is None:
         name = path.stem if path else ""
-    if not isinstance(name, str):
-        raise InputError(f"name = {name!r:.80} is not a string")
     lr = degrade_image(
         _as_files_are_read(picture),
         track=track,
         scale=scale,
         seed=seed,
         levels=levels,
-        name=name,
+        name=word("name", name),
         variant=whole("variant", variant),
         where=str(path) if path else "the image",
     )

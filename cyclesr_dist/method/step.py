@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from cyclesr_dist.config.systems import Phase
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.distributed.player import Player
 from cyclesr_dist.method.objectives import Discriminators
-from cyclesr_dist.method.types import Drift, Fakes, Losses, Phase
+from cyclesr_dist.method.types import Drift, Fakes, Losses
 
 ShowHistory = Callable[[Fakes, int], Fakes]
 """Exchanges this rank's fakes with the pools: (fakes, index of the global batch's first sample) -> fakes to judge."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from numbers import Real
 from operator import index
 from pathlib import Path
 
@@ -27,19 +26,19 @@ def text_of(name: str, value: object) -> str:
     return text
 
 
+def word(name: str, value: object) -> str:
+    """A string."""
+    if not isinstance(value, str):
+        raise InputError(f"{name} = {value!r:.80} is not a string")
+    return value
+
+
 def whole(name: str, value: object) -> int:
     """An integer, Python's or NumPy's."""
     try:
         return index(value)  # type: ignore[arg-type]  # what it refuses is refused here
     except TypeError as error:
         raise InputError(f"{name} = {value!r:.80} is not an integer") from error
-
-
-def number(name: str, value: object) -> float:
-    """A real number, Python's or NumPy's."""
-    if not isinstance(value, Real):
-        raise InputError(f"{name} = {value!r:.80} is not a number")
-    return float(value)
 
 
 def png_target(out: object, source: Path) -> Path:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cyclesr_dist.config.schema import Protocol
 from cyclesr_dist.data.given import read_given
 from cyclesr_dist.data.images import images_folder
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.upscaler import Upscaler
-from cyclesr_dist.runtime.arguments import is_path, path_of
-from cyclesr_dist.scoring.score import PROTOCOLS, evaluate_folder, score_image, to_uint8
+from cyclesr_dist.runtime.arguments import is_path, path_of, word
+from cyclesr_dist.scoring.score import evaluate_folder, score_image, scorer_of, to_uint8
 
 
-def score_given(image: object, original: object, protocol: Protocol, upscaler: Upscaler | None) -> dict[str, float]:
+def score_given(image: object, original: object, protocol: str, upscaler: Upscaler | None) -> dict[str, float]:
     """Of `image`, or of its enlargement where there is an `upscaler`, against `original`; of folders the means.
 
     Raises InputError.
     """
-    if protocol not in PROTOCOLS:
-        raise InputError(f"protocol = {protocol!r} is unknown; allowed: {', '.join(PROTOCOLS)}")
+    scorer_of(word("protocol", protocol))  # an unknown one is refused before any work
     first, second = (_folder(name, value) for name, value in (("image", image), ("original", original)))
     if first and second:
         lr = images_folder(first, upscaler.scale) if upscaler else first

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cyclesr_dist.config.schema import Protocol
 from cyclesr_dist.data.images import Pair, match_pairs, read_picture, read_rgb8
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.method.losses.perceptual import perceptual
@@ -20,25 +20,39 @@ from cyclesr_dist.models.infer import upscale_image
 from cyclesr_dist.models.upscaler import Upscaler
 from cyclesr_dist.runtime.bars import each
 from cyclesr_dist.runtime.files import replacing
+from cyclesr_dist.runtime.user_modules import find_object
 from cyclesr_dist.scoring import ntire, psnr
 
-PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+Scorer = Callable[[NDArray[np.uint8], NDArray[np.uint8]], dict[str, float]]
+"""(sr8, hr8), both (H, W, 3) uint8 -> scores by name."""
 
 
-def score_pair(sr8: NDArray[np.uint8], hr8: NDArray[np.uint8], protocol: Protocol) -> dict[str, float]:
+def _plain(sr8: NDArray[np.uint8], hr8: NDArray[np.uint8]) -> dict[str, float]:
+    return {name: getattr(psnr, name)(sr8, hr8) for name in ("psnr", "ssim", "psnr_y", "ssim_y")}
+
+
+SCORERS: dict[str, Scorer] = {"plain": _plain, "ntire2017": ntire.ntire2017, "ntire2018": ntire.ntire2018}
+
+
+def scorer_of(protocol: str) -> Scorer:
+    """One of ours, or of yours (`package.module:function`). Raises InputError when it is neither."""
+    if protocol in SCORERS:
+        return SCORERS[protocol]
+    if ":" not in protocol:
+        raise InputError(f"protocol = {protocol!r}; allowed: {', '.join(SCORERS)}, or package.module:function")
+    scorer: Scorer = find_object("protocol", protocol, "package.module:function")
+    return scorer
+
+
+def score_pair(sr8: NDArray[np.uint8], hr8: NDArray[np.uint8], protocol: str) -> dict[str, float]:
     """Scores of one image, both (H, W, 3) uint8; `psnr` in dB (infinite for equal images) and `ssim` among them.
 
-    Raises InputError when the images are too small for the protocol, or it is unknown.
+    Raises InputError when the images are too small for the protocol, or a protocol of yours gives no `psnr` and `ssim`.
     """
-    match protocol:
-        case "plain":
-            return {name: getattr(psnr, name)(sr8, hr8) for name in ("psnr", "ssim", "psnr_y", "ssim_y")}
-        case "ntire2017":
-            return ntire.ntire2017(sr8, hr8)
-        case "ntire2018":
-            return ntire.ntire2018(sr8, hr8)
-        case _:
-            raise InputError(f"protocol = {protocol!r} is unknown; allowed: {', '.join(PROTOCOLS)}")
+    scores = scorer_of(protocol)(sr8, hr8)
+    if not {"psnr", "ssim"} <= scores.keys():  # the tables, the choice of the best and the reports read them
+        raise InputError(f"protocol = {protocol} gives {sorted(scores)}; psnr and ssim must be among them")
+    return scores
 
 
 def to_uint8(image: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -47,13 +61,9 @@ def to_uint8(image: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def score_file(
-    upscaler: Upscaler | None,
-    pair: Pair,
-    protocol: Protocol,
-    tile: int | None = None,
-    features: nn.Module | None = None,
+    upscaler: Upscaler | None, pair: Pair, protocol: str, tile: int | None = None, features: nn.Module | None = None
 ) -> dict[str, float]:
-    """`score_image` of the files of `pair`."""
+    """`score_image` of the files of `pair`. Raises InputError also when one cannot be read."""
     named = (str(pair.lr), str(pair.hr))
     return score_image(upscaler, read_picture(pair.lr).rgb, read_rgb8(pair.hr), protocol, tile, features, named)
 
@@ -62,7 +72,7 @@ def score_image(
     upscaler: Upscaler | None,
     lr: NDArray[np.float32],
     hr8: NDArray[np.uint8],
-    protocol: Protocol,
+    protocol: str,
     tile: int | None = None,
     features: nn.Module | None = None,
     named: tuple[str, str] = ("the image", "the original"),
@@ -86,7 +96,7 @@ def evaluate_folder(
     upscaler: Upscaler | None,
     lr_dir: Path,
     hr_dir: Path,
-    protocol: Protocol,
+    protocol: str,
     progress: bool = False,
     features: nn.Module | None = None,
 ) -> dict[str, Any]:

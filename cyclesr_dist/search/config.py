@@ -13,6 +13,7 @@ from cyclesr_dist.config.cluster import Cluster, check_cluster
 from cyclesr_dist.config.paths import with_paths
 from cyclesr_dist.config.reader import check_range, read
 from cyclesr_dist.config.schema import Config, Telemetry, check_telemetry, load
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.search.space import Domain, parse_space
 from cyclesr_dist.train.schedule import Schedule
@@ -132,7 +133,9 @@ class Search:
     def last_step(self) -> int:
         """Where a whole trial ends (cycle_sr_separate has two rounds of `steps`)."""
         config = self.base_config()
-        return Schedule(replace(config.train, steps=self.steps, max_steps=0), 1, config.system).num_steps
+        return Schedule(
+            replace(config.train, steps=self.steps, max_steps=0), 1, spec_of(config.system).rounds
+        ).num_steps
 
     def trial_overrides(self) -> list[str]:
         """What the search sets in every trial's configuration."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cyclesr_dist.config.schema import MEASURED, TRANSLATING, Config, uses_estimate
+from cyclesr_dist.config.schema import MEASURED, Config, uses_estimate
+from cyclesr_dist.config.systems import spec_of
 
 # In [0, 1]. Good runs of the demo's networks stay below 0.01; the failures of docs/results.md are above 0.04.
 LARGEST_DRIFT = 0.03
@@ -55,7 +56,7 @@ class Diagnosis:
     def __init__(self, num_steps: int, config: Config) -> None:
         self.num_steps = num_steps
         self.measured = uses_estimate(config)
-        self.translates = config.system in TRANSLATING
+        self.translates = spec_of(config.system).translates
         self.lr_cyclegan = config.optim.lr_cyclegan
         self.warnings: list[str] = []
         self._given: set[str] = set()

@@ -9,17 +9,17 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cyclesr_dist.config.reader import to_dict
 from cyclesr_dist.config.schema import Config
-from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.user_modules import find_object
 
-Name = Literal["tensorboard", "wandb", "mlflow"]
 Picture = NDArray[np.uint8]
 """(H, W, 3), RGB."""
 
@@ -38,7 +38,7 @@ class Tracker(Protocol):
 class TensorBoard:
     """Event files in `tensorboard/` of the run folder. A resumed run hides what it writes again."""
 
-    def __init__(self, folder: Path, start: int) -> None:
+    def __init__(self, folder: Path, config: Config, start: int, known: dict[str, str]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
@@ -57,7 +57,7 @@ class TensorBoard:
 class WandB:
     """One run of project `telemetry.project`; its own environment variables say where and as whom."""
 
-    def __init__(self, folder: Path, config: Config, known: dict[str, str]) -> None:
+    def __init__(self, folder: Path, config: Config, start: int, known: dict[str, str]) -> None:
         import wandb
 
         self.wandb = wandb
@@ -85,7 +85,7 @@ class WandB:
 class MLflow:
     """One run of experiment `telemetry.project`; MLFLOW_TRACKING_URI says where."""
 
-    def __init__(self, folder: Path, config: Config, known: dict[str, str]) -> None:
+    def __init__(self, folder: Path, config: Config, start: int, known: dict[str, str]) -> None:
         from mlflow import MlflowClient
 
         self.client = MlflowClient()
@@ -159,7 +159,9 @@ def open_trackers(config: Config, folder: Path, start: int, warn: Callable[[str]
     named: dict[str, Tracker] = {}
     for name in config.telemetry.trackers:
         try:
-            named[name] = _open(name, config, folder, start, known)
+            named[name] = tracker_class(name)(folder.resolve(), config, start, known)
+        except CycleSRError:
+            raise
         except ImportError as error:
             raise ConfigError(
                 f"telemetry.trackers names {name}, which is not installed ({error}); pip install 'cyclesr-dist[{name}]'"
@@ -172,14 +174,24 @@ def open_trackers(config: Config, folder: Path, start: int, warn: Callable[[str]
     return Trackers(named, warn)
 
 
-def _open(name: Name, config: Config, folder: Path, start: int, known: dict[str, str]) -> Tracker:
-    match name:
-        case "tensorboard":
-            return TensorBoard(folder, start)
-        case "wandb":
-            return WandB(folder.resolve(), config, known)
-        case "mlflow":
-            return MLflow(folder.resolve(), config, known)
+TRACKERS: dict[str, Callable[[Path, Config, int, dict[str, str]], Tracker]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WandB,
+    "mlflow": MLflow,
+}
+"""(run folder, configuration, first step, what trackers.json keeps for a resume: its own, by name) -> tracker."""
+
+
+def tracker_class(name: str) -> Callable[[Path, Config, int, dict[str, str]], Tracker]:
+    """One of ours, or of yours (`package.module:Class`). Raises ConfigError when it is neither."""
+    if name in TRACKERS:
+        return TRACKERS[name]
+    found: Callable[[Path, Config, int, dict[str, str]], Tracker] = find_object(
+        "telemetry.trackers", name, "package.module:Class"
+    )
+    if not all(hasattr(found, method) for method in ("scalars", "picture", "close")):
+        raise ConfigError(f"telemetry.trackers: {name} is {found!r:.80}; allowed: a class with scalars, picture, close")
+    return found
 
 
 def grouped(values: Mapping[str, Any], leave_out: Sequence[str] = ()) -> dict[str, float]:

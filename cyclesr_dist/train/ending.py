@@ -13,6 +13,7 @@ import torch
 
 from cyclesr_dist import __version__
 from cyclesr_dist.config.schema import Config
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.loader import Sources
 from cyclesr_dist.data.overlap import RECORD
 from cyclesr_dist.degradation.record import FACTS
@@ -30,7 +31,7 @@ def summary_of(
 ) -> dict[str, Any]:
     """summary.json: `numbers` are those of the training loop. `completed` tells a finished run from a stopped one."""
     notes = []
-    if config.system == "cyclesrgan" and config.weights.percep and config.perceptual.source == "random":
+    if spec_of(config.system).perceptual and config.weights.percep and config.perceptual.source == "random":
         notes.append("The perceptual term used random features (perceptual.source: random).")
     text, ok = verdict(numbers["best"], _facts(run))
     return {

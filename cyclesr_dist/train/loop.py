@@ -23,7 +23,6 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import FailedElsewhere, Preempted, TrainingError
 from cyclesr_dist.method.step import StepResult
 from cyclesr_dist.method.systems.base import ESTIMATED, G_L2H, System, SystemState
-from cyclesr_dist.method.types import Phase
 from cyclesr_dist.models.checkpoint import Checkpoint
 from cyclesr_dist.models.model_file import BEST, LAST, save_model
 from cyclesr_dist.nets.build import inference_net
@@ -227,7 +226,7 @@ class Attempt:
     def _validate(self) -> None:
         """All ranks, each its pictures. A stop breaks it off; it is then due when the run resumes."""
         run, step = self.run, self.step
-        if not run.validator.enabled or self.schedule.phase(step - 1) is Phase.TRANSLATE:  # g_l2h has not begun then
+        if not run.validator.enabled or not self.schedule.phase(step - 1).trains_g_l2h:  # g_l2h has not begun then
             return
         with self._aside("validation"):
             self._score()
@@ -287,9 +286,7 @@ class Attempt:
             left_out=self.left_out,
             rollbacks=self.bad.rollbacks,
         )
-        last = (
-            {} if self.schedule.phase(self.step - 1) is Phase.TRANSLATE else self.averages.weights(G_L2H)
-        )  # all ranks
+        last = self.averages.weights(G_L2H) if self.schedule.phase(self.step - 1).trains_g_l2h else {}  # all ranks
         models = self._last_models(last) if self.run.world.is_main else (lambda: None)
         self.run.world.together(lambda: self.saver.begin(state, models) if self.run.world.is_main else None)
 

@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from cyclesr_dist.config.reader import dump, write_resolved
 from cyclesr_dist.config.schema import Config, load, uses_estimate
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.loader import Sources, num_epoch_steps, open_sources
 from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.distributed.build import build_backend, check_backend
@@ -35,7 +36,7 @@ from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
 from cyclesr_dist.telemetry.progress import Progress, open_progress
 from cyclesr_dist.telemetry.prometheus import Metrics
 from cyclesr_dist.telemetry.targets import write_targets
-from cyclesr_dist.telemetry.trackers import Trackers, open_trackers
+from cyclesr_dist.telemetry.trackers import Trackers, open_trackers, tracker_class
 from cyclesr_dist.train.checkpoint_store import CheckpointStore, open_store
 from cyclesr_dist.train.ending import last_lines, summary_of
 from cyclesr_dist.train.estimation import degradation_of_run
@@ -138,7 +139,7 @@ def _train(
     watch.silence_seconds = config.train.lost_rank_seconds
     sources = world.together(lambda: open_sources(config))
     validator = world.together(lambda: Validator(config, world))
-    schedule = Schedule(config.train, num_epoch_steps(sources, config), config.system)
+    schedule = Schedule(config.train, num_epoch_steps(sources, config), spec_of(config.system).rounds)
     if args.dry_run:
         _dry_run(config, world, sources, schedule)
         return {}
@@ -233,6 +234,8 @@ def _load_config(args: argparse.Namespace, world: World) -> Config:
     config = args.config if isinstance(args.config, Config) else load(args.config, args.overrides)
     check_backend(config, world)
     world.rank_batch(config.global_batch)
+    for name in config.telemetry.trackers:
+        tracker_class(name)
     return config
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclesr_dist.config.schema import Config, noise_channels
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.systems.base import System
 from cyclesr_dist.nets.build import build_discriminator, build_sr, build_translator
@@ -96,11 +97,12 @@ def _halves(config: Config, patch: int) -> list[list[_Pass]]:
     c, nets, w = config, config.nets, config.weights
     hr = patch * c.scale
     g_l2h = _Pass(lambda: build_sr(nets.sr, c.scale), 3, patch, 1)
-    if c.system in ("sr_syn", "sr_paired", "estimated"):
+    spec = spec_of(c.system)
+    if spec.cycle == "none":
         return [[g_l2h]]
     again = int(bool(w.id)) + int(bool(w.cyc if w.cyc_backward is None else w.cyc_backward))
     noise = noise_channels(c)
-    if c.system == "cyclegan":
+    if spec.cycle == "hr":
         there = _Pass(lambda: build_translator(nets.translator, noise), 3 + noise, hr, 1 + again)
         back = _Pass(lambda: build_translator(nets.translator), 3, hr, 2 + int(bool(w.id)))
         critic = _Pass(lambda: build_discriminator(nets.d_h), 3, hr, 2)
@@ -110,10 +112,10 @@ def _halves(config: Config, patch: int) -> list[list[_Pass]]:
     back = _Pass(lambda: build_translator(nets.translator), 3, patch, 2 + int(bool(w.id)))
     critic = _Pass(lambda: build_discriminator(nets.d_lr), 3, patch, 2)
     first, second = [there, back, critic], [critic, critic]
-    if c.system == "cycle_sr_separate":
+    if len(spec.rounds) > 1:  # g_l2h has one to itself
         return [first, second, [g_l2h]]
     first = [*first, g_l2h]
-    if c.system == "cyclesrgan":
+    if spec.perceptual:
         if w.advsr:
             judge = _Pass(lambda: build_discriminator(nets.d_h), 3, hr, 1)
             first, second = [*first, judge], [*second, judge, judge]

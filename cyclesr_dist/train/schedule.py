@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cyclesr_dist.config.schema import System, Train
-from cyclesr_dist.method.types import Phase
+from cyclesr_dist.config.schema import Train
+from cyclesr_dist.config.systems import Phase, Round
 
 
 @dataclass(frozen=True)
@@ -13,12 +13,12 @@ class Schedule:
     """`train` in steps. Steps and epochs count from 0.
 
     A round is `epochs` epochs, or `steps` steps. cycle_sr_separate has two: one for the translators, one for g_l2h; the
-    others have one.
+    others of ours have one (config/systems.py).
     """
 
     train: Train
     epoch_steps: int
-    system: System
+    rounds: tuple[Round, ...]
 
     @property
     def round_steps(self) -> int:
@@ -27,22 +27,16 @@ class Schedule:
     @property
     def num_steps(self) -> int:
         """Where training ends: all epochs, or `max_steps` if that is sooner."""
-        whole = self.round_steps * (2 if self.system == "cycle_sr_separate" else 1)
+        whole = self.round_steps * len(self.rounds)
         return min(whole, self.train.max_steps) if self.train.max_steps else whole
 
     def epoch(self, step: int) -> int:
         return step // self.epoch_steps
 
     def phase(self, step: int) -> Phase:
-        match self.system:
-            case "sr_syn" | "sr_paired" | "estimated":
-                return Phase.SR
-            case "cyclegan":
-                return Phase.CYCLEGAN
-            case "cycle_sr_separate":
-                return Phase.TRANSLATE if step < self.round_steps else Phase.SEPARATE
-            case "cyclesr" | "cyclesrgan":
-                return Phase.PRETRAIN if step < self._share(self.train.pretrain_epochs) else Phase.JOINT
+        number, in_round = self._place(step)
+        this = self.rounds[number]
+        return this.first if this.first and in_round < self._share(self.train.pretrain_epochs) else this.phase
 
     def lr_factor(self, step: int) -> float:
         """1 for `constant_epochs`, then linear in epochs to exactly 0 at `epochs`, as CycleGAN does it.
@@ -51,9 +45,7 @@ class Schedule:
         smoothly too.
         """
         constant = self._share(self.train.constant_epochs)
-        in_round = step % self.round_steps if step < 2 * self.round_steps else self.round_steps
-        if self.system != "cycle_sr_separate":
-            in_round = step
+        _, in_round = self._place(step)
         if in_round < constant:
             return 1.0
         return max(0.0, (self.round_steps - in_round) / (self.round_steps - constant))
@@ -61,3 +53,8 @@ class Schedule:
     def _share(self, epochs: int) -> int:
         """So many of `epochs`, in steps."""
         return self.round_steps * epochs // self.train.epochs
+
+    def _place(self, step: int) -> tuple[int, int]:
+        """The round, and the step in it. What lies behind the last round is the end of that."""
+        number = min(step // self.round_steps, len(self.rounds) - 1)
+        return number, step - number * self.round_steps

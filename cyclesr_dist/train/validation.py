@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cyclesr_dist.config.schema import MEASURED, TRANSLATING, Config, noise_channels, uses_estimate
+from cyclesr_dist.config.schema import MEASURED, Config, noise_channels, uses_estimate
+from cyclesr_dist.config.systems import SYSTEMS, spec_of
 from cyclesr_dist.data.images import Pair, hr_stem, images_folder, list_images, match_pairs, read_rgb8
 from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.distributed.player import TensorDict
@@ -29,11 +30,10 @@ from cyclesr_dist.scoring.reference_free import (
     reference_free,
     sharp_record,
 )
-from cyclesr_dist.scoring.score import score_file
+from cyclesr_dist.scoring.score import score_file, scorer_of
 from cyclesr_dist.telemetry.diagnosis import drifts
 
-PAIRED = ("sr_syn", "sr_paired")
-"""Systems that train on pairs, and know nothing of real LR photographs without."""
+_TRANSLATING = ", ".join(name for name, spec in SYSTEMS.items() if spec.translates)
 
 
 class Validator:
@@ -44,15 +44,17 @@ class Validator:
 
         Without `data.valid_lr`, `enabled` is False.
         """
+        scorer_of(config.validate.protocol)  # refused now rather than at the first validation
         self.enabled = bool(config.data.valid_lr and config.train.validate_every_steps)
         self.config = config
         self.world = world
         self.real = _images(config.data.valid_lr, config.scale) if self.enabled else []
         self.sharp = _images(config.data.valid_hr, config.scale) if self.enabled and config.data.valid_hr else []
         self.pairs = _pairs(self.sharp, self.real)
-        self.translates = config.system in TRANSLATING
+        spec = spec_of(config.system)
+        self.translates = spec.translates
         self.starts_measured = uses_estimate(config)
-        self._unpaired = bool(config.system not in PAIRED and config.data.hr and config.data.lr)
+        self._unpaired = bool(spec.data == "unpaired" and config.data.hr and config.data.lr)
         if self.enabled:
             self.metric = self._metric()
         net = inference_net(config)
@@ -163,7 +165,7 @@ class Validator:
         needs: dict[str, tuple[Any, str]] = {
             "psnr": (self.pairs, "HR of the same scenes in data.valid_hr"),
             "ssim": (self.pairs, "HR of the same scenes in data.valid_hr"),
-            "agreement": (self.translates, f"a system that translates LR: {', '.join(TRANSLATING)}"),
+            "agreement": (self.translates, f"a system that translates LR: {_TRANSLATING}"),
             "spectrum_lr": (self.sharp and self.translates, "data.valid_hr and a system that translates LR"),
             "spectrum_hr": (self.sharp, "sharp photographs in data.valid_hr"),
             "psnr_estimated": (
@@ -180,11 +182,12 @@ class Validator:
 def _translators(config: Config, device: torch.device) -> dict[str, dict[str, nn.Module]]:
     """Copies of what stands before g_l2h, for each network that a run may export."""
     found: dict[str, dict[str, nn.Module]] = {G_L2H: {}}
-    if config.system == "estimated":
+    spec = spec_of(config.system)
+    if spec.measured:
         found[G_L2H] = {"g_s2r": MeasuredDegradation()}
-    elif config.system in TRANSLATING:
+    elif spec.translates:
         found[G_L2H] = {"g_s2r": build_g_s2r(config), "g_r2s": build_translator(config.nets.translator)}
-        if config.nets.translator.kind == MEASURED:
+        if config.nets.translator.kind == MEASURED and spec.keeps_estimated:
             found[ESTIMATED] = {"g_s2r": MeasuredDegradation()}
     return {name: {key: net.to(device).eval() for key, net in nets.items()} for name, nets in found.items()}
 

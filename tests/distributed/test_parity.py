@@ -12,6 +12,7 @@ import torch
 from helpers import tiny_overrides
 
 from cyclesr_dist.config.schema import Config, load
+from cyclesr_dist.config.systems import Phase
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.resize import bicubic_down
 from cyclesr_dist.distributed.build import build_backend
@@ -21,7 +22,6 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.step import frozen
 from cyclesr_dist.method.systems.base import System, SystemState
 from cyclesr_dist.method.systems.build import build_system
-from cyclesr_dist.method.types import Phase
 
 GLOBAL_BATCH = 4
 PHASES = (*[Phase.PRETRAIN] * 3, *[Phase.JOINT] * 3)

@@ -340,7 +340,7 @@ class TestSimulate:
         hr, file = noise((40, 40, 3)), photos / "photo0.png"
         cases: list[tuple[Any, Any, dict[str, Any], str]] = [
             (hr, "hazy", {}, "track = 'hazy' is unknown; allowed: unknown, mild, wild, camera"),
-            (hr, 3, {}, "track = 3 is unknown"),
+            (hr, 3, {}, "track = 3 is not a string"),
             (hr, "mild", {"variant": 1}, "variant = 1 of track mild is unknown; allowed: 0 to 0"),
             (hr, "wild", {"variant": -1}, "variant = -1"),
             (hr, "wild", {"variant": "w1"}, "variant = 'w1' is not an integer"),
@@ -424,10 +424,10 @@ class TestScore:
                 image,
                 image,
                 {"protocol": "ntire"},
-                "protocol = 'ntire' is unknown; allowed: plain, ntire2017, ntire2018",
+                "protocol = 'ntire'; allowed: plain, ntire2017, ntire2018",
             ),
             (image, image, {"protocol": "ntire2018"}, "too small"),
-            (image, image, {"protocol": ["plain"]}, "is unknown"),
+            (image, image, {"protocol": ["plain"]}, "is not a string"),
             (image, image[:39], {}, "the image: 40x40 px, but the original is 40x39 px"),
             (image, image, {"model": load_model("bicubic")}, "40x40 px enlarged x4 is 160x160 px"),
             (image, image, {"model": "bicubic"}, "model = 'bicubic' is no Model"),

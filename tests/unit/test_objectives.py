@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from cyclesr_dist.config.schema import Weights
+from cyclesr_dist.config.systems import Phase
 from cyclesr_dist.method.losses import adversarial, perceptual, pixel
 from cyclesr_dist.method.objectives import (
     Discriminators,
@@ -16,7 +17,6 @@ from cyclesr_dist.method.objectives import (
     SRGenerator,
     SRTerms,
 )
-from cyclesr_dist.method.types import Phase
 from cyclesr_dist.nets.enlarge_first import EnlargeFirst
 
 torch.set_default_dtype(torch.float32)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from cyclesr_dist.config.schema import Train
+from cyclesr_dist.config.systems import SYSTEMS, Phase
 from cyclesr_dist.method.pool import ImagePool
-from cyclesr_dist.method.types import Phase
 from cyclesr_dist.train.ema import EMA
 from cyclesr_dist.train.schedule import Schedule
 
@@ -65,7 +65,7 @@ def test_pool_does_not_hold_memory_of_the_caller() -> None:
 
 
 def test_schedule_of_the_paper() -> None:
-    schedule = Schedule(Train(), 505, "cyclesr")
+    schedule = Schedule(Train(), 505, SYSTEMS["cyclesr"].rounds)
     assert schedule.num_steps == 200 * 505
     assert schedule.phase(5 * 505 - 1) is Phase.PRETRAIN
     assert schedule.phase(5 * 505) is Phase.JOINT
@@ -77,11 +77,14 @@ def test_schedule_of_the_paper() -> None:
 
 
 def test_max_steps_stops_early_and_leaves_the_schedule() -> None:
-    short, whole = Schedule(Train(max_steps=30), 10, "cyclesr"), Schedule(Train(), 10, "cyclesr")
+    short, whole = (
+        Schedule(Train(max_steps=30), 10, SYSTEMS["cyclesr"].rounds),
+        Schedule(Train(), 10, SYSTEMS["cyclesr"].rounds),
+    )
     assert short.num_steps == 30
     assert short.lr_factor(20) == whole.lr_factor(20)
-    assert Schedule(Train(pretrain_epochs=0), 10, "cyclesr").phase(0) is Phase.JOINT
-    assert Schedule(Train(epochs=3, constant_epochs=3), 10, "cyclesr").lr_factor(29) == 1.0
+    assert Schedule(Train(pretrain_epochs=0), 10, SYSTEMS["cyclesr"].rounds).phase(0) is Phase.JOINT
+    assert Schedule(Train(epochs=3, constant_epochs=3), 10, SYSTEMS["cyclesr"].rounds).lr_factor(29) == 1.0
 
 
 def test_ema_averages_parameters_and_copies_buffers() -> None:
@@ -93,8 +96,8 @@ def test_ema_averages_parameters_and_copies_buffers() -> None:
 
 
 def test_cycle_sr_separate_has_two_rounds_of_full_length() -> None:
-    joint = Schedule(Train(epochs=4, constant_epochs=2, pretrain_epochs=1), 10, "cyclesr")
-    separate = Schedule(Train(epochs=4, constant_epochs=2, pretrain_epochs=1), 10, "cycle_sr_separate")
+    joint = Schedule(Train(epochs=4, constant_epochs=2, pretrain_epochs=1), 10, SYSTEMS["cyclesr"].rounds)
+    separate = Schedule(Train(epochs=4, constant_epochs=2, pretrain_epochs=1), 10, SYSTEMS["cycle_sr_separate"].rounds)
     assert separate.num_steps == 2 * joint.num_steps
     assert [separate.phase(step) for step in (0, 39, 40, 79)] == [Phase.TRANSLATE] * 2 + [Phase.SEPARATE] * 2
     for step in range(40):
@@ -104,15 +107,15 @@ def test_cycle_sr_separate_has_two_rounds_of_full_length() -> None:
 
 def test_other_systems_have_one_phase() -> None:
     for system, phase in (("sr_syn", Phase.SR), ("sr_paired", Phase.SR), ("cyclegan", Phase.CYCLEGAN)):
-        schedule = Schedule(Train(epochs=4, pretrain_epochs=1, constant_epochs=2), 10, system)
+        schedule = Schedule(Train(epochs=4, pretrain_epochs=1, constant_epochs=2), 10, SYSTEMS[system].rounds)
         assert {schedule.phase(step) for step in range(schedule.num_steps)} == {phase}
 
 
 def test_a_schedule_in_steps_keeps_the_shares_of_its_epochs() -> None:
     train = Train(epochs=200, pretrain_epochs=5, constant_epochs=100, steps=1000)
     for epoch_steps in (3, 505):
-        schedule = Schedule(train, epoch_steps, "cyclesr")
+        schedule = Schedule(train, epoch_steps, SYSTEMS["cyclesr"].rounds)
         assert schedule.num_steps == 1000
         assert [schedule.phase(step) for step in (24, 25)] == [Phase.PRETRAIN, Phase.JOINT]
         assert [schedule.lr_factor(step) for step in (500, 750, 1000)] == [1.0, 0.5, 0.0]
-    assert Schedule(train, 505, "cycle_sr_separate").num_steps == 2000
+    assert Schedule(train, 505, SYSTEMS["cycle_sr_separate"].rounds).num_steps == 2000

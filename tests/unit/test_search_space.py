@@ -25,9 +25,9 @@ from cyclesr_dist.search.space import Domain, parse_space
 ray_tune = pytest.importorskip("ray.tune", reason="Ray is not installed")
 
 from cyclesr_dist.search.choosing import RememberingASHA, _Clamp  # noqa: E402
-from cyclesr_dist.search.run import _prepare  # noqa: E402
 from cyclesr_dist.search.page import html  # noqa: E402
 from cyclesr_dist.search.progress import Results, SearchProgress, mend, read_results  # noqa: E402
+from cyclesr_dist.search.run import _prepare  # noqa: E402
 
 BASE = "system: cyclesr\nbackend: ddp\ndata: {valid_lr: lr, hr: a, lr: b}\n"
 

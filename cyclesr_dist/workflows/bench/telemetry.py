@@ -19,6 +19,7 @@ from prometheus_client import generate_latest
 from rich.console import Console
 
 from cyclesr_dist.config.schema import Config, load
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.faults import FaultLog
 from cyclesr_dist.data.loader import Sources, batches
@@ -165,7 +166,7 @@ class _Loop:
         self.scraper = scraper
         self.metrics: Metrics = _NoMetrics()
         run_folder = RunFolder(folder or Path(os.devnull))
-        schedule = Schedule(replace(config.train, pretrain_epochs=0), 1, config.system)
+        schedule = Schedule(replace(config.train, pretrain_epochs=0), 1, spec_of(config.system).rounds)
         if scraper and folder:
             run_folder.prepare(resume=False)
             config = replace(config, telemetry=replace(config.telemetry, port=scraper.port, host="127.0.0.1"))

@@ -10,11 +10,11 @@ from functools import partial
 import torch
 
 from cyclesr_dist.config.schema import Config, noise_channels
+from cyclesr_dist.config.systems import Phase
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.distributed.build import build_backend
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.systems.build import build_system
-from cyclesr_dist.method.types import Phase
 from cyclesr_dist.train.memory_need import free_bytes, gib
 
 _TIMED_STEPS = 3

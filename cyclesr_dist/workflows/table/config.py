@@ -8,10 +8,20 @@ from pathlib import Path
 from typing import Literal
 
 from cyclesr_dist.config.reader import check_range, read
-from cyclesr_dist.config.schema import MEASURED, MEASURED_DEFAULTS, Config, Degrade, Protocol, SRNet, Track, check
+from cyclesr_dist.config.schema import (
+    MEASURED,
+    MEASURED_DEFAULTS,
+    Config,
+    Degrade,
+    Protocol,
+    SRNet,
+    System,
+    Track,
+    check,
+)
 from cyclesr_dist.errors import ConfigError
 
-Row = Literal["bicubic", "sr_syn", "sr_paired", "estimated", "cyclegan", "cycle_sr_separate", "cyclesr", "cyclesrgan"]
+Row = Literal["bicubic"] | System
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,11 @@ class Table:
     gpus_per_run: float = 0.0
     run: Config = field(default_factory=Config)
     """Configuration of every run. The table sets system, seed, track and what lies below `data` itself."""
+
+    @property
+    def trained(self) -> tuple[System, ...]:
+        """The rows that are runs."""
+        return tuple(name for name in self.systems if name != "bicubic")
 
 
 def load_table(path: Path, overrides: Sequence[str] = ()) -> Table:

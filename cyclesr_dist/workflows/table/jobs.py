@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cyclesr_dist.config.reader import dump, write_resolved
 from cyclesr_dist.config.schema import Config, Protocol, System, Track
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import CycleSRError, InputError
 from cyclesr_dist.models.model_file import resolve_model
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
@@ -53,10 +54,8 @@ def table_jobs(table: Table, data: TableData, root: Path) -> list[Job]:
     """All runs of the table, seed by seed, so that a stopped table has whole seeds."""
     jobs = []
     for seed in table.seeds:
-        for system in table.systems:
-            if system == "bicubic":
-                continue
-            if system == "sr_syn":
+        for system in table.trained:
+            if spec_of(system).data == "hr":  # one for all tracks
                 jobs.append(_job(table, data, root, None, system, seed))
                 continue
             jobs += [_job(table, data, root, track, system, seed) for track in data.tracks]
