@@ -442,7 +442,7 @@ class TestScore:
 
 class TestEstimate:
     def test_equals_the_command(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        hr, clean = (write_photos(tmp_path / name, 3, 128, 192, seed=i) for i, name in enumerate(("hr", "clean")))
+        hr, clean = (write_photos(tmp_path / name, 2, 72, 72, seed=i) for i, name in enumerate(("hr", "clean")))
         lr = simulate(clean, "mild", out=tmp_path / "lr")
         argv = ["estimate", "--hr", str(hr), "--lr", str(lr), "--seed", "2", "--quiet"]
         assert cyclesr([*argv, "--out", str(tmp_path / "command")]) == 0
