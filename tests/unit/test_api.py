@@ -442,8 +442,8 @@ class TestScore:
 
 class TestEstimate:
     def test_equals_the_command(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        hr, clean = (write_photos(tmp_path / name, 2, 72, 72, seed=i) for i, name in enumerate(("hr", "clean")))
-        lr = simulate(clean, "mild", out=tmp_path / "lr")
+        hr = write_photos(tmp_path / "hr", 3, 160, 160, seed=1)
+        lr = write_photos(tmp_path / "lr", 3, 40, 40, seed=2)
         argv = ["estimate", "--hr", str(hr), "--lr", str(lr), "--seed", "2", "--quiet"]
         assert cyclesr([*argv, "--out", str(tmp_path / "command")]) == 0
         said = capsys.readouterr().out
