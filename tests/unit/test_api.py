@@ -442,8 +442,8 @@ class TestScore:
 
 class TestEstimate:
     def test_equals_the_command(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        hr = write_photos(tmp_path / "hr", 3, 160, 160, seed=1)
-        lr = write_photos(tmp_path / "lr", 3, 40, 40, seed=2)
+        hr = write_photos(tmp_path / "hr", 1, 160, 160, seed=1)
+        lr = write_photos(tmp_path / "lr", 1, 40, 40, seed=2)
         argv = ["estimate", "--hr", str(hr), "--lr", str(lr), "--seed", "2", "--quiet"]
         assert cyclesr([*argv, "--out", str(tmp_path / "command")]) == 0
         said = capsys.readouterr().out
