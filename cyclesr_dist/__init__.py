@@ -321,7 +321,7 @@ def train(config: Config, run_dir: FilePath, *, resume: bool = False, quiet: boo
     config, folder = _checked(config), path_of("run_dir", run_dir)
     from cyclesr_dist.train.main import run_training  # takes seconds
 
-    return run_training(config, folder, resume=resume, quiet=quiet)
+    return run_training(lambda: config, folder, resume=resume, quiet=quiet)
 
 
 def _checked(config: Config) -> Config:
