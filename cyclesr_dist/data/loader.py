@@ -198,7 +198,7 @@ class RankBatches(Dataset[RankBatch]):
         """Pairs are augmented as LR is, both members alike."""
         a = self.augment
         hr = draw.domain == "hr"
-        switches = (a.hr_flip, a.hr_rotate, a.hr_colours) if hr else (a.lr_flip, a.lr_rotate, a.lr_colours)
+        switches = (True, True, a.hr_colours) if hr else (a.lr_flip, a.lr_rotate, a.lr_colours)
         return augmentation(self.seed, draw, *switches)
 
 

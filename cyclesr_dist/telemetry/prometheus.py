@@ -58,7 +58,7 @@ class Metrics:
         if world.is_main:
             set_(d.LAST_CHECKPOINT, time.time())
         self.endpoint = Endpoint(config.telemetry, world.local_rank, self.series.registry)
-        self.pusher = Pusher(config.telemetry, labels, self.series.registry, warn)
+        self.pusher = Pusher(config.telemetry.push_gateway, labels, self.series.registry, warn)
 
     @property
     def address(self) -> str:

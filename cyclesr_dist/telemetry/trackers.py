@@ -6,6 +6,7 @@ Imported only when asked for. They are for looking at: one that fails in the mid
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from cyclesr_dist.runtime.files import write_text
 Name = Literal["tensorboard", "wandb", "mlflow"]
 Picture = NDArray[np.uint8]
 """(H, W, 3), RGB."""
+_PROJECT = "cyclesr"
+"""Where the environment names none."""
 
 
 class Tracker(Protocol):
@@ -55,19 +58,19 @@ class TensorBoard:
 
 
 class WandB:
-    """One run of project `telemetry.project`; its own environment variables say where and as whom."""
+    """One run; its own environment variables say where, as whom, and of what project."""
 
-    def __init__(self, folder: Path, config: Config, known: dict[str, str]) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any], known: dict[str, str]) -> None:
         import wandb
 
         self.wandb = wandb
         self.run = wandb.init(
-            project=config.telemetry.project,
+            project=os.environ.get("WANDB_PROJECT", _PROJECT),
             name=folder.name,
             dir=str(folder),
             id=known.get("wandb"),
             resume="allow",
-            config=to_dict(config),
+            config=settings,
         )
         self.run.define_metric("*", step_metric="step")  # its own counter cannot go back after a resume
         known["wandb"] = str(self.run.id)
@@ -83,9 +86,9 @@ class WandB:
 
 
 class MLflow:
-    """One run of experiment `telemetry.project`; MLFLOW_TRACKING_URI says where."""
+    """One run; MLFLOW_TRACKING_URI says where, MLFLOW_EXPERIMENT_NAME of what experiment."""
 
-    def __init__(self, folder: Path, config: Config, known: dict[str, str]) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any], known: dict[str, str]) -> None:
         from mlflow import MlflowClient
 
         self.client = MlflowClient()
@@ -93,11 +96,11 @@ class MLflow:
             self.run_id = known["mlflow"]
             self.client.update_run(self.run_id, status="RUNNING")
             return
-        project = config.telemetry.project
+        project = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
         experiment = self.client.get_experiment_by_name(project)
         number = experiment.experiment_id if experiment else self.client.create_experiment(project)
         self.run_id = known["mlflow"] = self.client.create_run(number, run_name=folder.name).info.run_id
-        self.client.log_dict(self.run_id, to_dict(config), "config.json")
+        self.client.log_dict(self.run_id, settings, "config.json")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -159,7 +162,7 @@ def open_trackers(config: Config, folder: Path, start: int, warn: Callable[[str]
     named: dict[str, Tracker] = {}
     for name in config.telemetry.trackers:
         try:
-            named[name] = _open(name, config, folder, start, known)
+            named[name] = _open(name, to_dict(config), folder, start, known)
         except ImportError as error:
             raise ConfigError(
                 f"telemetry.trackers names {name}, which is not installed ({error}); pip install 'cyclesr-dist[{name}]'"
@@ -172,14 +175,14 @@ def open_trackers(config: Config, folder: Path, start: int, warn: Callable[[str]
     return Trackers(named, warn)
 
 
-def _open(name: Name, config: Config, folder: Path, start: int, known: dict[str, str]) -> Tracker:
+def _open(name: Name, settings: dict[str, Any], folder: Path, start: int, known: dict[str, str]) -> Tracker:
     match name:
         case "tensorboard":
             return TensorBoard(folder, start)
         case "wandb":
-            return WandB(folder.resolve(), config, known)
+            return WandB(folder.resolve(), settings, known)
         case "mlflow":
-            return MLflow(folder.resolve(), config, known)
+            return MLflow(folder.resolve(), settings, known)
 
 
 def grouped(values: Mapping[str, Any], leave_out: Sequence[str] = ()) -> dict[str, float]:

@@ -32,7 +32,7 @@ from cyclesr_dist.telemetry.diagnosis import Diagnosis
 from cyclesr_dist.telemetry.progress import Progress, Status
 from cyclesr_dist.telemetry.prometheus import Metrics
 from cyclesr_dist.telemetry.trackers import Trackers, grouped
-from cyclesr_dist.train.bad_numbers import BadNumbers, RollBack, keep_buffers, restore_buffers
+from cyclesr_dist.train.bad_numbers import LEFT_OUT_BEFORE, BadNumbers, RollBack, keep_buffers, restore_buffers
 from cyclesr_dist.train.checkpoint_store import CheckpointStore
 from cyclesr_dist.train.ema import Averages
 from cyclesr_dist.train.journal import Journal
@@ -326,7 +326,7 @@ def _go_back(run: Run, saver: Saver, progress: Progress, request: RollBack) -> N
     run.world.together(saver.finish)
     saved = load_newest(run.checkpoints, run.identity, run.world)
     assert saved is not None, "a run goes back only where it has saved"
-    first = max(saved.step, request.first - run.config.train.rollback_steps)
+    first = max(saved.step, request.first - LEFT_OUT_BEFORE)
     saved.left_out = sorted({*saved.left_out, *range(first, request.last + 1)})
     saved.rollbacks += 1
     run.system.load(saved.system)

@@ -30,7 +30,7 @@ class CycleGANSystem(PlayersAndPools):
         self.scale = config.scale
         g_h2l = build_translator(net, noise_channels(config))
         generators = EnlargedCycleGenerators(
-            g_h2l, EnlargeFirst(build_translator(net), config.scale), config.weights, config.speed.join_passes
+            g_h2l, EnlargeFirst(build_translator(net), config.scale), config.weights, not config.speed.plain
         )
         groups = (ParamGroup(("g_h2l.", "g_l2h."), config.optim.lr_cyclegan),)
         self.players = {

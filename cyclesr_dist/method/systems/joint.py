@@ -26,7 +26,7 @@ from cyclesr_dist.method.systems.parts import (
 )
 from cyclesr_dist.nets.build import build_g_s2r, build_translator
 from cyclesr_dist.nets.measured import MeasuredDegradation
-from cyclesr_dist.nets.vgg import build_vgg
+from cyclesr_dist.nets.vgg import TEXTURE_LAYERS, build_vgg
 
 
 class JointSystem(PlayersAndPools):
@@ -48,7 +48,7 @@ class JointSystem(PlayersAndPools):
             weights=config.weights,
             sr_terms=terms,
             global_mean=mean_over_ranks,
-            join=config.speed.join_passes,
+            join=not config.speed.plain,
             spectrum=build_spectrum(config),
             pretrain_on_fakes=measured,
         )
@@ -84,6 +84,6 @@ def _sr_terms(config: Config, world: World) -> SRTerms:
     p, w = config.perceptual, config.weights
     return SRTerms(
         percep=build_vgg(p.source, (p.layer,)).to(world.device) if w.percep else None,
-        texture=build_vgg(p.source, p.texture_layers).to(world.device) if w.texture else None,
+        texture=build_vgg(p.source, TEXTURE_LAYERS).to(world.device) if w.texture else None,
         gan=w.advsr > 0,
     )

@@ -45,7 +45,7 @@ def discriminator_player(config: Config, make_player: MakePlayer, net: PatchGANN
     if gan:
         critics["d_h"] = build_discriminator(config.nets.d_h)
         groups.append(ParamGroup(("critics.d_h.",), config.optim.lr_sr))
-    return make_player(Discriminators(critics, mean_over_ranks, config.speed.join_passes), tuple(groups))
+    return make_player(Discriminators(critics, mean_over_ranks, not config.speed.plain), tuple(groups))
 
 
 class Pools:

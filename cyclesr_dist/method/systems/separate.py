@@ -26,7 +26,7 @@ class SeparateSystem(PlayersAndPools):
             build_g_s2r(config, degradation),
             build_translator(config.nets.translator),
             config.weights,
-            config.speed.join_passes,
+            not config.speed.plain,
             build_spectrum(config),
         )
         groups = (ParamGroup(("g_s2r.", "g_r2s."), config.optim.lr_cyclegan),)
