@@ -36,7 +36,8 @@ System = (
 """One of config/systems.py, or a SystemSpec of yours."""
 Downsampling = Literal["bicubic", "bilinear", "nearest"]
 Metric = Literal["auto", "psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr", "psnr_estimated"]
-Track = Literal["unknown", "mild", "wild", "camera"]
+Track = Literal["unknown", "mild", "wild", "camera"] | ObjectName
+"""One of degradation/track.py, or a SimulatedTrack of yours."""
 Protocol = Literal["plain", "ntire2017", "ntire2018"]
 Region = Literal["all", "left", "right", "top", "bottom"]
 
