@@ -73,8 +73,7 @@ def _section(cls: type, defaults: Any, text: str) -> dict[str, Any]:
 def _key(kind: Any, default: Any, text: str, has_default: bool = False) -> dict[str, Any]:
     inner, marks, optional = split_marks(kind)
     if is_dataclass(inner):
-        cls: type = inner
-        return _section(cls, cls() if default is None else default, text)
+        return _section(inner, inner() if default is None else default, text)  # type: ignore[operator,arg-type]  # a class
     schema = _type(inner)
     if optional:
         schema = _or_null(schema)

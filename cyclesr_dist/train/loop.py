@@ -28,7 +28,7 @@ from cyclesr_dist.models.model_file import BEST, LAST, save_model
 from cyclesr_dist.nets.build import inference_net
 from cyclesr_dist.runtime.exit_codes import will_leave
 from cyclesr_dist.runtime.stopping import StopRequest
-from cyclesr_dist.telemetry.diagnosis import Diagnosis
+from cyclesr_dist.telemetry.diagnosis import Diagnosis, diagnosis_of
 from cyclesr_dist.telemetry.progress import Progress, Status
 from cyclesr_dist.telemetry.prometheus import Metrics
 from cyclesr_dist.telemetry.trackers import Trackers, grouped
@@ -74,7 +74,7 @@ def train(run: Run, progress: Progress, schedule: Schedule) -> dict[str, Any]:
     saver = Saver(
         run.checkpoints, run.identity, run.config.train.keep_checkpoints, written=run.metrics.checkpoint_written
     )
-    diagnosis = Diagnosis(schedule.num_steps, run.config)
+    diagnosis = diagnosis_of(run.config, schedule.num_steps)
     run.stop.training = True
     try:
         while True:

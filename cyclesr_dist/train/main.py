@@ -31,7 +31,7 @@ from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.stopping import StopRequest
 from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
 from cyclesr_dist.telemetry.progress import Progress, open_progress
-from cyclesr_dist.telemetry.prometheus import Metrics
+from cyclesr_dist.telemetry.prometheus import Metrics, run_info
 from cyclesr_dist.telemetry.targets import write_targets
 from cyclesr_dist.telemetry.trackers import Trackers, open_trackers
 from cyclesr_dist.train.checkpoint_store import CheckpointStore, open_store
@@ -134,7 +134,9 @@ def _train(
         world.together(lambda: mirror.fetch() if saved and world.is_main else None)
         checkpoints = MirroredStore(checkpoints, mirror)
     run_name = folder.path.resolve().name
-    metrics = world.together(lambda: Metrics(config, world, run_name, schedule.num_steps, _warn))
+    metrics = world.together(
+        lambda: Metrics(config.telemetry, config.optim, run_info(config), world, run_name, schedule.num_steps, _warn)
+    )
     closing.callback(metrics.close)
     libraries.to(folder.log if world.is_main else None)
     make_player = build_backend(config, world)

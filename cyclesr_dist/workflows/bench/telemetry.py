@@ -30,9 +30,9 @@ from cyclesr_dist.method.systems.base import System
 from cyclesr_dist.method.systems.build import build_system
 from cyclesr_dist.runtime.bars import Bar
 from cyclesr_dist.runtime.stopping import StopRequest
-from cyclesr_dist.telemetry.diagnosis import Diagnosis
+from cyclesr_dist.telemetry.diagnosis import diagnosis_of
 from cyclesr_dist.telemetry.progress import REDRAW_SECONDS, LiveView, Progress, Status
-from cyclesr_dist.telemetry.prometheus import Metrics
+from cyclesr_dist.telemetry.prometheus import Metrics, run_info
 from cyclesr_dist.telemetry.trackers import open_trackers
 from cyclesr_dist.train.checkpoint_store import LocalStore
 from cyclesr_dist.train.journal import Journal
@@ -170,7 +170,7 @@ class _Loop:
         if scraper and folder:
             run_folder.prepare(resume=False)
             config = replace(config, telemetry=replace(config.telemetry, port=scraper.port, host="127.0.0.1"))
-            self.metrics = Metrics(config, world, "bench", schedule.num_steps)
+            self.metrics = Metrics(config.telemetry, config.optim, run_info(config), world, "bench", schedule.num_steps)
         self.trackers = open_trackers(
             config if folder else replace(config, telemetry=replace(config.telemetry, trackers=())),
             run_folder.path,
@@ -194,7 +194,7 @@ class _Loop:
             trackers=self.trackers,
         )
         self.attempt = Attempt(
-            run, Progress(), schedule, Saver(checkpoints, {}, 1), Diagnosis(schedule.num_steps, config)
+            run, Progress(), schedule, Saver(checkpoints, {}, 1), diagnosis_of(config, schedule.num_steps)
         )
         self.faults = FaultLog(0, world)
 
