@@ -52,9 +52,10 @@ def leaves(cls: type) -> Iterator[Leaf]:
 def _leaves(cls: type, defaults: Any, prefix: str) -> Iterator[Leaf]:
     for name, kind in annotated_types(cls).items():
         inner, _, _ = split_marks(kind)
-        default = getattr(defaults, name, None)
+        default = getattr(defaults, name)
         if is_dataclass(inner):
-            yield from _leaves(inner, default, f"{prefix}{name}.")  # type: ignore[arg-type]  # a class
+            of_section = inner() if default is None else default  # type: ignore[operator]  # a class
+            yield from _leaves(inner, of_section, f"{prefix}{name}.")  # type: ignore[arg-type]  # the same
         else:
             yield Leaf(prefix + name, default, field_texts(cls).get(name, ""))
 

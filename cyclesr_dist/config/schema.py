@@ -364,7 +364,7 @@ class Speed:
     """How a step is computed, not what, but for rounding (docs/performance.md)."""
 
     plain: bool = False
-    """Everything as PyTorch has it, nothing faster of our own: to see whether that is at fault. Slower by half."""
+    """Everything as PyTorch has it, nothing faster of our own: to see whether that is at fault."""
     recompute: bool = False
     """Activation checkpointing: a network's activations are computed again for its backward. Less memory, more time."""
     compile: bool = False
