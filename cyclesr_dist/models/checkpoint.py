@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cyclesr_dist.config.marks import without_removed
-from cyclesr_dist.config.schema import Config, Nets
+from cyclesr_dist.config.schema import Config
 from cyclesr_dist.distributed.player import PlayerState
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.method.systems.base import SystemState
@@ -88,8 +88,7 @@ def read(folder: Path, identity: dict[str, Any]) -> Checkpoint:
         tensors = load_file(folder / "tensors.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"checkpoint {folder} cannot be read: {error}") from error
-    saved = scalars["identity"]
-    _check_identity(folder, saved | {"nets": without_removed(Nets, saved["nets"])}, identity)
+    _check_identity(folder, without_removed(Config, scalars["identity"]), identity)
     return unpack(scalars, tensors)
 
 
