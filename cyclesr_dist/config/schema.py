@@ -26,7 +26,7 @@ from cyclesr_dist.config.marks import (
     ToRead,
     check_marks,
 )
-from cyclesr_dist.config.reader import ObjectName, check_range, read
+from cyclesr_dist.config.reader import OBJECT_NAME, ObjectName, check_range, read
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
 
@@ -38,7 +38,9 @@ Downsampling = Literal["bicubic", "bilinear", "nearest"]
 Metric = Literal["auto", "psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr", "psnr_estimated"]
 Track = Literal["unknown", "mild", "wild", "camera"] | ObjectName
 """One of degradation/track.py, or a SimulatedTrack of yours."""
-Protocol = Literal["plain", "ntire2017", "ntire2018"]
+Protocol = Literal["plain", "ntire2017", "ntire2018"] | ObjectName
+"""One of scoring/score.py, or a scorer of yours."""
+PROTOCOLS: tuple[str, ...] = ("plain", "ntire2017", "ntire2018")
 Region = Literal["all", "left", "right", "top", "bottom"]
 
 
@@ -69,16 +71,18 @@ class Weights:
     """Distance of the Gram matrices of VGG features. Read by `system: cyclesrgan` only."""
     advsr: Amount = 0.05
     """Relativistic average GAN term on HR, equation (4). Read by `system: cyclesrgan` only."""
+    more: dict[str, Any] = field(default_factory=dict)
+    """Terms of yours beside the MSE: `package.module:function`, (sr, hr) -> scalar, each with its weight."""
 
 
 @dataclass(frozen=True)
 class TranslatorNet:
     """g_s2r and g_r2s."""
 
-    kind: Literal["resnet", "residual", "degradation"] = "resnet"
+    kind: Literal["resnet", "residual", "degradation"] | ObjectName = "resnet"
     """`resnet`: CycleGAN's generator (two stride-2 convolutions, tanh). `residual`: x + f(x), full size, no norm.
     `degradation`: g_s2r starts from the blur and noise measured between `data.hr` and `data.lr`; g_r2s is `residual`.
-    Some weights then have other defaults."""
+    Some weights then have other defaults. `package.module:Class` is yours: (channels, blocks, noise_channels)."""
     channels: Positive = 64
     """Features of its first layer; a wider network learns more and takes more time and memory."""
     blocks: Positive = 9
@@ -409,9 +413,9 @@ class Telemetry(Listening):
     log: Literal["auto", "live", "plain", "json"] = "auto"
     """What the main rank shows while it trains: `live`, one view that redraws itself; `plain` lines; `json` lines.
     `auto`: live on a terminal, else plain."""
-    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
-    """Where else numbers and pictures go; each is an extra of the package. W&B and MLflow read their own environment
-    variables, WANDB_PROJECT and MLFLOW_EXPERIMENT_NAME among them; without these it is `cyclesr`."""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"] | ObjectName, ...] = ()
+    """Where else numbers and pictures go; each is an extra of the package, or `package.module:Class` of yours. W&B and
+    MLflow read their own environment variables, WANDB_PROJECT and MLFLOW_EXPERIMENT_NAME among them (else `cyclesr`)."""
 
     REMOVED: ClassVar[Mapping[str, Removed]] = {
         "push_every_seconds": Removed(30.0, "metrics are pushed every 30 s, and at the end"),
@@ -496,6 +500,10 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = (), beside: 
 def check(c: Config) -> None:
     """Raise ConfigError, naming the key, for ranges that types cannot express and values that contradict each other."""
     check_marks(c)
+    for name, weight in c.weights.more.items():
+        if not OBJECT_NAME.fullmatch(name) or isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise ConfigError(f"weights.more = {{{name}: {weight!r}}}; allowed: package.module:function with a number")
+        check_range(f"weights.more[{name}]", weight, minimum=0)
     check_telemetry(c.telemetry)
     check_cluster(c.cluster)
     for name in ("pretrain_epochs", "constant_epochs"):
@@ -512,6 +520,11 @@ def check(c: Config) -> None:
         raise ConfigError(
             f"system = {c.system} with weights.percep = weights.advsr = weights.texture = 0; "
             "use system=cyclesr for that"
+        )
+    if spec.cycle == "hr" and ":" in c.nets.translator.kind:
+        raise ConfigError(
+            f"nets.translator.kind = {c.nets.translator.kind} with system = {c.system}, which enlarges with it; "
+            "allowed: resnet, residual"
         )
     if not (c.weights.mse or c.weights.l1) and spec.cycle != "hr" and not spec.perceptual:
         raise ConfigError(f"weights.mse = weights.l1 = 0 with system = {c.system}; one of them must be above 0")

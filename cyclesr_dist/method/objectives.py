@@ -14,6 +14,7 @@ Images are in [0, 1]; N samples of this rank, LR (N, 3, h, w), HR (N, 3, s * h, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,15 @@ from cyclesr_dist.nets.enlarge_first import EnlargeFirst
 
 
 @dataclass(frozen=True)
+class SRTerm:
+    """A term of the user's own: `weight` times `loss`(sr, hr), a scalar."""
+
+    name: str
+    weight: float
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
 class SRTerms:
     """Which of the terms of equation (4) beyond the pixel-wise ones are on: cyclesr has none, cyclesrgan those whose
     weights are not zero. The networks are kept out of the players: they are never trained or saved."""
@@ -46,6 +56,8 @@ class SRTerms:
     """Feature maps for the Gram matrices; None: no texture term."""
     gan: bool = False
     """Whether there is a d_h."""
+    more: tuple[SRTerm, ...] = ()
+    """The user's own."""
 
 
 class JointGenerators(nn.Module):
@@ -161,10 +173,13 @@ class SRGenerator(nn.Module):
     `measured`: a g_s2r of its own that is never trained, the estimated degradation.
     """
 
-    def __init__(self, g_l2h: nn.Module, weights: Weights, measured: nn.Module | None = None) -> None:
+    def __init__(
+        self, g_l2h: nn.Module, weights: Weights, measured: nn.Module | None = None, sr_terms: SRTerms | None = None
+    ) -> None:
         super().__init__()
         self.g_l2h = g_l2h
         self.weights = weights
+        self.sr_terms = sr_terms or SRTerms()
         self.g_s2r = measured
 
     def forward(self, lr: Tensor, hr: Tensor, noise: Tensor | None = None, g_s2r: nn.Module | None = None) -> Losses:
@@ -174,7 +189,8 @@ class SRGenerator(nn.Module):
             with torch.no_grad():
                 lr = translator(torch.cat([lr, noise], 1))
         losses: Losses = {}
-        losses["total"] = sr_loss(losses, self.g_l2h(lr), hr, self.weights, SRTerms(), nn.ModuleDict(), torch.mean)
+        sr = self.g_l2h(lr)
+        losses["total"] = sr_loss(losses, sr, hr, self.weights, self.sr_terms, nn.ModuleDict(), torch.mean)
         return losses
 
 
@@ -261,6 +277,9 @@ def sr_loss(
     if weights.l1:
         losses["l1"] = l1(sr, hr)
         total = total + weights.l1 * losses["l1"]
+    for term in terms.more:
+        losses[term.name] = term.loss(sr, hr)
+        total = total + term.weight * losses[term.name]
     if terms.gan:
         d_h = critics["d_h"]
         with torch.no_grad():

@@ -7,7 +7,7 @@ from torch import nn
 from cyclesr_dist.config.schema import MEASURED, Config, PatchGANNet, SRNet, TranslatorNet
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.degradation.record import Degradation
-from cyclesr_dist.nets.by_class import build_by_class
+from cyclesr_dist.nets.by_class import build_by_class, translator_by_class
 from cyclesr_dist.nets.compact import Compact
 from cyclesr_dist.nets.edsr import EDSR
 from cyclesr_dist.nets.enlarge_first import EnlargeFirst
@@ -39,6 +39,8 @@ def build_translator(net: TranslatorNet, noise_channels: int = 0) -> nn.Module:
             return ResnetTranslator(net.channels, net.blocks, noise_channels)
         case "residual" | "degradation":  # what is measured is one way: from synthetic to real LR
             return ResidualTranslator(net.channels, net.blocks, noise_channels)
+        case _:
+            return translator_by_class(net.kind, net.channels, net.blocks, noise_channels)
 
 
 def build_discriminator(net: PatchGANNet) -> nn.Module:

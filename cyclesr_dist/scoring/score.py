@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cyclesr_dist.config.schema import Protocol
 from cyclesr_dist.data.images import Pair, match_pairs, read_picture, read_rgb8
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.method.losses.perceptual import perceptual
@@ -20,21 +20,39 @@ from cyclesr_dist.models.infer import upscale_image
 from cyclesr_dist.models.upscaler import Upscaler
 from cyclesr_dist.runtime.bars import each
 from cyclesr_dist.runtime.files import replacing
+from cyclesr_dist.runtime.user_modules import find_object
 from cyclesr_dist.scoring import ntire, psnr
 
+Scorer = Callable[[NDArray[np.uint8], NDArray[np.uint8]], dict[str, float]]
+"""(sr8, hr8), both (H, W, 3) uint8 -> scores by name."""
 
-def score_pair(sr8: NDArray[np.uint8], hr8: NDArray[np.uint8], protocol: Protocol) -> dict[str, float]:
+
+def _plain(sr8: NDArray[np.uint8], hr8: NDArray[np.uint8]) -> dict[str, float]:
+    return {name: getattr(psnr, name)(sr8, hr8) for name in ("psnr", "ssim", "psnr_y", "ssim_y")}
+
+
+SCORERS: dict[str, Scorer] = {"plain": _plain, "ntire2017": ntire.ntire2017, "ntire2018": ntire.ntire2018}
+
+
+def scorer_of(protocol: str) -> Scorer:
+    """One of ours, or of yours (`package.module:function`). Raises InputError when it is neither."""
+    if protocol in SCORERS:
+        return SCORERS[protocol]
+    if ":" not in protocol:
+        raise InputError(f"protocol = {protocol!r}; allowed: {', '.join(SCORERS)}, or package.module:function")
+    scorer: Scorer = find_object("protocol", protocol, "package.module:function")
+    return scorer
+
+
+def score_pair(sr8: NDArray[np.uint8], hr8: NDArray[np.uint8], protocol: str) -> dict[str, float]:
     """Scores of one image, both (H, W, 3) uint8; `psnr` in dB (infinite for equal images) and `ssim` among them.
 
-    Raises InputError when the images are too small for the protocol.
+    Raises InputError when the images are too small for the protocol, or a protocol of yours gives no `psnr` and `ssim`.
     """
-    match protocol:
-        case "plain":
-            return {name: getattr(psnr, name)(sr8, hr8) for name in ("psnr", "ssim", "psnr_y", "ssim_y")}
-        case "ntire2017":
-            return ntire.ntire2017(sr8, hr8)
-        case "ntire2018":
-            return ntire.ntire2018(sr8, hr8)
+    scores = scorer_of(protocol)(sr8, hr8)
+    if not {"psnr", "ssim"} <= scores.keys():  # the tables, the choice of the best and the reports read them
+        raise InputError(f"protocol = {protocol} gives {sorted(scores)}; psnr and ssim must be among them")
+    return scores
 
 
 def to_uint8(image: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -43,7 +61,7 @@ def to_uint8(image: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def score_file(
-    upscaler: Upscaler, pair: Pair, protocol: Protocol, tile: int | None = None, features: nn.Module | None = None
+    upscaler: Upscaler, pair: Pair, protocol: str, tile: int | None = None, features: nn.Module | None = None
 ) -> dict[str, float]:
     """Scores of the enlarged LR file of `pair`; with `features`, VGG's, also `perceptual`, their L1 distance.
 
@@ -64,7 +82,7 @@ def evaluate_folder(
     upscaler: Upscaler,
     lr_dir: Path,
     hr_dir: Path,
-    protocol: Protocol,
+    protocol: str,
     progress: bool = False,
     features: nn.Module | None = None,
 ) -> dict[str, Any]:

@@ -10,17 +10,17 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cyclesr_dist.config.reader import to_dict
 from cyclesr_dist.config.schema import Config
-from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.user_modules import find_object
 
-Name = Literal["tensorboard", "wandb", "mlflow"]
 Picture = NDArray[np.uint8]
 """(H, W, 3), RGB."""
 _PROJECT = "cyclesr"
@@ -41,7 +41,7 @@ class Tracker(Protocol):
 class TensorBoard:
     """Event files in `tensorboard/` of the run folder. A resumed run hides what it writes again."""
 
-    def __init__(self, folder: Path, start: int) -> None:
+    def __init__(self, folder: Path, config: Config, start: int, known: dict[str, str]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
@@ -60,7 +60,7 @@ class TensorBoard:
 class WandB:
     """One run; its own environment variables say where, as whom, and of what project."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any], known: dict[str, str]) -> None:
+    def __init__(self, folder: Path, config: Config, start: int, known: dict[str, str]) -> None:
         import wandb
 
         self.wandb = wandb
@@ -70,7 +70,7 @@ class WandB:
             dir=str(folder),
             id=known.get("wandb"),
             resume="allow",
-            config=settings,
+            config=to_dict(config),
         )
         self.run.define_metric("*", step_metric="step")  # its own counter cannot go back after a resume
         known["wandb"] = str(self.run.id)
@@ -88,7 +88,7 @@ class WandB:
 class MLflow:
     """One run; MLFLOW_TRACKING_URI says where, MLFLOW_EXPERIMENT_NAME of what experiment."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any], known: dict[str, str]) -> None:
+    def __init__(self, folder: Path, config: Config, start: int, known: dict[str, str]) -> None:
         from mlflow import MlflowClient
 
         self.client = MlflowClient()
@@ -100,7 +100,7 @@ class MLflow:
         experiment = self.client.get_experiment_by_name(project)
         number = experiment.experiment_id if experiment else self.client.create_experiment(project)
         self.run_id = known["mlflow"] = self.client.create_run(number, run_name=folder.name).info.run_id
-        self.client.log_dict(self.run_id, settings, "config.json")
+        self.client.log_dict(self.run_id, to_dict(config), "config.json")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -162,7 +162,9 @@ def open_trackers(config: Config, folder: Path, start: int, warn: Callable[[str]
     named: dict[str, Tracker] = {}
     for name in config.telemetry.trackers:
         try:
-            named[name] = _open(name, to_dict(config), folder, start, known)
+            named[name] = tracker_class(name)(folder.resolve(), config, start, known)
+        except CycleSRError:
+            raise
         except ImportError as error:
             raise ConfigError(
                 f"telemetry.trackers names {name}, which is not installed ({error}); pip install 'cyclesr-dist[{name}]'"
@@ -175,14 +177,24 @@ def open_trackers(config: Config, folder: Path, start: int, warn: Callable[[str]
     return Trackers(named, warn)
 
 
-def _open(name: Name, settings: dict[str, Any], folder: Path, start: int, known: dict[str, str]) -> Tracker:
-    match name:
-        case "tensorboard":
-            return TensorBoard(folder, start)
-        case "wandb":
-            return WandB(folder.resolve(), settings, known)
-        case "mlflow":
-            return MLflow(folder.resolve(), settings, known)
+TRACKERS: dict[str, Callable[[Path, Config, int, dict[str, str]], Tracker]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WandB,
+    "mlflow": MLflow,
+}
+"""(run folder, configuration, first step, what trackers.json keeps for a resume: its own, by name) -> tracker."""
+
+
+def tracker_class(name: str) -> Callable[[Path, Config, int, dict[str, str]], Tracker]:
+    """One of ours, or of yours (`package.module:Class`). Raises ConfigError when it is neither."""
+    if name in TRACKERS:
+        return TRACKERS[name]
+    found: Callable[[Path, Config, int, dict[str, str]], Tracker] = find_object(
+        "telemetry.trackers", name, "package.module:Class"
+    )
+    if not all(hasattr(found, method) for method in ("scalars", "picture", "close")):
+        raise ConfigError(f"telemetry.trackers: {name} is {found!r:.80}; allowed: a class with scalars, picture, close")
+    return found
 
 
 def grouped(values: Mapping[str, Any], leave_out: Sequence[str] = ()) -> dict[str, float]:

@@ -33,7 +33,7 @@ from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
 from cyclesr_dist.telemetry.progress import Progress, open_progress
 from cyclesr_dist.telemetry.prometheus import Metrics, run_info
 from cyclesr_dist.telemetry.targets import write_targets
-from cyclesr_dist.telemetry.trackers import Trackers, open_trackers
+from cyclesr_dist.telemetry.trackers import Trackers, open_trackers, tracker_class
 from cyclesr_dist.train.checkpoint_store import CheckpointStore, open_store
 from cyclesr_dist.train.ending import last_lines, summary_of
 from cyclesr_dist.train.estimation import degradation_of_run
@@ -215,6 +215,8 @@ def _load_config(args: argparse.Namespace, world: World) -> Config:
     config = load(args.config, args.overrides)
     check_backend(config, world)
     world.rank_batch(config.global_batch)
+    for name in config.telemetry.trackers:
+        tracker_class(name)
     return config
 
 

@@ -30,7 +30,7 @@ from cyclesr_dist.scoring.reference_free import (
     reference_free,
     sharp_record,
 )
-from cyclesr_dist.scoring.score import score_file
+from cyclesr_dist.scoring.score import score_file, scorer_of
 from cyclesr_dist.telemetry.diagnosis import drifts
 
 CROP_PX = 96
@@ -46,6 +46,7 @@ class Validator:
 
         Without `data.valid_lr`, `enabled` is False.
         """
+        scorer_of(config.validate.protocol)  # refused now rather than at the first validation
         self.enabled = bool(config.data.valid_lr and config.train.validate_every_steps)
         self.config = config
         self.world = world

@@ -23,6 +23,7 @@ from cyclesr_dist.method.systems.parts import (
     build_spectrum,
     discriminator_player,
     sr_player,
+    user_terms,
 )
 from cyclesr_dist.nets.build import build_g_s2r, build_translator
 from cyclesr_dist.nets.measured import MeasuredDegradation
@@ -80,10 +81,11 @@ class JointSystem(PlayersAndPools):
 def _sr_terms(config: Config, world: World) -> SRTerms:
     """cyclesr has the pixel-wise terms alone, whatever the other weights say. A term of weight 0 is not built."""
     if not spec_of(config.system).perceptual:
-        return SRTerms()
+        return SRTerms(more=user_terms(config))
     p, w = config.perceptual, config.weights
     return SRTerms(
         percep=build_vgg(p.source, (p.layer,)).to(world.device) if w.percep else None,
         texture=build_vgg(p.source, TEXTURE_LAYERS).to(world.device) if w.texture else None,
         gan=w.advsr > 0,
+        more=user_terms(config),
     )

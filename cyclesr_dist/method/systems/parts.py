@@ -10,13 +10,15 @@ from cyclesr_dist.config.schema import Config, PatchGANNet
 from cyclesr_dist.distributed.collectives import elementwise_mean_over_ranks, gather_batch, mean_over_ranks
 from cyclesr_dist.distributed.player import MakePlayer, ParamGroup, Player
 from cyclesr_dist.distributed.world import World
+from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.method.losses.pixel import full
 from cyclesr_dist.method.losses.spectrum import SpectrumMatch
-from cyclesr_dist.method.objectives import Discriminators, SRGenerator
+from cyclesr_dist.method.objectives import Discriminators, SRGenerator, SRTerm, SRTerms
 from cyclesr_dist.method.pool import ImagePool
 from cyclesr_dist.method.systems.base import G_L2H, SystemState
 from cyclesr_dist.method.types import Fakes
 from cyclesr_dist.nets.build import build_discriminator, build_sr
+from cyclesr_dist.runtime.user_modules import find_object
 
 
 def build_g_l2h(config: Config) -> nn.Module:
@@ -27,6 +29,17 @@ def build_g_l2h(config: Config) -> nn.Module:
     return net
 
 
+def user_terms(config: Config) -> tuple[SRTerm, ...]:
+    """Those of `weights.more`. Raises ConfigError where one is not there, or two have the same name."""
+    terms: dict[str, SRTerm] = {}
+    for path, weight in config.weights.more.items():
+        name = f"more.{path.partition(':')[2]}"
+        if name in terms:
+            raise ConfigError(f"weights.more: {path} has the name of another term; call the function something else")
+        terms[name] = SRTerm(name, float(weight), find_object("weights.more", path, "package.module:function"))
+    return tuple(terms.values())
+
+
 def build_spectrum(config: Config) -> SpectrumMatch | None:
     """The spectral term's running means; None where its weight is zero."""
     return SpectrumMatch(elementwise_mean_over_ranks) if config.weights.spectrum else None
@@ -34,7 +47,7 @@ def build_spectrum(config: Config) -> SpectrumMatch | None:
 
 def sr_player(config: Config, make_player: MakePlayer, measured: nn.Module | None = None) -> Player:
     """g_l2h as a player of its own, on what `measured`, if given, makes of LR."""
-    generator = SRGenerator(build_g_l2h(config), config.weights, measured)
+    generator = SRGenerator(build_g_l2h(config), config.weights, measured, SRTerms(more=user_terms(config)))
     return make_player(generator, (ParamGroup(("g_l2h.",), config.optim.lr_sr),))
 
 
