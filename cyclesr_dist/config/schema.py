@@ -415,7 +415,8 @@ class Telemetry(Listening):
     `auto`: live on a terminal, else plain."""
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"] | ObjectName, ...] = ()
     """Where else numbers and pictures go; each is an extra of the package, or `package.module:Class` of yours. W&B and
-    MLflow read their own environment variables, WANDB_PROJECT and MLFLOW_EXPERIMENT_NAME among them (else `cyclesr`)."""
+    MLflow read their own environment variables, of which WANDB_PROJECT and MLFLOW_EXPERIMENT_NAME are `cyclesr` where
+    they are not set."""
 
     REMOVED: ClassVar[Mapping[str, Removed]] = {
         "push_every_seconds": Removed(30.0, "metrics are pushed every 30 s, and at the end"),

@@ -18,6 +18,7 @@ from cyclesr_dist.config.schema import Config, Optim, Telemetry
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.telemetry import definitions as d
 from cyclesr_dist.telemetry.endpoint import Endpoint, Pusher
+from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
 from cyclesr_dist.telemetry.series import Series
 from cyclesr_dist.telemetry.targets import address
 
@@ -135,28 +136,23 @@ class Metrics:
         """A step went without an update; see `definitions.SKIPPED`."""
         self.series.add(d.SKIPPED, 1, reason)
 
-    def logged(self, epoch: int, lr_factor: float, remaining_seconds: float, patches_per_second: float) -> None:
+    def logged(self, record: StepRecord) -> None:
         series, optim = self.series, self.optim
-        series.set(d.EPOCH, epoch)
-        series.set(d.LEARNING_RATE, optim.lr_cyclegan * lr_factor, "cyclegan")
-        series.set(d.LEARNING_RATE, optim.lr_sr * lr_factor, "sr")
-        series.set(d.REMAINING, remaining_seconds)
-        series.set(d.THROUGHPUT, patches_per_second)
-        for kind, value in self.memory().items():
-            series.set(d.MEMORY, value, kind)
-
-    def measured(
-        self,
-        losses: Mapping[str, float],
-        drift: Mapping[str, float],
-        network_norms: Mapping[str, float],
-        loss_scales: Mapping[str, float],
-    ) -> None:
-        """Of a logged step, the means over ranks."""
-        groups = ((d.LOSS, losses), (d.DRIFT, drift), (d.NETWORK_GRAD_NORM, network_norms), (d.LOSS_SCALE, loss_scales))
+        series.set(d.EPOCH, record.epoch)
+        series.set(d.LEARNING_RATE, optim.lr_cyclegan * record.lr_factor, "cyclegan")
+        series.set(d.LEARNING_RATE, optim.lr_sr * record.lr_factor, "sr")
+        series.set(d.REMAINING, record.left_seconds)
+        series.set(d.THROUGHPUT, record.patches_per_second)
+        groups = (
+            (d.LOSS, record.losses),
+            (d.DRIFT, record.drift),
+            (d.NETWORK_GRAD_NORM, record.network_norms),
+            (d.LOSS_SCALE, record.loss_scales),
+            (d.MEMORY, record.memory_bytes),
+        )
         for definition, values in groups:
             for name, value in values.items():
-                self.series.set(definition, value, name)
+                series.set(definition, value, name)
 
     def memory(self) -> dict[str, float]:
         """Bytes by kind: torch's own counters, which ask no device."""
@@ -166,8 +162,8 @@ class Metrics:
             memory["device_peak"] = float(torch.cuda.max_memory_allocated(self.device))
         return memory
 
-    def validated(self, scores: Mapping[str, float]) -> None:
-        for score, value in scores.items():
+    def validated(self, record: ValidationRecord) -> None:
+        for score, value in record.scores.items():
             self.series.set(d.VALIDATION, value, score)
 
     def checkpoint_written(self, seconds: float) -> None:

@@ -20,6 +20,7 @@ from cyclesr_dist.config.schema import Config
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.user_modules import find_object
+from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
 
 Picture = NDArray[np.uint8]
 """(H, W, 3), RGB."""
@@ -125,6 +126,12 @@ class Trackers:
     def __init__(self, named: Mapping[str, Tracker], warn: Callable[[str], None]) -> None:
         self.named = dict(named)
         self.warn = warn
+
+    def logged(self, record: StepRecord) -> None:
+        self.scalars(record.step, grouped(record.line(), leave_out=("step",)))
+
+    def validated(self, record: ValidationRecord) -> None:
+        self.scalars(record.step, {f"validation/{name}": value for name, value in record.scores.items()})
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._each(lambda tracker: tracker.scalars(step, values))

@@ -250,10 +250,10 @@ def unfrozen_norm(world: World) -> tuple[float, float]:
         inputs = (batch.syn, batch.real, batch.hr, batch.noise, Phase.JOINT, d.module.critics)
         if freeze:
             with frozen(d.module):
-                losses, fakes, _ = g(*inputs)
+                losses, fakes = g(*inputs)
                 g.update(losses["total"])
         else:
-            losses, fakes, _ = g(*inputs)
+            losses, fakes = g(*inputs)
             g.update(losses["total"])
         norms.append(d.update(d(batch.syn, batch.real, batch.hr, fakes)["total"]))
     return norms[0], norms[1]

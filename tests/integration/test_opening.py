@@ -22,7 +22,7 @@ from cyclesr_dist.train.main import main as train
 MEASURE = """
 import json, resource, sys
 from pathlib import Path
-from cyclesr_dist.train import main, opening
+from cyclesr_dist.train import main, opening, setup
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -33,8 +33,8 @@ def first_lines(config, world, system, patch, num_steps, start):
     before.extend([need, resident()])
     return lines
 
-true, before = main.first_lines, []
-main.first_lines = first_lines
+true, before = setup.first_lines, []
+setup.first_lines = first_lines
 assert main.main(sys.argv[1:]) == 0
 status = Path("/proc/self/status").read_text()  # getrusage's peak may be that of the process that started this one
 peak = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) * 1024

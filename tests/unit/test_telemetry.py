@@ -25,6 +25,7 @@ from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.telemetry import alerts, dashboard, definitions, monitoring
 from cyclesr_dist.telemetry.endpoint import Endpoint, Pusher
 from cyclesr_dist.telemetry.prometheus import Metrics, run_info
+from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
 from cyclesr_dist.telemetry.series import Series
 from cyclesr_dist.telemetry.targets import address
 
@@ -222,9 +223,14 @@ def fill(m: Metrics) -> None:
     m.gradients({"g": 60.0, "d": 3.0})
     m.gradients({"g": float("nan")})
     m.skipped("not_finite")
-    m.measured({"mse": 0.5}, {"mean": -0.1}, {"g_l2h": 2.0}, {"g": 1.0})
-    m.logged(3, 0.5, 120.0, 7.5)
-    m.validated({"psnr": 23.0})
+    numbers = {
+        "losses": {"mse": 0.5},
+        "drift": {"mean": -0.1},
+        "network_norms": {"g_l2h": 2.0},
+        "loss_scales": {"g": 1.0},
+    }
+    m.logged(StepRecord(1, 10, 3, "joint", 120.0, 7.5, 0.5, **numbers, memory_bytes=m.memory()))
+    m.validated(ValidationRecord(1, {"psnr": 23.0}))
     m.checkpoint_written(0.2)
     m.corrupt(1)
     m.rolled_back()

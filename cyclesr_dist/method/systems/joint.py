@@ -22,6 +22,7 @@ from cyclesr_dist.method.systems.parts import (
     build_g_l2h,
     build_spectrum,
     discriminator_player,
+    passes_of,
     sr_player,
     user_terms,
 )
@@ -49,7 +50,7 @@ class JointSystem(PlayersAndPools):
             weights=config.weights,
             sr_terms=terms,
             global_mean=mean_over_ranks,
-            join=not config.speed.plain,
+            passes=passes_of(config.speed),
             spectrum=build_spectrum(config),
             pretrain_on_fakes=measured,
         )
