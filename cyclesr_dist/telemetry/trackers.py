@@ -6,6 +6,7 @@ Imported only when asked for. They are for looking at: one that fails in the mid
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
 
 Picture = NDArray[np.uint8]
 """(H, W, 3), RGB."""
+_PROJECT = "cyclesr"
+"""Where the environment names none."""
 
 
 class Tracker(Protocol):
@@ -56,14 +59,14 @@ class TensorBoard:
 
 
 class WandB:
-    """One run of project `telemetry.project`; its own environment variables say where and as whom."""
+    """One run; its own environment variables say where, as whom, and of what project."""
 
     def __init__(self, folder: Path, config: Config, start: int, known: dict[str, str]) -> None:
         import wandb
 
         self.wandb = wandb
         self.run = wandb.init(
-            project=config.telemetry.project,
+            project=os.environ.get("WANDB_PROJECT", _PROJECT),
             name=folder.name,
             dir=str(folder),
             id=known.get("wandb"),
@@ -84,7 +87,7 @@ class WandB:
 
 
 class MLflow:
-    """One run of experiment `telemetry.project`; MLFLOW_TRACKING_URI says where."""
+    """One run; MLFLOW_TRACKING_URI says where, MLFLOW_EXPERIMENT_NAME of what experiment."""
 
     def __init__(self, folder: Path, config: Config, start: int, known: dict[str, str]) -> None:
         from mlflow import MlflowClient
@@ -94,7 +97,7 @@ class MLflow:
             self.run_id = known["mlflow"]
             self.client.update_run(self.run_id, status="RUNNING")
             return
-        project = config.telemetry.project
+        project = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
         experiment = self.client.get_experiment_by_name(project)
         number = experiment.experiment_id if experiment else self.client.create_experiment(project)
         self.run_id = known["mlflow"] = self.client.create_run(number, run_name=folder.name).info.run_id

@@ -23,6 +23,8 @@ from cyclesr_dist.train.run_folder import RunFolder, append_line
 
 # fp16 leaves steps out while it looks for a loss scale, from 65536 down: 16 in a row are no sign of anything.
 _FP16_IN_A_ROW = 20
+LEFT_OUT_BEFORE = 20
+"""Batches before the first bad one that are left out, too, after going back: one of them may have done the harm."""
 
 
 class RollBack(Exception):

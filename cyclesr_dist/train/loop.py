@@ -19,7 +19,7 @@ from cyclesr_dist.method.systems.base import SystemState
 from cyclesr_dist.models.checkpoint import Checkpoint
 from cyclesr_dist.runtime.exit_codes import will_leave
 from cyclesr_dist.telemetry.record import StepRecord
-from cyclesr_dist.train.bad_numbers import BadNumbers, RollBack, keep_buffers, restore_buffers
+from cyclesr_dist.train.bad_numbers import LEFT_OUT_BEFORE, BadNumbers, RollBack, keep_buffers, restore_buffers
 from cyclesr_dist.train.ema import Averages
 from cyclesr_dist.train.exports import Exports
 from cyclesr_dist.train.measure import measure, peak_memory_mb
@@ -242,7 +242,7 @@ def _go_back(run: Run, saver: Saver, request: RollBack) -> None:
     run.world.together(saver.finish)
     saved = load_newest(run.checkpoints, run.identity, run.world)
     assert saved is not None, "a run goes back only where it has saved"
-    first = max(saved.step, request.first - run.config.train.rollback_steps)
+    first = max(saved.step, request.first - LEFT_OUT_BEFORE)
     saved.left_out = sorted({*saved.left_out, *range(first, request.last + 1)})
     saved.rollbacks += 1
     run.system.load(saved.system)

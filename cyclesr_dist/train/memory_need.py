@@ -20,7 +20,7 @@ from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.systems.base import System
 from cyclesr_dist.nets.build import build_discriminator, build_sr, build_translator
-from cyclesr_dist.nets.vgg import build_vgg
+from cyclesr_dist.nets.vgg import TEXTURE_LAYERS, build_vgg
 
 _STATE_BYTES = 20
 """A parameter: itself, its gradient, two moments, and a copy (an average, a bucket of gradients)."""
@@ -120,7 +120,7 @@ def _halves(config: Config, patch: int) -> list[list[_Pass]]:
             judge = _Pass(lambda: build_discriminator(nets.d_h), 3, hr, 1)
             first, second = [*first, judge], [*second, judge, judge]
         if w.percep or w.texture:
-            layers = (config.perceptual.layer,) if w.percep else config.perceptual.texture_layers
+            layers = (config.perceptual.layer,) if w.percep else TEXTURE_LAYERS
             first = [*first, _Pass(lambda: build_vgg("random", layers), 3, hr, 1 + int(bool(w.percep and w.texture)))]
     return [first, second]
 

@@ -3,7 +3,7 @@
 In `pictures/` of the run folder: `<stem>.lr.png`, `.bicubic.png`, `.hr.png` (of a pair), and what g_l2h makes of it at
 the first, the best and the last validation; `figure3.<when>.png`, the paper's Figure 3: syn, fake_real, and fake_real
 with the mean and variance of syn; `translated.<when>.png`: fake_real beside real LR, and syn. All of the photograph's
-centre, `validate.crop_px` wide in LR.
+centre, CROP_PX wide in LR.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cyclesr_dist.method.systems.base import G_L2H
 from cyclesr_dist.reports.strips import RGB8, comparison_strip, renormalised
 from cyclesr_dist.scoring.reference_free import translated
 from cyclesr_dist.scoring.score import to_uint8
-from cyclesr_dist.train.validation import Validator, centre
+from cyclesr_dist.train.validation import CROP_PX, Validator, centre
 
 _LR_PX = 4  # translators take multiples of it
 _STRIP_PX = 192  # about, of each picture in a strip of LR ones
@@ -54,7 +54,7 @@ class Pictures:
 
     def _photograph(self, path: Path, when: list[str]) -> RGB8:
         v, scale = self.validator, self.validator.config.scale
-        real = centre(path, v.config.validate.crop_px, _LR_PX, v.world.device)
+        real = centre(path, CROP_PX, _LR_PX, v.world.device)
         sr, bicubic = _array(v.g_l2h(real)), _array(bicubic_up(real, scale))
         panels = [("LR", _array(real)), ("bicubic", bicubic), ("g_l2h", sr)]
         if path in self.hr:
@@ -68,7 +68,7 @@ class Pictures:
 
     def _figure_3(self, path: Path, when: list[str]) -> RGB8:
         v, c = self.validator, self.validator.config
-        sharp = centre(path, c.validate.crop_px * c.scale, _LR_PX * c.scale, v.world.device)
+        sharp = centre(path, CROP_PX * c.scale, _LR_PX * c.scale, v.world.device)
         syn = bicubic_down(sharp, c.scale)
         fake = translated(v.translators[G_L2H]["g_s2r"], syn, noise_channels(c), seed=0)
         plain_syn, plain_fake = _plain(syn), _plain(fake)
@@ -87,7 +87,7 @@ class Pictures:
     def _beside_real(self, syn: RGB8, fake: RGB8, when: list[str]) -> None:
         """What g_s2r makes, and what it is to look like: a photograph of its own."""
         v = self.validator
-        real = _array(centre(self.real[0], v.config.validate.crop_px, _LR_PX, v.world.device))
+        real = _array(centre(self.real[0], CROP_PX, _LR_PX, v.world.device))
         side = min(syn.shape[0], real.shape[0])
         panels = [("translated", fake), ("real LR", real), ("shrunk only", syn)]
         cut = [(name, image[:side, :side]) for name, image in panels]

@@ -21,10 +21,10 @@ from cyclesr_dist.method.systems.build import build_system
 from cyclesr_dist.models.checkpoint import Checkpoint
 from cyclesr_dist.models.checkpoint import identity as identity_of
 from cyclesr_dist.runtime.stopping import StopRequest
-from cyclesr_dist.telemetry.diagnosis import Diagnosis
+from cyclesr_dist.telemetry.diagnosis import diagnosis_of
 from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
 from cyclesr_dist.telemetry.progress import open_progress
-from cyclesr_dist.telemetry.prometheus import Metrics
+from cyclesr_dist.telemetry.prometheus import Metrics, run_info
 from cyclesr_dist.telemetry.targets import write_targets
 from cyclesr_dist.telemetry.trackers import Trackers, open_trackers
 from cyclesr_dist.train.checkpoint_store import CheckpointStore, open_store
@@ -88,7 +88,9 @@ def build_run(
     with ExitStack() as opened:
         if metrics is None:
             name, num_steps = folder.path.resolve().name, inputs.schedule.num_steps
-            metrics = world.together(lambda: Metrics(config, world, name, num_steps, warn))
+            metrics = world.together(
+                lambda: Metrics(config.telemetry, config.optim, run_info(config), world, name, num_steps, warn)
+            )
         opened.callback(metrics.close)
         if libraries:
             libraries.to(folder.log if world.is_main else None)
@@ -119,7 +121,7 @@ def build_run(
             saved=saved,
             stop=stop or StopRequest(),
             journal=journal or Journal(folder, world),
-            diagnosis=Diagnosis(inputs.schedule.num_steps, config),
+            diagnosis=diagnosis_of(config, inputs.schedule.num_steps),
             metrics=metrics,
             trackers=trackers,
             progress=progress,

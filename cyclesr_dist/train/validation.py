@@ -33,6 +33,8 @@ from cyclesr_dist.scoring.reference_free import (
 from cyclesr_dist.scoring.score import score_file, scorer_of
 from cyclesr_dist.telemetry.diagnosis import drifts
 
+CROP_PX = 96
+"""LR side of the central crop that the metrics without pairs look at."""
 _TRANSLATING = ", ".join(name for name, spec in SYSTEMS.items() if spec.translates)
 
 
@@ -129,7 +131,6 @@ class Validator:
 
     def _records(self, network: str, part: slice, stop: StopRequest) -> list[Record]:
         c = self.config
-        side = c.validate.crop_px
         own = self.translators[network]
         g_s2r = own.get("g_s2r")
         measured: nn.Module | None = g_s2r.measured if isinstance(g_s2r, DegradationTranslator) else g_s2r
@@ -137,10 +138,11 @@ class Validator:
             measured = self._estimate
         nets = Nets(self.g_l2h, own.get("g_r2s"), g_s2r, noise_channels(c), measured)
         real = [
-            real_record(nets, centre(path, side, 4, self.world.device), c.scale) for path in stop.until(self.real[part])
+            real_record(nets, centre(path, CROP_PX, 4, self.world.device), c.scale)
+            for path in stop.until(self.real[part])
         ]
         sharp = [
-            sharp_record(nets, centre(path, side * c.scale, 4 * c.scale, self.world.device), c.scale, seed=index)
+            sharp_record(nets, centre(path, CROP_PX * c.scale, 4 * c.scale, self.world.device), c.scale, seed=index)
             for index, path in stop.until(list(enumerate(self.sharp))[part])
         ]
         return real + sharp

@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from cyclesr_dist.config.reader import dump
 from cyclesr_dist.config.schema import Config, load
 from cyclesr_dist.data.build import build_set
 from cyclesr_dist.data.images import list_images, match_pairs, read_rgb8, write_png
@@ -150,7 +149,7 @@ def _pack(config: Config, layout: Layout, quiet: bool) -> None:
 def _train(config_path: Path, run_dir: Path, overrides: list[str], quiet: bool) -> None:
     """Train through the real launcher, unless the run is complete; a stopped one is resumed."""
     if read_summary(run_dir).get("completed"):
-        if (run_dir / "config.yaml").read_text(encoding="utf-8") != dump(load(config_path, overrides)):
+        if load(run_dir / "config.yaml", beside=False) != load(config_path, overrides):
             raise InputError(f"{run_dir} holds a run with other settings; remove it or choose another --run-dir")
         _announce(f"{run_dir} is complete: reused")
         return

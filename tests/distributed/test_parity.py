@@ -36,7 +36,7 @@ BACKENDS = {
     "zero3": ["backend=deepspeed", "zero_stage=3"],
 }
 
-PLAIN = [f"speed.{name}=false" for name in ("join_passes", "channels_last", "fast_layers", "fused_adam")]
+PLAIN = ["speed.plain=true"]
 
 
 def config_of(system: str, overrides: list[str]) -> Config:

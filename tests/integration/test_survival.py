@@ -271,6 +271,7 @@ def test_numbers_gone_bad_on_one_rank_are_left_out_by_all(config_file, tiny_data
 def test_a_run_goes_back_when_numbers_stay_bad(config_file, tiny_data, tmp_path, monkeypatch, capfd) -> None:
     """From the checkpoint of step 4: the steps that had come before the bad one are left out as well."""
     from cyclesr_dist.method.systems.joint import JointSystem
+    from cyclesr_dist.train import loop
 
     true_step = JointSystem.step
 
@@ -280,7 +281,8 @@ def test_a_run_goes_back_when_numbers_stay_bad(config_file, tiny_data, tmp_path,
         return true_step(self, batch, phase)
 
     monkeypatch.setattr(JointSystem, "step", step)
-    settings = ["backend=single", "train.max_steps=12", "train.max_bad_steps=1", "train.rollback_steps=1"]
+    monkeypatch.setattr(loop, "LEFT_OUT_BEFORE", 1)
+    settings = ["backend=single", "train.max_steps=12", "train.max_bad_steps=1"]
     assert train(arguments(config_file, tmp_path / "run", *tiny_data.overrides, *settings)) == 0
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["rollbacks"] == 1

@@ -132,7 +132,7 @@ def test_loader_processes_change_nothing(config_file, tiny_data, tmp_path) -> No
 def test_a_gradient_that_is_not_finite_stops_the_run(backend, config_file, tiny_data, tmp_path) -> None:
     arguments = [*tiny_data.overrides, *backend, "train.checkpoint_every_steps=2"]
     run_alone(config_file, tmp_path / "run", *arguments, "train.max_steps=2")
-    arguments += ["train.max_bad_steps=1", "train.rollback_steps=0", "weights.mse=1e38"]
+    arguments += ["train.max_bad_steps=1", "weights.mse=1e38"]
     done = launch("python", config_file, tmp_path / "run", *arguments, "--resume")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]

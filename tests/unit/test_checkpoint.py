@@ -16,10 +16,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cyclesr_dist.config.schema import Config
 from cyclesr_dist.distributed.player import PlayerState
-from cyclesr_dist.errors import InputError, TrainingError
+from cyclesr_dist.errors import ConfigError, InputError, TrainingError
 from cyclesr_dist.method.systems.base import SystemState
-from cyclesr_dist.models.checkpoint import FILES, MANIFEST, Checkpoint, read, write
+from cyclesr_dist.models.checkpoint import FILES, MANIFEST, Checkpoint, identity, read, write
 from cyclesr_dist.train.checkpoint_store import LocalStore, newest, prune
 from cyclesr_dist.train.run_folder import checkpoint_name
 from cyclesr_dist.train.saver import Saver
@@ -65,6 +66,21 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
 
 
 # ---- killed while writing ----
+
+
+def test_checkpoints_from_before_a_key_was_removed_fit_where_they_had_what_stands_now(tmp_path: Path) -> None:
+    now = identity(Config(), {"hr": 9, "lr": 9})
+    before = json.loads(json.dumps(now))
+    for critic in ("d_lr", "d_h"):
+        before["nets"][critic]["norm"] = "instance"
+    (tmp_path / "fits").mkdir()
+    write(tmp_path / "fits", checkpoint(7), before)
+    assert read(tmp_path / "fits", now).step == 7
+    before["nets"]["d_h"]["norm"] = "none"
+    (tmp_path / "other").mkdir()
+    write(tmp_path / "other", checkpoint(7), before)
+    with pytest.raises(ConfigError, match=r"nets\.d_h\.norm = none"):
+        read(tmp_path / "other", now)
 
 
 def kill_at(call: int) -> None:

@@ -28,7 +28,7 @@ from cyclesr_dist.method.systems.parts import (
 )
 from cyclesr_dist.nets.build import build_g_s2r, build_translator
 from cyclesr_dist.nets.measured import MeasuredDegradation
-from cyclesr_dist.nets.vgg import build_vgg
+from cyclesr_dist.nets.vgg import TEXTURE_LAYERS, build_vgg
 
 
 class JointSystem(PlayersAndPools):
@@ -86,7 +86,7 @@ def _sr_terms(config: Config, world: World) -> SRTerms:
     p, w = config.perceptual, config.weights
     return SRTerms(
         percep=build_vgg(p.source, (p.layer,)).to(world.device) if w.percep else None,
-        texture=build_vgg(p.source, p.texture_layers).to(world.device) if w.texture else None,
+        texture=build_vgg(p.source, TEXTURE_LAYERS).to(world.device) if w.texture else None,
         gan=w.advsr > 0,
         more=user_terms(config),
     )

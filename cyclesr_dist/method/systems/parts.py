@@ -43,7 +43,7 @@ def user_terms(config: Config) -> tuple[SRTerm, ...]:
 
 def passes_of(speed: Speed) -> Passes:
     """How the objectives' images go through the networks."""
-    return joined if speed.join_passes else one_by_one
+    return one_by_one if speed.plain else joined
 
 
 def build_spectrum(config: Config) -> SpectrumMatch | None:

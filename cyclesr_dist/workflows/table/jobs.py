@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cyclesr_dist.config.reader import dump, write_resolved
+from cyclesr_dist.config.reader import read, write_resolved
 from cyclesr_dist.config.schema import Config, Protocol, System, Track
 from cyclesr_dist.config.systems import spec_of
-from cyclesr_dist.errors import CycleSRError, InputError
+from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.models.model_file import resolve_model
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.scoring.score import evaluate_folder, write_scores
@@ -150,8 +150,11 @@ def do(job: Job) -> str:
     job.folder.mkdir(parents=True, exist_ok=True)
     os.environ[FOLDER_VARIABLE] = job.working_dir
     if completed(job.folder):
-        held = (job.folder / "config.yaml").read_text(encoding="utf-8")
-        if held != dump(job.config):
+        try:
+            is_other = read(Config, job.folder / "config.yaml", beside=False) != job.config
+        except ConfigError as error:
+            return str(error)
+        if is_other:
             return f"{job.folder} holds a run with other settings; remove it or choose another --run-dir"
     else:
         code = _train(job)
