@@ -19,6 +19,7 @@ from cyclesr_dist.kubernetes.states import exit_code, job_state, pod_state
 from cyclesr_dist.kubernetes.targets import TARGETS, manifests, target_of
 from cyclesr_dist.kubernetes.text import to_yaml
 from cyclesr_dist.runtime.command import add_common_arguments, guarded
+from cyclesr_dist.runtime.extras import install_hint
 
 if TYPE_CHECKING:
     from cyclesr_dist.kubernetes.api import Api, Manifest
@@ -85,7 +86,7 @@ def _run(args: argparse.Namespace) -> int:
     try:
         from cyclesr_dist.kubernetes.api import Api
     except ImportError as error:
-        raise InputError("this needs the Kubernetes client: pip install 'cyclesr-dist[kubernetes]'") from error
+        raise InputError(f"this needs the Kubernetes client: {install_hint('kubernetes')}") from error
     api = Api(plan.cluster.namespace)
     if args.status:
         return status(api, objects)

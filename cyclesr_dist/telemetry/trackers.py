@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cyclesr_dist.config.reader import to_dict
 from cyclesr_dist.config.schema import Config
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
+from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.user_modules import find_object
 from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
@@ -173,9 +174,8 @@ def open_trackers(config: Config, folder: Path, start: int, warn: Callable[[str]
         except CycleSRError:
             raise
         except ImportError as error:
-            raise ConfigError(
-                f"telemetry.trackers names {name}, which is not installed ({error}); pip install 'cyclesr-dist[{name}]'"
-            ) from error
+            how = install_hint(name) if name in TRACKERS else "install what it imports"
+            raise ConfigError(f"telemetry.trackers names {name}, which is not installed ({error}); {how}") from error
         except Exception as error:  # each library has its own kinds
             first = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(f"telemetry.trackers: {name} cannot be begun: {first}") from error

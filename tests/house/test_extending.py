@@ -34,7 +34,7 @@ def code_of(section: str) -> tuple[str, str]:
 def command_of(section: str) -> list[str]:
     command = re.search(r"(?s)```sh\n(.*?)```", SECTIONS[section])
     assert command
-    program, *arguments = shlex.split(command[1])
+    program, *arguments = shlex.split(command[1].replace("\\\n", " "))
     assert program == "cyclesr"
     return arguments
 

@@ -18,6 +18,7 @@ from cyclesr_dist.config.schema import Config, Protocol, System, Track
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.models.model_file import resolve_model
+from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.scoring.score import evaluate_folder, write_scores
 from cyclesr_dist.train.run_folder import read_summary
@@ -129,7 +130,7 @@ def _with_ray(jobs: Sequence[Job], address: str, cpus: int, gpus: float) -> Iter
     try:
         import ray
     except ImportError as error:
-        raise InputError("--ray needs Ray: pip install 'cyclesr-dist[tune]'") from error
+        raise InputError(f"--ray needs Ray: {install_hint('tune')}") from error
     ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     try:
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1)(do)
