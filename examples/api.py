@@ -1,6 +1,6 @@
 """The Python API in a few lines: measure what makes the photographs of LR differ from those of HR, enlarge one of LR.
 
-    python examples/api.py HR LR LARGE.png [MODEL]     # MODEL: a run folder or model file; without it, bicubic
+    python examples/api.py hr lr large.png bicubic     # or a run folder, or a model file
 
 docs/api.md explains the functions.
 """
