@@ -7,6 +7,7 @@ docs/api.md explains the functions.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -22,7 +23,12 @@ def main(hr: str, lr: str, large: str, model: str = "bicubic") -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("hr", "lr", "large"):
+        parser.add_argument(name)
+    parser.add_argument("model", nargs="?", default="bicubic")
+    arguments = parser.parse_args()
     try:
-        main(*sys.argv[1:])
+        main(**vars(arguments))
     except cyclesr.CycleSRError as error:
         sys.exit(f"error: {error}")
