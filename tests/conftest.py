@@ -4,6 +4,7 @@ import os
 import signal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of what they start: threads that wait must not spin
+os.environ.setdefault("CYCLESR_NUM_THREADS", "1")  # of a training, which else takes all cores
 
 import torch
 
