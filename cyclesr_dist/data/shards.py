@@ -93,7 +93,7 @@ class ShardSet:
         self.domains = DOMAINS[manifest.kind]
         self._source = source
         self._checked = manifest
-        self._max_sample_bytes = max_sample_bytes
+        self.max_sample_bytes = max_sample_bytes
         self._ends: list[int] = list(accumulate(entry["count"] for entry in manifest.shards))
         self._shards: dict[int, Shard] = {}
 
@@ -188,8 +188,8 @@ class ShardSet:
             place, num_pieces = j * len(self.domains) + d, entry["count"] * len(self.domains)
             sample = f"{shard.key(j)}.{domain}"
             piece = Piece(shard.tar, offset, size, place, num_pieces, entry["tar_bytes"], sample, self.url, crc)
-            if size > self._max_sample_bytes:
-                return InputError(f"{piece} has {size} bytes; data.max_sample_mb allows {self._max_sample_bytes}")
+            if size > self.max_sample_bytes:
+                return InputError(f"{piece} has {size} bytes; data.max_sample_mb allows {self.max_sample_bytes}")
             pieces.append(piece)
         return pieces
 
