@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import conftest  # noqa: F401 - one thread, as in the tests: sums of several have other last bits
+
 import torch
 from helpers import tiny_overrides, write_photos
 
@@ -132,4 +132,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    import conftest  # noqa: F401 - one thread, as in the tests: sums of several have other last bits
+
     sys.exit(main())

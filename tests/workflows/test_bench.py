@@ -72,7 +72,7 @@ def test_bench_train(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert {"translators", "sr", "discriminators", "vgg", "optimizer", "other"} <= case["parts"].keys()
     assert min(case["parts"].values()) > 0
     assert case["first_gradients_apart"]["float64"] < 1e-6
-    assert case["first_gradients_apart"]["ours"] < 1e-3  # fp32, of tiny networks; tests/unit/test_tuned.py is strict
+    assert case["first_gradients_apart"]["ours"] < 1e-3  # fp32, of tiny networks; tests/nets/test_tuned.py is strict
     assert case["peak_memory_mb"]["ours"] > 0
     assert {name: s["on"] for name, s in case["switches"].items()} == {"recompute": True, "join_passes": False}
     assert "cyclesrgan small" in capsys.readouterr().out
