@@ -109,7 +109,7 @@ def build_set(
         size = shards.samples_per_shard
         parts = [[places[i] for i in order[start : start + size]] for start in range(0, len(order), size)]
         with Bar(len(places), f"pack {kind}", "patch", progress) as bar:
-            pack = partial(_pack, folder, Files(), kind=kind, encoding=shards.encoding)
+            pack = partial(pack_shard, folder, Files(), kind=kind, encoding=shards.encoding)
             entries = []
             for entry in _in_order(pack, list(enumerate(parts)), workers):
                 entries.append(entry)
@@ -240,7 +240,9 @@ def _cut_to_file(
     return CutFile(places, found["shift_px"], found["num_flat"], small)
 
 
-def _pack(folder: Path, files: Files, item: tuple[int, list[Place]], *, kind: Kind, encoding: str) -> dict[str, Any]:
+def pack_shard(
+    folder: Path, files: Files, item: tuple[int, list[Place]], *, kind: Kind, encoding: str
+) -> dict[str, Any]:
     """Write one shard and its index, unless they are there. Returns the manifest's entry."""
     number, places = item
     names = [f"{domain}.{EXTENSIONS[encoding]}" for domain in DOMAINS[kind]]

@@ -55,13 +55,13 @@ def scheduler(search: Search, results: Path) -> TrialScheduler:
                 perturbation_interval=search.pbt.interval_steps or search.report_steps,
                 quantile_fraction=search.pbt.quantile,
                 hyperparam_mutations={key: _mutation(domain) for key, domain in domains.items()},
-                custom_explore_fn=_Clamp(domains),
+                custom_explore_fn=Clamp(domains),
             )
         case "none":
             return FIFOScheduler()
 
 
-class _Clamp:
+class Clamp:
     """Keeps what population based training multiplies inside the space."""
 
     def __init__(self, domains: Mapping[str, Domain]) -> None:

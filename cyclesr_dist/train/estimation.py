@@ -37,12 +37,12 @@ def _find(config: Config, sources: Sources, folder: Path, resumed: bool) -> Degr
                 f"scale = {config.scale}"
             )
     else:
-        found = _measure(config, sources)
+        found = measure(config, sources)
     save(folder, found)
     return found
 
 
-def _measure(config: Config, sources: Sources) -> Degradation:
+def measure(config: Config, sources: Sources) -> Degradation:
     assert sources.hr is not None  # systems that train on unpaired photographs have both
     assert sources.lr is not None
     data, seed, scale = config.data, config.seed, config.scale
