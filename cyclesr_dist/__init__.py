@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError, Preempted, TrainingError
@@ -319,7 +318,7 @@ def train(config: Config, run_dir: FilePath, *, resume: bool = False, quiet: boo
     from cyclesr_dist.runtime.arguments import path_of
 
     config, folder = _checked(config), path_of("run_dir", run_dir)
-    from cyclesr_dist.train.main import run_training  # takes seconds
+    from cyclesr_dist.training.main import run_training  # takes seconds
 
     return run_training(lambda: config, folder, resume=resume, quiet=quiet)
 
@@ -332,9 +331,3 @@ def _checked(config: Config) -> Config:
         raise ConfigError(f"config = {config!r:.80} is no configuration; load_config makes one")
     check(config)
     return config
-
-
-# A folder of this package is called `train`, too, and an import of it takes the name. It can be called (its
-# __init__.py); imported here, the name means the same at all times.
-_train = train
-import_module("cyclesr_dist.train")

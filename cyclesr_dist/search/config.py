@@ -18,7 +18,7 @@ from cyclesr_dist.config.shipped import config_file
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.search.space import Domain, parse_space
-from cyclesr_dist.train.schedule import Schedule
+from cyclesr_dist.training.schedule import Schedule
 
 Score = Literal["psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr", "psnr_estimated"]
 LARGER_IS_BETTER = frozenset({"psnr", "ssim", "psnr_estimated"})

@@ -34,7 +34,7 @@ class Tracker(Protocol):
         """Numbers by name, with `/` between groups: loss/mse, validation/psnr."""
 
     def picture(self, step: int, name: str, image: Picture) -> None:
-        """A strip as train/pictures.py draws it."""
+        """A strip as training/pictures.py draws it."""
 
     def close(self) -> None:
         """Let everything out."""

@@ -35,7 +35,7 @@ from cyclesr_dist.reports.run_report import write_report
 from cyclesr_dist.reports.strips import save_comparison
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.scoring.score import evaluate_folder, to_uint8
-from cyclesr_dist.train.run_folder import read_summary
+from cyclesr_dist.training.run_folder import read_summary
 
 BASELINES = ("sr_syn", "sr_paired")
 _NUM_RANKS = 2
@@ -155,7 +155,7 @@ def _train(config_path: Path, run_dir: Path, overrides: list[str], quiet: bool) 
         return
     command = [
         str(Path(sys.executable).with_name("deepspeed")),
-        *("--num_accelerators", str(_NUM_RANKS), "--log_level", "warning", "--module", "cyclesr_dist.train"),
+        *("--num_accelerators", str(_NUM_RANKS), "--log_level", "warning", "--module", "cyclesr_dist.training"),
         *("--config", str(config_path), "--run-dir", str(run_dir), "--resume"),
         *(["--quiet"] if quiet else []),
         *overrides,

@@ -102,7 +102,7 @@ class TestPackage:
             "    try: train(3, 'run')\n"
             "    except c.ConfigError as error: print(error)\n"
             "call(c.train)\n"
-            "import cyclesr_dist.train.schedule as module\n"
+            "import cyclesr_dist.training.schedule as module\n"
             "from cyclesr_dist import train\n"
             "call(c.train), call(train), module.Schedule"
         )

@@ -438,7 +438,7 @@ WRONG = [
     ("deepspeed --module cyclesr_dist.cli.main train --config configs/demo.yaml x.y=3", "x.y"),
     ("srun --nodes 2 torchrun --nnodes 2 launch/train.py --config configs/demo.yaml train.step=3", "train.step"),
     ("python -m cyclesr_dist.training --config configs/demo.yaml", "cyclesr_dist.training"),
-    ("python -m cyclesr_dist.train --config configs/demo.yaml train.step=3", "train.step"),
+    ("python -m cyclesr_dist.training --config configs/demo.yaml train.step=3", "train.step"),
     ("python examples/damage.py PHOTOS OUT --kind noise", "--kind"),
     ("python examples/damage.py PHOTOS", "out"),
     ("python tests/no_such.py", "tests/no_such.py"),

@@ -27,7 +27,7 @@ LAYERS = (
     "scoring",
     "reports",
     "telemetry",
-    "train",
+    "training",
     "search",
     "kubernetes",
     "workflows",
@@ -136,7 +136,7 @@ def test_a_branch_on_a_system_would_be_found(tmp_path: Path) -> None:
 
 def test_help_needs_neither_deepspeed_nor_ray() -> None:
     code = (
-        "import sys; from cyclesr_dist.train.main import build_parser; build_parser(); "
+        "import sys; from cyclesr_dist.training.main import build_parser; build_parser(); "
         "sys.exit(any(m in sys.modules for m in ('deepspeed', 'ray', 'torchvision')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,7 +12,7 @@ from cyclesr_dist.method.losses.spectrum import SpectrumMatch, radial_power
 from cyclesr_dist.method.passes import passing
 from cyclesr_dist.nets.build import build_g_s2r, build_translator
 from cyclesr_dist.nets.measured import DegradationTranslator, MeasuredDegradation
-from cyclesr_dist.train.bad_numbers import keep_buffers, restore_buffers
+from cyclesr_dist.training.bad_numbers import keep_buffers, restore_buffers
 
 
 def found(**changes: Tensor) -> Degradation:

@@ -15,7 +15,7 @@ from helpers import write_photos
 from PIL import Image
 
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.train.main import main as train
+from cyclesr_dist.training.main import main as train
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")

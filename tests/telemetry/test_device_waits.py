@@ -15,8 +15,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cyclesr_dist.telemetry.prometheus import Metrics
-from cyclesr_dist.train.loop import Attempt
-from cyclesr_dist.train.main import main as train
+from cyclesr_dist.training.loop import Attempt
+from cyclesr_dist.training.main import main as train
 
 COPIES = ("tolist", "numpy", "cpu")
 STEPS, LOG_EVERY = 4, 2

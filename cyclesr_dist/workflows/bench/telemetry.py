@@ -32,12 +32,12 @@ from cyclesr_dist.runtime.bars import Bar
 from cyclesr_dist.telemetry.progress import REDRAW_SECONDS, LiveView, Progress
 from cyclesr_dist.telemetry.prometheus import Metrics
 from cyclesr_dist.telemetry.record import StepRecord
-from cyclesr_dist.train.loop import Attempt
-from cyclesr_dist.train.run_folder import RunFolder
-from cyclesr_dist.train.saver import Saver
-from cyclesr_dist.train.schedule import Schedule
-from cyclesr_dist.train.setup import RunInputs, build_run
-from cyclesr_dist.train.validation import Validator
+from cyclesr_dist.training.loop import Attempt
+from cyclesr_dist.training.run_folder import RunFolder
+from cyclesr_dist.training.saver import Saver
+from cyclesr_dist.training.schedule import Schedule
+from cyclesr_dist.training.setup import RunInputs, build_run
+from cyclesr_dist.training.validation import Validator
 from cyclesr_dist.workflows.bench.data import Settings, make_sets
 from cyclesr_dist.workflows.bench.scraper import Scraper
 from cyclesr_dist.workflows.bench.train import CASES
@@ -163,7 +163,7 @@ class _NoMetrics(Metrics):
 
 
 class _Loop:
-    """A training run as `train/main.py` puts it together; without a scraper, one that tells nothing."""
+    """A training run as `training/main.py` puts it together; without a scraper, one that tells nothing."""
 
     def __init__(
         self, config: Config, sources: Sources, system: System, folder: Path, scraper: Scraper | None = None

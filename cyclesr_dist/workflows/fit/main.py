@@ -14,7 +14,7 @@ from cyclesr_dist.errors import FailedElsewhere, InputError
 from cyclesr_dist.reports.run_files import UPSCALED
 from cyclesr_dist.reports.run_report import write_report
 from cyclesr_dist.runtime.files import write_text
-from cyclesr_dist.train.run_folder import read_summary
+from cyclesr_dist.training.run_folder import read_summary
 from cyclesr_dist.workflows.fit.commands import run
 from cyclesr_dist.workflows.fit.machine import Machine, seconds_a_step, this_machine
 from cyclesr_dist.workflows.fit.photos import Folders, Split, check_apart, lay_out, look, split

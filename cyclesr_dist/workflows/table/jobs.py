@@ -21,7 +21,7 @@ from cyclesr_dist.models.model_file import resolve_model
 from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.scoring.score import evaluate_folder, write_scores
-from cyclesr_dist.train.run_folder import read_summary
+from cyclesr_dist.training.run_folder import read_summary
 from cyclesr_dist.workflows.table.config import Table
 from cyclesr_dist.workflows.table.data import TableData
 
@@ -177,7 +177,7 @@ def _train(job: Job) -> int:
     config = job.folder / "wanted.yaml"
     write_resolved(job.config, config)
     command = [
-        *(sys.executable, "-m", "cyclesr_dist.train", "--config", str(config)),
+        *(sys.executable, "-m", "cyclesr_dist.training", "--config", str(config)),
         *("--run-dir", str(job.folder), "--resume", "--quiet"),
     ]
     environment = os.environ | {"CYCLESR_NUM_THREADS": str(job.threads), "OMP_NUM_THREADS": str(job.threads)}

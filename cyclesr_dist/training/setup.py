@@ -27,16 +27,16 @@ from cyclesr_dist.telemetry.progress import open_progress
 from cyclesr_dist.telemetry.prometheus import Metrics, run_info
 from cyclesr_dist.telemetry.targets import write_targets
 from cyclesr_dist.telemetry.trackers import Trackers, open_trackers
-from cyclesr_dist.train.checkpoint_store import CheckpointStore, open_store
-from cyclesr_dist.train.estimation import degradation_of_run
-from cyclesr_dist.train.journal import Journal
-from cyclesr_dist.train.mirror import Mirror, MirroredStore
-from cyclesr_dist.train.opening import first_lines
-from cyclesr_dist.train.resume import load_newest
-from cyclesr_dist.train.run import Run
-from cyclesr_dist.train.run_folder import RunFolder
-from cyclesr_dist.train.schedule import Schedule
-from cyclesr_dist.train.validation import Validator
+from cyclesr_dist.training.checkpoint_store import CheckpointStore, open_store
+from cyclesr_dist.training.estimation import degradation_of_run
+from cyclesr_dist.training.journal import Journal
+from cyclesr_dist.training.mirror import Mirror, MirroredStore
+from cyclesr_dist.training.opening import first_lines
+from cyclesr_dist.training.resume import load_newest
+from cyclesr_dist.training.run import Run
+from cyclesr_dist.training.run_folder import RunFolder
+from cyclesr_dist.training.schedule import Schedule
+from cyclesr_dist.training.validation import Validator
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.models.upscaler import BicubicUpscaler
 from cyclesr_dist.scoring.score import score_file
-from cyclesr_dist.train import estimation
-from cyclesr_dist.train.ending import simulated
-from cyclesr_dist.train.main import main as train
-from cyclesr_dist.train.validation import Validator
+from cyclesr_dist.training import estimation
+from cyclesr_dist.training.ending import simulated
+from cyclesr_dist.training.main import main as train
+from cyclesr_dist.training.validation import Validator
 
 # Bicubic enlargement, brightened; its parameter changes nothing.
 NETWORK = """

@@ -19,15 +19,15 @@ from cyclesr_dist.method.systems.base import SystemState
 from cyclesr_dist.models.checkpoint import Checkpoint
 from cyclesr_dist.runtime.exit_codes import will_leave
 from cyclesr_dist.telemetry.record import StepRecord
-from cyclesr_dist.train.bad_numbers import LEFT_OUT_BEFORE, BadNumbers, RollBack, keep_buffers, restore_buffers
-from cyclesr_dist.train.ema import Averages
-from cyclesr_dist.train.exports import Exports
-from cyclesr_dist.train.measure import measure, peak_memory_mb
-from cyclesr_dist.train.opening import Stopwatch
-from cyclesr_dist.train.resume import load_newest
-from cyclesr_dist.train.run import Run
-from cyclesr_dist.train.run_folder import append_line
-from cyclesr_dist.train.saver import Saver
+from cyclesr_dist.training.bad_numbers import LEFT_OUT_BEFORE, BadNumbers, RollBack, keep_buffers, restore_buffers
+from cyclesr_dist.training.ema import Averages
+from cyclesr_dist.training.exports import Exports
+from cyclesr_dist.training.measure import measure, peak_memory_mb
+from cyclesr_dist.training.opening import Stopwatch
+from cyclesr_dist.training.resume import load_newest
+from cyclesr_dist.training.run import Run
+from cyclesr_dist.training.run_folder import append_line
+from cyclesr_dist.training.saver import Saver
 
 
 def train(run: Run) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from cyclesr_dist.distributed.player import PlayerState
 from cyclesr_dist.errors import ConfigError, InputError, TrainingError
 from cyclesr_dist.method.systems.base import SystemState
 from cyclesr_dist.models.checkpoint import FILES, MANIFEST, Checkpoint, identity, read, write
-from cyclesr_dist.train.checkpoint_store import LocalStore, newest, prune
-from cyclesr_dist.train.run_folder import checkpoint_name
-from cyclesr_dist.train.saver import Saver
+from cyclesr_dist.training.checkpoint_store import LocalStore, newest, prune
+from cyclesr_dist.training.run_folder import checkpoint_name
+from cyclesr_dist.training.saver import Saver
 
 WHO = {"system": "cyclesr", "seed": 0}
 

@@ -1,8 +1,8 @@
 """Three short trainings from a fixed seed, and the losses they wrote when `golden.json` was made.
 
-`python tests/train/golden.py` runs them and prints how far today's losses are from those in the file;
-`python tests/train/golden.py --write` writes the file anew. Do that only where other numbers are meant, and say in the
-commit why.
+`python tests/training/golden.py` runs them and prints how far today's losses are from those in the file;
+`python tests/training/golden.py --write` writes the file anew. Do that only where other numbers are meant, and say in
+the commit why.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from helpers import tiny_overrides, write_photos
 
 from cyclesr_dist.cli.main import main as cyclesr
 from cyclesr_dist.degradation.record import Degradation, save
-from cyclesr_dist.train.main import main as train
+from cyclesr_dist.training.main import main as train
 
 FILE = Path(__file__).with_suffix(".json")
 STEPS = 50

@@ -28,13 +28,13 @@ from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.stopping import StopRequest
 from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
 from cyclesr_dist.telemetry.trackers import tracker_class
-from cyclesr_dist.train.ending import last_lines, summary_of
-from cyclesr_dist.train.journal import Journal
-from cyclesr_dist.train.loop import train
-from cyclesr_dist.train.mirror import MirroredStore
-from cyclesr_dist.train.run import Run
-from cyclesr_dist.train.run_folder import RunFolder
-from cyclesr_dist.train.setup import RunInputs, build_run, open_inputs, warn
+from cyclesr_dist.training.ending import last_lines, summary_of
+from cyclesr_dist.training.journal import Journal
+from cyclesr_dist.training.loop import train
+from cyclesr_dist.training.mirror import MirroredStore
+from cyclesr_dist.training.run import Run
+from cyclesr_dist.training.run_folder import RunFolder
+from cyclesr_dist.training.setup import RunInputs, build_run, open_inputs, warn
 
 _EXAMPLE = """example:
   deepspeed --num_gpus 8 launch/train.py --config configs/ntire17_t2.yaml --run-dir runs/t2 data.hr=/data/hr

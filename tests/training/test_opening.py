@@ -15,14 +15,14 @@ from helpers import write_photos
 from helpers.runs import lines
 
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.train import memory_need, opening
-from cyclesr_dist.train.main import main as train
+from cyclesr_dist.training import memory_need, opening
+from cyclesr_dist.training.main import main as train
 
 # A run of one step in a process of its own: what it counted, and by how much its memory grew from when it counted.
 MEASURE = """
 import json, resource, sys
 from pathlib import Path
-from cyclesr_dist.train import main, opening, setup
+from cyclesr_dist.training import main, opening, setup
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

@@ -13,8 +13,8 @@ from typing import Any
 from cyclesr_dist.config.schema import Remote
 from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.runtime.files import write_text
-from cyclesr_dist.train.checkpoint_store import CheckpointStore
-from cyclesr_dist.train.run_folder import RunFolder
+from cyclesr_dist.training.checkpoint_store import CheckpointStore
+from cyclesr_dist.training.run_folder import RunFolder
 
 
 class Mirror:

@@ -23,7 +23,7 @@ from cyclesr_dist.method.systems.base import G_L2H
 from cyclesr_dist.reports.strips import RGB8, comparison_strip, renormalised
 from cyclesr_dist.scoring.reference_free import translated
 from cyclesr_dist.scoring.score import to_uint8
-from cyclesr_dist.train.validation import CROP_PX, Validator, centre
+from cyclesr_dist.training.validation import CROP_PX, Validator, centre
 
 _LR_PX = 4  # translators take multiples of it
 _STRIP_PX = 192  # about, of each picture in a strip of LR ones

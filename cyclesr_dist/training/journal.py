@@ -17,7 +17,7 @@ import torch
 from cyclesr_dist import __version__
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import Preempted, TrainingError
-from cyclesr_dist.train.run_folder import RunFolder, append_line, end_line
+from cyclesr_dist.training.run_folder import RunFolder, append_line, end_line
 
 _PACKAGES = ("deepspeed", "numpy", "pillow", "webdataset")
 

@@ -17,17 +17,17 @@ from cyclesr_dist.telemetry.progress import Progress
 from cyclesr_dist.telemetry.prometheus import Metrics
 from cyclesr_dist.telemetry.record import Sink
 from cyclesr_dist.telemetry.trackers import Trackers
-from cyclesr_dist.train.checkpoint_store import CheckpointStore
-from cyclesr_dist.train.journal import Journal
-from cyclesr_dist.train.run_folder import RunFolder
-from cyclesr_dist.train.schedule import Schedule
-from cyclesr_dist.train.sinks import RecordFiles, Warnings
-from cyclesr_dist.train.validation import Validator
+from cyclesr_dist.training.checkpoint_store import CheckpointStore
+from cyclesr_dist.training.journal import Journal
+from cyclesr_dist.training.run_folder import RunFolder
+from cyclesr_dist.training.schedule import Schedule
+from cyclesr_dist.training.sinks import RecordFiles, Warnings
+from cyclesr_dist.training.validation import Validator
 
 
 @dataclass(kw_only=True)
 class Run:
-    """`train/setup.py` makes one; `train/loop.py` moves it forward."""
+    """`training/setup.py` makes one; `training/loop.py` moves it forward."""
 
     config: Config
     world: World

@@ -13,7 +13,7 @@ import pytest
 from cyclesr_dist.config.schema import Config, load
 from cyclesr_dist.data.loader import Sources
 from cyclesr_dist.degradation.simulate import RECORD
-from cyclesr_dist.train.ending import last_lines, summary_of, verdict
+from cyclesr_dist.training.ending import last_lines, summary_of, verdict
 
 PAIRED = {"step": 8, "psnr": 25.0, "psnr_bicubic": 24.0}
 ESTIMATED = {"step": 8, "psnr_estimated": 25.0, "psnr_estimated_bicubic": 24.0}

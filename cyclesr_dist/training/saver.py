@@ -9,8 +9,8 @@ from typing import Any
 
 from cyclesr_dist.errors import CycleSRError, TrainingError
 from cyclesr_dist.models.checkpoint import Checkpoint, write
-from cyclesr_dist.train.checkpoint_store import CheckpointStore, prune
-from cyclesr_dist.train.run_folder import checkpoint_name
+from cyclesr_dist.training.checkpoint_store import CheckpointStore, prune
+from cyclesr_dist.training.run_folder import checkpoint_name
 
 
 class Saver:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.models.checkpoint import Checkpoint, pack, unpack
-from cyclesr_dist.train.checkpoint_store import CheckpointStore, newest
+from cyclesr_dist.training.checkpoint_store import CheckpointStore, newest
 
 
 def load_newest(checkpoints: CheckpointStore, identity: dict[str, Any], world: World) -> Checkpoint | None:

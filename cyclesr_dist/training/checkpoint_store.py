@@ -19,7 +19,7 @@ from cyclesr_dist.config.schema import Remote
 from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.checkpoint import FILES, MANIFEST, Checkpoint, fsync, read, verify
-from cyclesr_dist.train.run_folder import checkpoint_name
+from cyclesr_dist.training.run_folder import checkpoint_name
 
 _NAME = re.compile(r"step-(\d{8})")
 

@@ -17,7 +17,7 @@ from helpers.waiting import until
 from safetensors.torch import load_file
 
 from cyclesr_dist.models.model_file import resolve_model
-from cyclesr_dist.train.validation import Validator
+from cyclesr_dist.training.validation import Validator
 
 # One epoch, 4 steps, a round, so that cycle_sr_separate reaches its second one.
 ONE_EPOCH = ["train.epochs=1", "train.pretrain_epochs=0", "train.constant_epochs=0"]

@@ -19,7 +19,7 @@ from cyclesr_dist.errors import CycleSRError, FailedElsewhere, TrainingError
 from cyclesr_dist.method.step import StepResult
 from cyclesr_dist.nets.measured import MeasuredDegradation
 from cyclesr_dist.telemetry.progress import Progress
-from cyclesr_dist.train.run_folder import RunFolder, append_line
+from cyclesr_dist.training.run_folder import RunFolder, append_line
 
 # fp16 leaves steps out while it looks for a loss scale, from 65536 down: 16 in a row are no sign of anything.
 _FP16_IN_A_ROW = 20

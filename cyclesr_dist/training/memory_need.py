@@ -1,7 +1,7 @@
 """How much memory a training step will take, before it takes any: counted on tensors that have shapes and no values.
 
 Counted are parameters with their gradients and Adam's moments, and what the forward passes of a step keep for the
-backward one; a share is added for what comes and goes between them. tests/train/test_opening.py compares it with
+backward one; a share is added for what comes and goes between them. tests/training/test_opening.py compares it with
 what runs take.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cyclesr_dist.telemetry.diagnosis import Diagnosis
 from cyclesr_dist.telemetry.progress import Progress
 from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
-from cyclesr_dist.train.run_folder import RunFolder, append_line
+from cyclesr_dist.training.run_folder import RunFolder, append_line
 
 
 class RecordFiles:

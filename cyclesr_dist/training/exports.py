@@ -11,9 +11,9 @@ from cyclesr_dist.method.systems.base import ESTIMATED, G_L2H
 from cyclesr_dist.models.model_file import BEST, LAST, save_model
 from cyclesr_dist.nets.build import inference_net
 from cyclesr_dist.telemetry.record import ValidationRecord
-from cyclesr_dist.train.ema import Averages
-from cyclesr_dist.train.pictures import Pictures
-from cyclesr_dist.train.run import Run
+from cyclesr_dist.training.ema import Averages
+from cyclesr_dist.training.pictures import Pictures
+from cyclesr_dist.training.run import Run
 
 
 class Exports:

@@ -6,8 +6,8 @@ import torch
 from cyclesr_dist.config.schema import Train
 from cyclesr_dist.config.systems import SYSTEMS, Phase
 from cyclesr_dist.method.pool import ImagePool
-from cyclesr_dist.train.ema import EMA
-from cyclesr_dist.train.schedule import Schedule
+from cyclesr_dist.training.ema import EMA
+from cyclesr_dist.training.schedule import Schedule
 
 
 def images(first: int, count: int) -> torch.Tensor:
