@@ -1,12 +1,31 @@
-"""Shared by all tests: one thread a process, so that several ranks fit two cores; Ctrl-C reaches what they start."""
+"""Shared by all tests: one thread a process, so that several ranks fit two cores; Ctrl-C reaches what they start; a
+tiny data set."""
+
+from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of what they start: threads that wait must not spin
+os.environ.setdefault("CYCLESR_NUM_THREADS", "1")  # of a training, which else takes all cores
 
+import pytest
 import torch
+from helpers.data import TinyData, make_tiny_data
 
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job, and every child inherits that
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text("system: cyclesr\nbackend: single\nema_decay: 0.9\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
+    return make_tiny_data(tmp_path_factory.mktemp("tiny"))

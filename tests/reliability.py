@@ -13,8 +13,8 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -22,13 +22,11 @@ from pathlib import Path
 
 import psutil
 import torch
-from safetensors.torch import load_file
-
-sys.path.insert(0, str(Path(__file__).with_name("integration")))
-
-from conftest import TinyData
 from helpers import write_photos
-from test_survival import SUPERVISE, TRAIN, launcher, ranks
+from helpers.data import TinyData
+from helpers.processes import SUPERVISE, TRAIN, launcher, ranks
+from helpers.waiting import until
+from safetensors.torch import load_file
 
 from cyclesr_dist.cli.main import main as cyclesr
 from cyclesr_dist.errors import InputError
@@ -105,13 +103,11 @@ def one_round(run_dir: Path, overrides: list[str], fault: str, backend: str, tal
         job(run_dir, overrides, backend), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    while len(ranks(process)) < 2:
-        time.sleep(0.05)
+    until(lambda: len(ranks(process)) == 2)
     if random.random() < 0.75:  # some checkpoints later; else in the middle of the start
         at = time.monotonic()
-        while newest_whole(run_dir) <= before and time.monotonic() - at < 2 * _HANG_SECONDS:
-            time.sleep(0.05)
-    time.sleep(random.uniform(0, 4))
+        until(lambda: newest_whole(run_dir) > before or time.monotonic() - at > 2 * _HANG_SECONDS, 3 * _HANG_SECONDS)
+    threading.Event().wait(random.uniform(0, 4))
     expected = strike(process, run_dir, fault)
     at = time.monotonic()
     tally.rounds[fault] += 1

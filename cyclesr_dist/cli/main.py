@@ -29,6 +29,7 @@ COMMANDS = {
     "upscale": "upscale",
     "report": "report",
     "compare": "compare",
+    "config": "config",
     "monitoring": "monitoring",
     "demo": "demo",
     "table": "table",

@@ -18,6 +18,7 @@ from typing import Any, Literal, NewType, NoReturn, TypeVar, Union, get_args, ge
 
 import yaml
 
+from cyclesr_dist.config.marks import Range, Removed, found_beside, removed_keys
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.runtime.files import write_text
 
@@ -69,11 +70,25 @@ class _Source:
         hint = f"nearest: '{near[0]}'" if near else f"allowed: {', '.join(_field_types(section))}"
         self.fail(f"unknown key {_quote(key)}; {hint}", mark)
 
+    def check_removed(self, key: str, removed: Removed, node: yaml.Node) -> None:
+        """Fail unless the key has the value that it would have everywhere now."""
+        value = "" if removed.standing == "" and _is_null(node) else _plain(node, key, self)
+        if value != removed.standing:
+            way_out = "delete the line" if self.has_lines else "leave it out"
+            self.fail(f"key {_quote(key)} was removed: {removed.text}; {way_out}", node.start_mark)
 
-def read(cls: type[T], path: str | Path | None, overrides: Sequence[str] = (), defaults: T | None = None) -> T:
+
+def read(
+    cls: type[T],
+    path: str | Path | None,
+    overrides: Sequence[str] = (),
+    defaults: T | None = None,
+    beside: bool = True,
+) -> T:
     """Build `cls` from a YAML file (None or an empty file: all defaults), then apply `a.b=value` overrides in order.
 
-    `defaults` has the values of keys that the file does not give; None: the dataclasses have them.
+    `defaults` has the values of keys that the file does not give; None: the dataclasses have them. With `beside`, a
+    relative path to read that the file gives is looked for beside the file first; what is there becomes absolute.
 
     Numbers are decimal; int is accepted for float; nan, inf, aliases and tags are refused. A str field takes a scalar
     as written (a folder called 2024 needs no quotes). `a.b=` is the empty string for str, null for Optional.
@@ -84,6 +99,8 @@ def read(cls: type[T], path: str | Path | None, overrides: Sequence[str] = (), d
     else:
         source = _Source(str(path), cls)
         config = _section(cls, _compose(_read_text(path, source), source), "", source, defaults)
+        if beside:
+            config = found_beside(config, Path(path).parent)
     for override in overrides:
         config = _apply(config, override, _Source(f"override {_quote(override)}", cls, has_lines=False))
     return config
@@ -102,15 +119,7 @@ def check_range(
 
     A limit of None does not apply. nan is in no range.
     """
-    limits = (
-        (minimum, "at least", value.__ge__),
-        (above, "above", value.__gt__),
-        (maximum, "at most", value.__le__),
-        (below, "below", value.__lt__),
-    )
-    if not all(limit is None or holds(limit) for limit, _, holds in limits):
-        allowed = " and ".join(f"{word} {limit}" for limit, word, _ in limits if limit is not None)
-        raise ConfigError(f"{key} = {value} is out of range; allowed: {allowed}")
+    Range(minimum, maximum, above, below).check(key, value)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -219,11 +228,15 @@ def _section(cls: type[T], node: yaml.Node | None, prefix: str, source: _Source,
                 source.fail(f"a key must be a name, not {_show(key_node)}", mark)
             name = key_node.value
             _refuse_tag(key_node, prefix + name, source)
-            if name not in types:
+            removed = None if name in types else removed_keys(cls).get(name)
+            if name not in types and removed is None:
                 source.fail_unknown(prefix + name, cls, mark)
             if name in lines:
                 source.fail(f"duplicate key {_quote(prefix + name)}; first on line {lines[name]}", mark)
             lines[name] = mark.line + 1
+            if removed is not None:
+                source.check_removed(prefix + name, removed, value_node)
+                continue
             values[name] = _convert(types[name], value_node, prefix + name, source, getattr(defaults, name, None))
     if defaults is not None:
         return replace(defaults, **values)  # type: ignore[type-var]  # T is a dataclass type
@@ -357,6 +370,10 @@ def _apply(config: T, override: str, source: _Source) -> T:
     def descend(section: Any, depth: int) -> Any:
         types = _field_types(type(section))
         name, key = names[depth], ".".join(names)
+        removed = None if name in types or depth + 1 < len(names) else removed_keys(type(section)).get(name)
+        if removed is not None:
+            source.check_removed(key, removed, _override_node(text, type(removed.standing), source))
+            return section
         if name not in types:
             source.fail_unknown(key, type(section))
         inner, optional = _without_none(types[name])
@@ -383,7 +400,7 @@ def _override_node(text: str, kind: Any, source: _Source) -> yaml.Node:
     Unquoted text is one plain scalar whatever it holds, so that `data.hr=a #1: {b}` needs no YAML quoting.
     """
     text = text.strip()
-    if text.startswith(("'", '"')) or get_origin(kind) in (tuple, dict):
+    if text.startswith(("'", '"')) or kind is list or get_origin(kind) in (tuple, dict):
         node = _compose(text, source)
         if node is not None:
             return node

@@ -24,7 +24,7 @@ from cyclesr_dist.config.reader import check_range
 from cyclesr_dist.config.schema import Shards
 from cyclesr_dist.data.choose import Choice, choose, say, shortened, too_small
 from cyclesr_dist.data.cut import Photograph, cut_photograph, region_of
-from cyclesr_dist.data.encoding import EXTENSIONS
+from cyclesr_dist.data.encoding import EXTENSIONS, JPEG_QUALITY
 from cyclesr_dist.data.overlap import RECORD
 from cyclesr_dist.data.shards import DOMAINS, FORMAT, MANIFEST, VERSION, Kind, ShardSet, shard_name
 from cyclesr_dist.data.source import Files
@@ -109,7 +109,7 @@ def build_set(
         size = shards.samples_per_shard
         parts = [[places[i] for i in order[start : start + size]] for start in range(0, len(order), size)]
         with Bar(len(places), f"pack {kind}", "patch", progress) as bar:
-            pack = partial(_pack, folder, Files(), kind=kind, encoding=shards.encoding)
+            pack = partial(pack_shard, folder, Files(), kind=kind, encoding=shards.encoding)
             entries = []
             for entry in _in_order(pack, list(enumerate(parts)), workers):
                 entries.append(entry)
@@ -164,7 +164,7 @@ def describe_set(
         "sources": sources,
         "left_out": choice.left_out,
     }
-    return request | ({"jpeg_quality": shards.jpeg_quality} if shards.encoding == "jpeg" else {})
+    return request | ({"jpeg_quality": JPEG_QUALITY} if shards.encoding == "jpeg" else {})
 
 
 def _num_cores() -> int:
@@ -240,7 +240,9 @@ def _cut_to_file(
     return CutFile(places, found["shift_px"], found["num_flat"], small)
 
 
-def _pack(folder: Path, files: Files, item: tuple[int, list[Place]], *, kind: Kind, encoding: str) -> dict[str, Any]:
+def pack_shard(
+    folder: Path, files: Files, item: tuple[int, list[Place]], *, kind: Kind, encoding: str
+) -> dict[str, Any]:
     """Write one shard and its index, unless they are there. Returns the manifest's entry."""
     number, places = item
     names = [f"{domain}.{EXTENSIONS[encoding]}" for domain in DOMAINS[kind]]

@@ -19,7 +19,7 @@ from cyclesr_dist.degradation.spectra import SELECTION_BAND, Spectra, gain_of, i
 
 KNOTS = (0.1, 0.5, 0.9)
 """Brightnesses at which the noise's variance is fitted; linear between them and beyond."""
-_STEPS = 500
+STEPS = 500
 _LR = 0.04
 _ROUNDS = 3  # contrast depends on the kernel, so bins are chosen anew with the kernel found
 _BRIGHTNESS_BINS, _CONTRAST_BINS = 4, 4
@@ -75,7 +75,7 @@ def fit(patches: Tensor, syn: Spectra, real: Spectra, finish: Callable[[Tensor],
             )
         if number == 0:
             before = float(_residual(bins.syn, bins.real, p))
-        distance = _solve(unknowns, bins, p, _STEPS if number == 0 else _STEPS // 2)
+        distance = _solve(unknowns, bins, p, STEPS if number == 0 else STEPS // 2)
     with torch.no_grad():
         return Fit(unknowns.kernel(), unknowns.variance(), unknowns.colouring(), distance, before)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cyclesr_dist.config.reader import check_range
@@ -97,24 +98,55 @@ def degrade_folder(
     }
     if _holds(out, header, files):
         return 0
-    least = smallest_px(simulated, scale)
     with new_folder(out, overwrite=overwrite, inputs=(hr_dir,)) as folder:
         for path in each(sources, f"degrade {track}", "image", progress):
-            hr = torch.from_numpy(read_rgb8(path).astype(np.float32)).permute(2, 0, 1).unsqueeze(0) / 255
-            if min(hr.shape[-2:]) < least:
-                raise InputError(
-                    f"{path}: {hr.shape[-1]} x {hr.shape[-2]} px is too small for scale {scale}; "
-                    f"at least {least} x {least} px are needed"
-                )
+            hr = read_rgb8(path).astype(np.float32) / np.float32(255)
             for i, lr_name in enumerate(lr_names(path.stem, track, scale)):
-                lr, _ = degrade(hr, track, scale, levels, seed, path.stem, i)
-                write_png(folder / lr_name, (lr[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+                lr = _lr_of(hr, str(path), track, scale, levels, seed, path.stem, i)
+                write_png(folder / lr_name, lr)
                 files[lr_name] |= {
-                    "hr_used_px": [lr.shape[-2] * scale, lr.shape[-1] * scale],
+                    "hr_used_px": [lr.shape[0] * scale, lr.shape[1] * scale],
                     "lr_sha256": sha256(folder / lr_name),
                 }
         write_json(folder / RECORD, {**header, **simulated.record(levels, seed), "files": files})
     return len(files)
+
+
+def degrade_image(
+    hr: NDArray[np.float32],
+    *,
+    track: str,
+    scale: int,
+    seed: int,
+    levels: Degrade,
+    name: str,
+    variant: int = 0,
+    where: str = "the image",
+) -> NDArray[np.uint8]:
+    """LR of one image: what `degrade_folder` makes of a file with the stem `name`.
+
+    `hr` is (H, W, 3) in [0, 1]; LR is (H // scale, W // scale, 3). `where` is what errors call the image. Raises
+    InputError for an image that is too small, an unknown track or variant; ConfigError for levels out of range.
+    """
+    count = len(_check_settings(track, scale, levels).variants)
+    if variant not in range(count):
+        raise InputError(f"variant = {variant!r} of track {track} is unknown; allowed: 0 to {count - 1}")
+    return _lr_of(hr, where, track, scale, levels, seed, name, variant)
+
+
+def _lr_of(
+    hr: NDArray[np.float32], where: str, track: str, scale: int, levels: Degrade, seed: int, name: str, variant: int
+) -> NDArray[np.uint8]:
+    """`degrade` from (H, W, 3) to (h, w, 3). Raises InputError when `hr` is too small."""
+    least = smallest_px(track_of(track), scale)
+    if min(hr.shape[:2]) < least:
+        raise InputError(
+            f"{where}: {hr.shape[1]} x {hr.shape[0]} px is too small for scale {scale}; "
+            f"at least {least} x {least} px are needed"
+        )
+    x = torch.from_numpy(hr).permute(2, 0, 1).unsqueeze(0)
+    lr, _ = degrade(x, track, scale, levels, seed, name, variant)
+    return np.asarray((lr[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
 
 
 def _check_settings(track: str, scale: int, levels: Degrade) -> SimulatedTrack:

@@ -14,7 +14,7 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.runtime.hostfile import check_launchers_hostfile
 
-_CGROUP = Path("/sys/fs/cgroup")
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def check_launch(world: World, warn: Callable[[str], None]) -> None:
@@ -22,7 +22,7 @@ def check_launch(world: World, warn: Callable[[str], None]) -> None:
 
     Raises ConfigError for more ranks than GPUs, InputError for a hostfile that is not there.
     """
-    world.together(lambda: _refuse(world))
+    world.together(lambda: refuse(world))
     ranks, cores = _sharing(world)
     if world.is_main and world.device.type == "cpu" and ranks > cores:
         warn(
@@ -31,7 +31,7 @@ def check_launch(world: World, warn: Callable[[str], None]) -> None:
         )
 
 
-def _refuse(world: World) -> None:
+def refuse(world: World) -> None:
     check_launchers_hostfile()
     gpus = torch.cuda.device_count()
     if world.device.type == "cuda" and world.local_rank >= gpus:
@@ -44,21 +44,21 @@ def _refuse(world: World) -> None:
 
 def _sharing(world: World) -> tuple[int, int]:
     """How many ranks are on the main rank's machine, and on how many cores. A launcher may bind each to its own."""
-    own = (socket.gethostname(), os.sched_getaffinity(0), _quota_cores())
+    own = (socket.gethostname(), os.sched_getaffinity(0), quota_cores())
     every = world.gather_objects(own)
     here = [(cores, quota) for name, cores, quota in every if name == every[0][0]]
     bound = len(set().union(*(cores for cores, _ in here)))
     return len(here), max(1, min(bound, here[0][1] or bound))
 
 
-def _quota_cores() -> int:
+def quota_cores() -> int:
     """Cores' worth of time that a container may use, rounded up; 0: no limit, or none that can be read."""
     try:
-        quota, period = (_CGROUP / "cpu.max").read_text().split()
+        quota, period = (CGROUP / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            quota = (_CGROUP / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (_CGROUP / "cpu/cpu.cfs_period_us").read_text().strip()
+            quota = (CGROUP / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (CGROUP / "cpu/cpu.cfs_period_us").read_text().strip()
         except OSError:
             return 0
     if not quota.isdecimal() or not period.isdecimal() or not int(period):  # "max", -1

@@ -29,7 +29,7 @@ _PLURALS = {
 }
 _CORE = {"ConfigMap": "config_map", "Service": "service"}
 _TIMEOUT_SECONDS = (10, 60)  # to connect, to read
-_LOG_TIMEOUT_SECONDS = (10, 300)  # a machine that is gone closes no connection
+LOG_TIMEOUT_SECONDS = (10, 300)  # a machine that is gone closes no connection
 _OVERLAP_SECONDS = 60  # clocks of machines differ
 
 Manifest = dict[str, Any]
@@ -155,7 +155,7 @@ class Api:
             follow=True,
             timestamps=True,
             _preload_content=False,
-            _request_timeout=_LOG_TIMEOUT_SECONDS,
+            _request_timeout=LOG_TIMEOUT_SECONDS,
             **({} if age is None else {"since_seconds": max(1, int(age)) + _OVERLAP_SECONDS}),
         )
         if date := response.headers.get("Date"):

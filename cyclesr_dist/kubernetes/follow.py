@@ -15,11 +15,11 @@ from cyclesr_dist.kubernetes.api import Api, Manifest
 from cyclesr_dist.kubernetes.pod import RUN
 from cyclesr_dist.kubernetes.states import failed_before, failure_code, job_state, leads, main_container, pod_state
 
-_WATCH_SECONDS = 10
-_PAUSE_SECONDS = 0.5
-_LOG_PAUSE_SECONDS = 1.0
+WATCH_SECONDS = 10
+PAUSE_SECONDS = 0.5
+LOG_PAUSE_SECONDS = 1.0
 _LAST_LINES_SECONDS = 15.0
-_PATIENCE = 30  # failed attempts in a row, some seconds apart
+PATIENCE = 30  # failed attempts in a row, some seconds apart
 _LAST_LINES = 50
 
 
@@ -45,13 +45,13 @@ def follow(api: Api, job: Manifest, say: Callable[[str], None], write: Callable[
                 raise
             except CycleSRError as error:  # a server that restarts, a token that has expired
                 failures += 1
-                if failures > _PATIENCE:
+                if failures > PATIENCE:
                     raise CycleSRError(f"{error}; the run may go on: call again to follow it") from error
                 say(f"{error}; trying again")
                 news.stopped.wait(min(failures, 10))
                 continue
             if found is None:
-                news.stopped.wait(_PAUSE_SECONDS)  # a server may end every watch at once
+                news.stopped.wait(PAUSE_SECONDS)  # a server may end every watch at once
             else:
                 news.finish()
                 state, reason = job_state(found)
@@ -70,7 +70,7 @@ def _look(api: Api, job: Manifest, label: str, news: _News) -> Manifest | None:
         for pod in api.pods(label)[0]:  # what a pod left with may be newer than the list before
             news.seen(pod)
         return ended
-    for kind, pod in api.watch_pods(label, version, _WATCH_SECONDS):
+    for kind, pod in api.watch_pods(label, version, WATCH_SECONDS):
         if kind != "DELETED":
             news.seen(pod)
         if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed") and _ended(api, job):
@@ -156,10 +156,10 @@ class _News:
             except (ApiException, urllib3.exceptions.HTTPError) as error:
                 status = error.status if isinstance(error, ApiException) else None
                 failures += 1
-                if status in (403, 404) or (status == 400 and self._over(pod)) or failures > _PATIENCE:
+                if status in (403, 404) or (status == 400 and self._over(pod)) or failures > PATIENCE:
                     self._no_more(pod, error)
                     return
-            self.stopped.wait(_LOG_PAUSE_SECONDS)
+            self.stopped.wait(LOG_PAUSE_SECONDS)
 
     def _no_more(self, pod: str, error: Exception) -> None:
         self.say(f"no more of the log of pod {pod}: {' '.join(str(error).split())[:200]}")

@@ -56,7 +56,7 @@ def _problems(objects: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield from (f"{name}: {problem}" for problem in (*_metadata(manifest), *_walk(manifest)))
         for pod in pods(manifest):
             yield from (f"{name}: {problem}" for problem in (*_pod(pod, manifest, objects), *findings(pod)))
-        for job in _jobs(manifest):
+        for job in jobs(manifest):
             yield from (f"{name}: {problem}" for problem in _job(job))
     yield from _together(objects)
 
@@ -69,10 +69,10 @@ def pods(manifest: dict[str, Any]) -> list[dict[str, Any]]:
         groups = [cluster.get("headGroupSpec") or {}, *(cluster.get("workerGroupSpecs") or [])]
         found = [*(group.get("template") for group in groups), spec.get("submitterPodTemplate")]
         return [pod or {} for pod in found]
-    return [job.get("template") or {} for job in _jobs(manifest)]
+    return [job.get("template") or {} for job in jobs(manifest)]
 
 
-def _jobs(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+def jobs(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     """The specs of the batch Jobs in a manifest."""
     kind, spec = manifest.get("kind"), manifest.get("spec") or {}
     if kind == "Job":
@@ -279,7 +279,7 @@ def _together(objects: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield from _network(kinds["NetworkPolicy"].get("spec") or {})
     for manifest in objects:
         name = (manifest.get("metadata") or {}).get("name")
-        for job in _jobs(manifest):
+        for job in jobs(manifest):
             yield from _meeting(manifest, name, job, kinds)
 
 

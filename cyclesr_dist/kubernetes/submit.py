@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from cyclesr_dist.kubernetes.api import Api, Manifest
 
 _NO_RUNTIME = "must be created before the TrainJob is created"
-_RUNTIME_SECONDS = 30.0
-_SECONDS_BEYOND_GRACE = 60.0
-_PAUSE_SECONDS = 1.0
+RUNTIME_SECONDS = 30.0
+SECONDS_BEYOND_GRACE = 60.0
+PAUSE_SECONDS = 1.0
 
 _EPILOG = """\
 The kubeconfig is kubectl's: $KUBECONFIG, or ~/.kube/config with its current context.
@@ -157,7 +157,7 @@ def _create(api: Api, manifest: Manifest, *, dry_run: bool = False) -> bool:
     """Whether it is this call that created it. Waits for what Trainer's webhook has not seen yet."""
     from cyclesr_dist.kubernetes.api import AlreadyThereError
 
-    deadline = time.monotonic() + _RUNTIME_SECONDS
+    deadline = time.monotonic() + RUNTIME_SECONDS
     while True:
         try:
             api.create(manifest, dry_run=dry_run)
@@ -170,7 +170,7 @@ def _create(api: Api, manifest: Manifest, *, dry_run: bool = False) -> bool:
         except InputError as error:  # the webhook asks a cache, which is late
             if _NO_RUNTIME not in str(error) or time.monotonic() > deadline:
                 raise
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(PAUSE_SECONDS)
 
 
 def _check_ours(manifest: Manifest, found: Manifest | None) -> None:
@@ -272,7 +272,7 @@ def _wait_until_gone(
     """For as long as a pod has to save, and some more."""
     job = objects[-1]
     templates = [pod for manifest in objects for pod in pods_of(manifest)]
-    seconds = max(pod["spec"]["terminationGracePeriodSeconds"] for pod in templates) + _SECONDS_BEYOND_GRACE
+    seconds = max(pod["spec"]["terminationGracePeriodSeconds"] for pod in templates) + SECONDS_BEYOND_GRACE
     deadline = time.monotonic() + seconds
     said = False
     while True:
@@ -290,7 +290,7 @@ def _wait_until_gone(
         if not said:
             say(f"{_name(job)} is being deleted: waiting until its pods have saved, {seconds:.0f} s at most")
             said = True
-        time.sleep(_PAUSE_SECONDS)
+        time.sleep(PAUSE_SECONDS)
 
 
 def _alive(api: Api, job: Manifest) -> list[str]:

@@ -45,7 +45,7 @@ def build_translator(net: TranslatorNet, noise_channels: int = 0) -> nn.Module:
 
 def build_discriminator(net: PatchGANNet) -> nn.Module:
     """d_r, d_s or d_h: (N, 3, H, W) in [0, 1] -> (N, 1, H', W')."""
-    return PatchGAN(net.channels, net.layers, net.norm)
+    return PatchGAN(net.channels, net.layers)
 
 
 def build_sr(net: SRNet, scale: int) -> nn.Module:

@@ -1,6 +1,6 @@
 """Layers that compute what PyTorch's do, in another way where that is faster. They are PyTorch's until `tune` says so.
 
-Rounding differs; gradients agree to 1e-6 (tests/unit/test_tuned.py). Effects: docs/performance.md.
+Rounding differs; gradients agree to 1e-6 (tests/nets/test_tuned.py). Effects: docs/performance.md.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class _Crop:
 
 def _pictures(degradation: Degradation, sharp: Sample, real: Sample, seed: int) -> str:
     rows = []
-    for i, (one, other) in enumerate(_alike(_crops(sharp.views), _crops(real.views))):
+    for i, (one, other) in enumerate(_alike(crops_of(sharp.views), crops_of(real.views))):
         size = min(one.size, other.size)
         whole = torch.from_numpy(one.view.copy()).permute(2, 0, 1)[None].float() / 255
         made = (degraded(degradation, whole, seed + i)[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
@@ -140,7 +140,7 @@ def _enlarged(picture: Window, caption: str) -> str:
     )
 
 
-def _crops(views: Sequence[Window]) -> list[_Crop]:
+def crops_of(views: Sequence[Window]) -> list[_Crop]:
     """The most detailed place of each view."""
     found = []
     for view in views:

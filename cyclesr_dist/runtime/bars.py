@@ -10,7 +10,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
-_LINE_SECONDS = 20.0
+LINE_SECONDS = 20.0
 
 
 class Bar:
@@ -27,7 +27,7 @@ class Bar:
         self.done += count
         if self.bar is not None:
             self.bar.update(count)
-        elif self.lines and time.monotonic() - self.said > _LINE_SECONDS:
+        elif self.lines and time.monotonic() - self.said > LINE_SECONDS:
             self.said = time.monotonic()
             print(self._line(), file=sys.stderr, flush=True)
 

@@ -61,25 +61,39 @@ def to_uint8(image: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def score_file(
-    upscaler: Upscaler, pair: Pair, protocol: str, tile: int | None = None, features: nn.Module | None = None
+    upscaler: Upscaler | None, pair: Pair, protocol: str, tile: int | None = None, features: nn.Module | None = None
 ) -> dict[str, float]:
-    """Scores of the enlarged LR file of `pair`; with `features`, VGG's, also `perceptual`, their L1 distance.
+    """`score_image` of the files of `pair`. Raises InputError also when one cannot be read."""
+    named = (str(pair.lr), str(pair.hr))
+    return score_image(upscaler, read_picture(pair.lr).rgb, read_rgb8(pair.hr), protocol, tile, features, named)
+
+
+def score_image(
+    upscaler: Upscaler | None,
+    lr: NDArray[np.float32],
+    hr8: NDArray[np.uint8],
+    protocol: str,
+    tile: int | None = None,
+    features: nn.Module | None = None,
+    named: tuple[str, str] = ("the image", "the original"),
+) -> dict[str, float]:
+    """Scores of the enlargement of `lr` (h, w, 3) in [0, 1], or of `lr` itself where `upscaler` is None; with
+    `features`, VGG's, also `perceptual`, their L1 distance.
 
     HR may be up to `scale` - 1 px larger than the enlargement; it is then cropped at the right and bottom, as bicubic
-    down-sampling crops it. Raises InputError naming the file when sizes do not fit or a file cannot be read.
+    down-sampling crops it. Raises InputError, with what the two are `named`, when sizes do not fit.
     """
-    lr = read_picture(pair.lr).rgb
-    hr8 = _cropped(read_rgb8(pair.hr), pair, lr.shape[:2], upscaler.scale)
+    hr8 = _cropped(hr8, named, lr.shape[:2], upscaler.scale if upscaler else 1)
     try:
-        sr8 = to_uint8(upscale_image(upscaler, lr, tile))
+        sr8 = to_uint8(upscale_image(upscaler, lr, tile) if upscaler else lr)
         distance = {} if features is None else {"perceptual": _perceptual(features, sr8, hr8)}
         return score_pair(sr8, hr8, protocol) | distance
     except InputError as error:
-        raise InputError(f"{pair.hr}: {error}") from error
+        raise InputError(f"{named[1]}: {error}") from error
 
 
 def evaluate_folder(
-    upscaler: Upscaler,
+    upscaler: Upscaler | None,
     lr_dir: Path,
     hr_dir: Path,
     protocol: str,
@@ -88,15 +102,17 @@ def evaluate_folder(
 ) -> dict[str, Any]:
     """Score all pairs of two folders (see `match_pairs`): `{"protocol", "model", "images": [{"name", ...}], "mean"}`.
 
-    `progress` shows a bar on stderr. Raises InputError as `match_pairs` and `score_file` do.
+    With `upscaler` None the files of `lr_dir` are as large as those of `hr_dir`, and are scored as they are; `model` is
+    then empty. `progress` shows a bar on stderr. Raises InputError as `match_pairs` and `score_file` do.
     """
+    name = upscaler.name if upscaler else ""
     images = [
         {"name": pair.name, **score_file(upscaler, pair, protocol, features=features)}
-        for pair in each(match_pairs(hr_dir, lr_dir), f"{upscaler.name} {protocol}", "image", progress)
+        for pair in each(match_pairs(hr_dir, lr_dir), f"{name} {protocol}".strip(), "image", progress)
     ]
-    names = [name for name in images[0] if name != "name"]
-    mean = {name: float(np.mean([image[name] for image in images])) for name in names}
-    return {"protocol": protocol, "model": upscaler.name, "images": images, "mean": mean}
+    keys = [key for key in images[0] if key != "name"]
+    mean = {key: float(np.mean([image[key] for image in images])) for key in keys}
+    return {"protocol": protocol, "model": name, "images": images, "mean": mean}
 
 
 def write_scores(path: Path, scores: dict[str, Any]) -> None:
@@ -116,13 +132,14 @@ def _perceptual(features: nn.Module, sr8: NDArray[np.uint8], hr8: NDArray[np.uin
     return float(perceptual(features, x, y))
 
 
-def _cropped(hr8: NDArray[np.uint8], pair: Pair, lr_size: tuple[int, ...], scale: int) -> NDArray[np.uint8]:
+def _cropped(hr8: NDArray[np.uint8], named: tuple[str, str], lr_size: tuple[int, ...], scale: int) -> NDArray[np.uint8]:
     """The part of HR that the enlargement of an LR image of `lr_size` (h, w) covers."""
     height, width = (size * scale for size in lr_size)
     excess = (hr8.shape[0] - height, hr8.shape[1] - width)
     if min(excess) < 0 or max(excess) >= scale:
         raise InputError(
-            f"{pair.lr}: {lr_size[1]}x{lr_size[0]} px enlarged x{scale} is {width}x{height} px, "
-            f"but {pair.hr} is {hr8.shape[1]}x{hr8.shape[0]} px"
+            f"{named[0]}: {lr_size[1]}x{lr_size[0]} px"
+            + f" enlarged x{scale} is {width}x{height} px" * (scale > 1)
+            + f", but {named[1]} is {hr8.shape[1]}x{hr8.shape[0]} px"
         )
     return hr8[:height, :width]

@@ -54,15 +54,14 @@ def scheduler(search: Search, results: Path) -> TrialScheduler:
                 mode=search.mode,
                 perturbation_interval=search.pbt.interval_steps or search.report_steps,
                 quantile_fraction=search.pbt.quantile,
-                resample_probability=search.pbt.resample,
                 hyperparam_mutations={key: _mutation(domain) for key, domain in domains.items()},
-                custom_explore_fn=_Clamp(domains),
+                custom_explore_fn=Clamp(domains),
             )
         case "none":
             return FIFOScheduler()
 
 
-class _Clamp:
+class Clamp:
     """Keeps what population based training multiplies inside the space."""
 
     def __init__(self, domains: Mapping[str, Domain]) -> None:

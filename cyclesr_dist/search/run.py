@@ -49,7 +49,7 @@ def run_search(
     working_dir = os.environ.get(FOLDER_VARIABLE) or os.getcwd()
     known = {"base": dump(absolute(search.base_config())), "working_dir": working_dir}
     if not dry_run:
-        resume = _prepare(search, run_dir, resume)
+        resume = prepare(search, run_dir, resume)
     with connected(address), _sigterm_as_sigint():  # in this order: Ray takes SIGTERM when it is begun
         nodes = ready_nodes(search.workers, storage)
         if not resume:
@@ -63,7 +63,7 @@ def run_search(
         _search(search, run_dir, storage, known, resume, quiet)
 
 
-def _prepare(search: Search, run_dir: Path, resume: bool) -> bool:
+def prepare(search: Search, run_dir: Path, resume: bool) -> bool:
     """Claim the run folder; whether there is something to resume. Raises InputError and ConfigError."""
     held = run_dir / "search.yaml"
     begun = held.exists()

@@ -6,6 +6,7 @@ Imported only when asked for. They are for looking at: one that fails in the mid
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,9 +21,12 @@ from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.user_modules import find_object
+from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
 
 Picture = NDArray[np.uint8]
 """(H, W, 3), RGB."""
+_PROJECT = "cyclesr"
+"""Where the environment names none."""
 
 
 class Tracker(Protocol):
@@ -30,7 +34,7 @@ class Tracker(Protocol):
         """Numbers by name, with `/` between groups: loss/mse, validation/psnr."""
 
     def picture(self, step: int, name: str, image: Picture) -> None:
-        """A strip as train/pictures.py draws it."""
+        """A strip as training/pictures.py draws it."""
 
     def close(self) -> None:
         """Let everything out."""
@@ -56,14 +60,14 @@ class TensorBoard:
 
 
 class WandB:
-    """One run of project `telemetry.project`; its own environment variables say where and as whom."""
+    """One run; its own environment variables say where, as whom, and of what project."""
 
     def __init__(self, folder: Path, config: Config, start: int, known: dict[str, str]) -> None:
         import wandb
 
         self.wandb = wandb
         self.run = wandb.init(
-            project=config.telemetry.project,
+            project=os.environ.get("WANDB_PROJECT", _PROJECT),
             name=folder.name,
             dir=str(folder),
             id=known.get("wandb"),
@@ -84,7 +88,7 @@ class WandB:
 
 
 class MLflow:
-    """One run of experiment `telemetry.project`; MLFLOW_TRACKING_URI says where."""
+    """One run; MLFLOW_TRACKING_URI says where, MLFLOW_EXPERIMENT_NAME of what experiment."""
 
     def __init__(self, folder: Path, config: Config, start: int, known: dict[str, str]) -> None:
         from mlflow import MlflowClient
@@ -94,7 +98,7 @@ class MLflow:
             self.run_id = known["mlflow"]
             self.client.update_run(self.run_id, status="RUNNING")
             return
-        project = config.telemetry.project
+        project = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
         experiment = self.client.get_experiment_by_name(project)
         number = experiment.experiment_id if experiment else self.client.create_experiment(project)
         self.run_id = known["mlflow"] = self.client.create_run(number, run_name=folder.name).info.run_id
@@ -123,6 +127,12 @@ class Trackers:
     def __init__(self, named: Mapping[str, Tracker], warn: Callable[[str], None]) -> None:
         self.named = dict(named)
         self.warn = warn
+
+    def logged(self, record: StepRecord) -> None:
+        self.scalars(record.step, grouped(record.line(), leave_out=("step",)))
+
+    def validated(self, record: ValidationRecord) -> None:
+        self.scalars(record.step, {f"validation/{name}": value for name, value in record.scores.items()})
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._each(lambda tracker: tracker.scalars(step, values))

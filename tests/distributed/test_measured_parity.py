@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 import torch
 from helpers import tiny_overrides
-from test_parity import BACKENDS, PLAIN, batch_of
+from helpers.parity import BACKENDS, PLAIN, batch_of
 
 from cyclesr_dist.config.schema import load
 from cyclesr_dist.config.systems import Phase

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import torch
 from helpers import tiny_overrides
+from helpers.parity import BACKENDS, PLAIN, batch_of
 
 from cyclesr_dist.config.schema import Config, load
 from cyclesr_dist.config.systems import Phase
-from cyclesr_dist.data.batch import Batch
-from cyclesr_dist.data.resize import bicubic_down
 from cyclesr_dist.distributed.build import build_backend
 from cyclesr_dist.distributed.local_ranks import run_ranks
 from cyclesr_dist.distributed.player import TensorDict
@@ -23,20 +22,10 @@ from cyclesr_dist.method.step import frozen
 from cyclesr_dist.method.systems.base import System, SystemState
 from cyclesr_dist.method.systems.build import build_system
 
-GLOBAL_BATCH = 4
 PHASES = (*[Phase.PRETRAIN] * 3, *[Phase.JOINT] * 3)
 # cycle_sr_separate changes its player half-way.
 PHASES_OF = {"cycle_sr_separate": (*[Phase.TRANSLATE] * 3, *[Phase.SEPARATE] * 3), "cyclegan": (Phase.CYCLEGAN,) * 6}
 SYSTEMS = ("sr_syn", "cyclegan", "cycle_sr_separate", "cyclesr", "cyclesrgan")
-BACKENDS = {
-    "ddp": ["backend=ddp"],
-    "zero0": ["backend=deepspeed", "zero_stage=0"],
-    "zero1": ["backend=deepspeed", "zero_stage=1"],
-    "zero2": ["backend=deepspeed", "zero_stage=2"],
-    "zero3": ["backend=deepspeed", "zero_stage=3"],
-}
-
-PLAIN = [f"speed.{name}=false" for name in ("join_passes", "channels_last", "fast_layers", "fused_adam")]
 
 
 def config_of(system: str, overrides: list[str]) -> Config:
@@ -45,18 +34,6 @@ def config_of(system: str, overrides: list[str]) -> Config:
     # the batch's size, as with joined passes, chooses the sign of a gradient. `precise_run` takes the rounding away.
     common = [*tiny_overrides(), *PLAIN, f"system={system}", "optim.clip_norm=3.0", "weights.mse=50"]
     return load(None, [*common, *overrides])
-
-
-def batch_of(step: int, world: World, noise_channels: int = 1) -> Batch:
-    """A fixed global batch; this rank's part of it."""
-    g = torch.Generator().manual_seed(step)
-    hr = torch.rand(GLOBAL_BATCH, 3, 64, 64, generator=g)
-    real = torch.rand(GLOBAL_BATCH, 3, 16, 16, generator=g)
-    noise = torch.randn(2, GLOBAL_BATCH, noise_channels, 16, 16, generator=g)
-    num = GLOBAL_BATCH // world.num_ranks
-    part = slice(world.rank * num, (world.rank + 1) * num)
-    hr = hr[part]
-    return Batch(bicubic_down(hr, 4), real[part], hr, noise[:, part], step * GLOBAL_BATCH, (), ())
 
 
 def run_steps(name: str, system: System, world: World, first: int, last: int) -> list[dict[str, float]]:
@@ -250,10 +227,10 @@ def unfrozen_norm(world: World) -> tuple[float, float]:
         inputs = (batch.syn, batch.real, batch.hr, batch.noise, Phase.JOINT, d.module.critics)
         if freeze:
             with frozen(d.module):
-                losses, fakes, _ = g(*inputs)
+                losses, fakes = g(*inputs)
                 g.update(losses["total"])
         else:
-            losses, fakes, _ = g(*inputs)
+            losses, fakes = g(*inputs)
             g.update(losses["total"])
         norms.append(d.update(d(batch.syn, batch.real, batch.hr, fakes)["total"]))
     return norms[0], norms[1]

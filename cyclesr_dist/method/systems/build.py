@@ -34,7 +34,7 @@ def build_system(
 
     Raises ConfigError or InputError when the perceptual network cannot be had.
     """
-    if config.speed.keep_memory and world.device.type == "cpu":
+    if not config.speed.plain and world.device.type == "cpu":
         keep_freed()
     system = _build(config, make_player, world, degradation)
     if config.speed.compile:

@@ -16,7 +16,7 @@ from cyclesr_dist.distributed.player import MakePlayer, ParamGroup
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.objectives import EnlargedCycleGenerators
 from cyclesr_dist.method.step import StepResult, joint_step
-from cyclesr_dist.method.systems.parts import PlayersAndPools, Pools, discriminator_player
+from cyclesr_dist.method.systems.parts import PlayersAndPools, Pools, discriminator_player, passes_of
 from cyclesr_dist.nets.build import build_translator
 from cyclesr_dist.nets.enlarge_first import EnlargeFirst, enlarged
 
@@ -30,7 +30,7 @@ class CycleGANSystem(PlayersAndPools):
         self.scale = config.scale
         g_h2l = build_translator(net, noise_channels(config))
         generators = EnlargedCycleGenerators(
-            g_h2l, EnlargeFirst(build_translator(net), config.scale), config.weights, config.speed.join_passes
+            g_h2l, EnlargeFirst(build_translator(net), config.scale), config.weights, passes_of(config.speed)
         )
         groups = (ParamGroup(("g_h2l.", "g_l2h."), config.optim.lr_cyclegan),)
         self.players = {

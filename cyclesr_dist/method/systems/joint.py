@@ -22,12 +22,13 @@ from cyclesr_dist.method.systems.parts import (
     build_g_l2h,
     build_spectrum,
     discriminator_player,
+    passes_of,
     sr_player,
     user_terms,
 )
 from cyclesr_dist.nets.build import build_g_s2r, build_translator
 from cyclesr_dist.nets.measured import MeasuredDegradation
-from cyclesr_dist.nets.vgg import build_vgg
+from cyclesr_dist.nets.vgg import TEXTURE_LAYERS, build_vgg
 
 
 class JointSystem(PlayersAndPools):
@@ -49,7 +50,7 @@ class JointSystem(PlayersAndPools):
             weights=config.weights,
             sr_terms=terms,
             global_mean=mean_over_ranks,
-            join=config.speed.join_passes,
+            passes=passes_of(config.speed),
             spectrum=build_spectrum(config),
             pretrain_on_fakes=measured,
         )
@@ -85,7 +86,7 @@ def _sr_terms(config: Config, world: World) -> SRTerms:
     p, w = config.perceptual, config.weights
     return SRTerms(
         percep=build_vgg(p.source, (p.layer,)).to(world.device) if w.percep else None,
-        texture=build_vgg(p.source, p.texture_layers).to(world.device) if w.texture else None,
+        texture=build_vgg(p.source, TEXTURE_LAYERS).to(world.device) if w.texture else None,
         gan=w.advsr > 0,
         more=user_terms(config),
     )

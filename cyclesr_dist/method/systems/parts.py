@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from cyclesr_dist.config.schema import Config, PatchGANNet
+from cyclesr_dist.config.schema import Config, PatchGANNet, Speed
 from cyclesr_dist.distributed.collectives import elementwise_mean_over_ranks, gather_batch, mean_over_ranks
 from cyclesr_dist.distributed.player import MakePlayer, ParamGroup, Player
 from cyclesr_dist.distributed.world import World
@@ -14,6 +14,7 @@ from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.method.losses.pixel import full
 from cyclesr_dist.method.losses.spectrum import SpectrumMatch
 from cyclesr_dist.method.objectives import Discriminators, SRGenerator, SRTerm, SRTerms
+from cyclesr_dist.method.passes import Passes, joined, one_by_one
 from cyclesr_dist.method.pool import ImagePool
 from cyclesr_dist.method.systems.base import G_L2H, SystemState
 from cyclesr_dist.method.types import Fakes
@@ -40,6 +41,11 @@ def user_terms(config: Config) -> tuple[SRTerm, ...]:
     return tuple(terms.values())
 
 
+def passes_of(speed: Speed) -> Passes:
+    """How the objectives' images go through the networks."""
+    return one_by_one if speed.plain else joined
+
+
 def build_spectrum(config: Config) -> SpectrumMatch | None:
     """The spectral term's running means; None where its weight is zero."""
     return SpectrumMatch(elementwise_mean_over_ranks) if config.weights.spectrum else None
@@ -58,7 +64,7 @@ def discriminator_player(config: Config, make_player: MakePlayer, net: PatchGANN
     if gan:
         critics["d_h"] = build_discriminator(config.nets.d_h)
         groups.append(ParamGroup(("critics.d_h.",), config.optim.lr_sr))
-    return make_player(Discriminators(critics, mean_over_ranks, config.speed.join_passes), tuple(groups))
+    return make_player(Discriminators(critics, mean_over_ranks, passes_of(config.speed)), tuple(groups))
 
 
 class Pools:

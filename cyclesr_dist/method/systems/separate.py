@@ -13,7 +13,14 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.objectives import CycleGenerators
 from cyclesr_dist.method.step import StepResult, joint_step, sr_step
 from cyclesr_dist.method.systems.base import G_L2H
-from cyclesr_dist.method.systems.parts import PlayersAndPools, Pools, build_spectrum, discriminator_player, sr_player
+from cyclesr_dist.method.systems.parts import (
+    PlayersAndPools,
+    Pools,
+    build_spectrum,
+    discriminator_player,
+    passes_of,
+    sr_player,
+)
 from cyclesr_dist.nets.build import build_g_s2r, build_translator
 
 
@@ -26,7 +33,7 @@ class SeparateSystem(PlayersAndPools):
             build_g_s2r(config, degradation),
             build_translator(config.nets.translator),
             config.weights,
-            config.speed.join_passes,
+            passes_of(config.speed),
             build_spectrum(config),
         )
         groups = (ParamGroup(("g_s2r.", "g_r2s."), config.optim.lr_cyclegan),)

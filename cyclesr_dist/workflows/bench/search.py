@@ -66,7 +66,7 @@ def _train(search: Search, config: Path, run_dir: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "cyclesr_dist.train",
+        "cyclesr_dist.training",
         "--config",
         str(config),
         "--run-dir",

@@ -38,7 +38,7 @@ def _of(runs: list[list[dict[str, float]]], score: str) -> dict[str, float]:
     having = [rows for rows in runs if all(score in row for row in rows)]
     if not having:
         return {}
-    within = [_spearman(rows, score) for rows in having if len(rows) >= 3]
+    within = [spearman(rows, score) for rows in having if len(rows) >= 3]
     losses = [
         max(row["psnr"] for row in rows) - min(rows, key=lambda row: _sign(score) * row[score])["psnr"]
         for rows in having
@@ -47,11 +47,11 @@ def _of(runs: list[list[dict[str, float]]], score: str) -> dict[str, float]:
     if within:
         found["checkpoints"] = float(np.mean(within))
     if len(having) >= 3:
-        found["runs"] = _spearman([rows[-1] for rows in having], score)
+        found["runs"] = spearman([rows[-1] for rows in having], score)
     return found
 
 
-def _spearman(rows: Sequence[dict[str, float]], score: str) -> float:
+def spearman(rows: Sequence[dict[str, float]], score: str) -> float:
     psnr, other = (_ranks([row[name] for row in rows]) for name in ("psnr", score))
     if np.ptp(psnr) == 0 or np.ptp(other) == 0:
         return 0.0

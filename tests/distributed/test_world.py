@@ -1,0 +1,96 @@
+"""World: reading the environment, agreeing on failures, dividing the batch."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from helpers.ports import free_port
+
+from cyclesr_dist.distributed.collectives import gather_batch, mean_over_ranks
+from cyclesr_dist.distributed.local_ranks import run_ranks
+from cyclesr_dist.distributed.world import World
+from cyclesr_dist.errors import ConfigError, FailedElsewhere, InputError
+
+
+def test_global_batch_must_divide_and_the_error_says_what_would() -> None:
+    assert World(num_ranks=4).rank_batch(32) == 8
+    with pytest.raises(ConfigError, match=r"global_batch = 32 .* 3 ranks; use 1 or 2 or 4 ranks, or global_batch=33"):
+        World(num_ranks=3).rank_batch(32)
+
+
+def test_environment(monkeypatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert World.from_env() == World()
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("LOCAL_SIZE", "2")  # what the deepspeed launcher sets
+    assert World.from_env() == World(rank=3, num_ranks=8, local_num_ranks=2)
+    monkeypatch.setenv("WORLD_SIZE", "many")
+    with pytest.raises(ConfigError, match="WORLD_SIZE = 'many'"):
+        World.from_env()
+
+
+def scenarios(world: World) -> dict[str, object]:
+    results: dict[str, object] = {}
+    results["fine"] = world.together(lambda: world.rank)
+
+    def fail_on_last() -> None:
+        if world.rank == world.num_ranks - 1:
+            raise InputError("no such shard")
+
+    def fail_on_all() -> None:
+        raise ConfigError("same everywhere")
+
+    for name, run in (("one", fail_on_last), ("all", fail_on_all)):
+        try:
+            world.together(run)
+        except (InputError, FailedElsewhere, ConfigError) as error:
+            results[name] = (type(error).__name__, str(error), error.exit_code)
+    x = torch.tensor([1.0, 2.0]) + 10 * world.rank
+    x.requires_grad_(True)
+    mean = mean_over_ranks(x)
+    (mean * (world.rank + 1)).backward()
+    results["mean"] = float(mean)
+    results["grad"] = x.grad.tolist()  # type: ignore[union-attr]
+    results["gathered"] = gather_batch(torch.full((2, 1), float(world.rank))).flatten().tolist()
+    return results
+
+
+def test_ranks_agree() -> None:
+    results = run_ranks(scenarios, 2)
+    assert [r["fine"] for r in results] == [0, 1]
+    assert results[0]["one"] == ("InputError", "no such shard (on rank 1)", 2)
+    assert results[1]["one"] == ("FailedElsewhere", "no such shard", 2)
+    assert results[0]["all"] == ("ConfigError", "same everywhere", 2)
+    assert results[1]["all"][0] == "FailedElsewhere"
+    assert all(r["mean"] == 6.5 for r in results)
+    # Gradients 1 and 2 of the two ranks' losses are averaged, then spread over each rank's two elements.
+    assert all(r["grad"] == [0.75, 0.75] for r in results)
+    assert all(r["gathered"] == [0, 0, 1, 1] for r in results)
+
+
+def test_run_ranks_reports_a_failing_rank() -> None:
+    with pytest.raises(RuntimeError, match="rank 1"):
+        run_ranks(fail_on_rank_one, 2)
+
+
+def fail_on_rank_one(world: World) -> None:
+    if world.rank == 1:
+        raise ValueError("broken")
+
+
+def test_a_rank_that_waits_in_vain_says_so_when_its_patience_ends() -> None:
+    port = str(free_port())
+    alone = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [sys.executable, "-c", "from cyclesr_dist.distributed.world import World; World.from_env().join()"]
+    began = time.monotonic()
+    done = subprocess.run(
+        command, env=os.environ | alone | {"CYCLESR_MEETING_SECONDS": "2"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "rank 0 of 2 cannot meet the others" in done.stderr
+    assert time.monotonic() - began < 60

@@ -1,0 +1,58 @@
+"""launch/train.py with a fault, FAULT=kind:rank:step of the environment. Tests start it, through launchers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from cyclesr_dist.data.loader import RankBatches
+from cyclesr_dist.method.systems.joint import JointSystem
+from cyclesr_dist.runtime.command import end_process
+from cyclesr_dist.training.main import main
+
+
+def install(kind: str, rank: int, step: int) -> None:
+    """Make the joint system of this rank misbehave in its `step`-th step."""
+    if int(os.environ.get("RANK", "0")) != rank:
+        return
+    if kind == "starved":  # from the beginning: storage that takes half a second for each batch
+        true_item = RankBatches.__getitem__
+
+        def slow_item(self: RankBatches, step: int) -> Any:
+            threading.Event().wait(0.5)
+            return true_item(self, step)
+
+        RankBatches.__getitem__ = slow_item  # type: ignore[method-assign]
+    true_step = JointSystem.step
+    calls = 0
+
+    def faulty_step(self: JointSystem, batch: Any, phase: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            match kind:
+                case "exception":
+                    raise ValueError("a fault for the test")
+                case "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "frozen":
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                case "slow":
+                    threading.Event().wait(3600)
+                case "nan":
+                    batch = replace(batch, real=torch.full_like(batch.real, torch.nan))
+        return true_step(self, batch, phase)
+
+    JointSystem.step = faulty_step  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    fault, fault_rank, fault_step = os.environ["FAULT"].split(":")
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":  # ranks that torchrun starts again have no fault
+        install(fault, int(fault_rank), int(fault_step))
+    end_process(main)

@@ -1,0 +1,89 @@
+"""Trainings as processes, under launchers, and what is below them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import torch
+from safetensors.torch import load_file
+
+from helpers.ports import free_port
+from helpers.runs import REPOSITORY
+
+BIN = Path(sys.executable).parent
+FAULTY = str(Path(__file__).with_name("faulty_train.py"))
+"""TRAIN with a fault."""
+TRAIN = str(REPOSITORY / "launch/train.py")
+ENDLESS = ["train.epochs=1000000", "train.checkpoint_every_steps=1000000", "train.validate_every_steps=1000000"]
+SUPERVISE = [str(BIN / "cyclesr"), "supervise", "--"]
+
+
+def launcher(name: str) -> list[str]:
+    port = str(free_port())
+    return {
+        "python": [sys.executable],
+        "torchrun": [str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2"],
+        "deepspeed": [str(BIN / "deepspeed"), "--num_accelerators", "2", "--master_port", port],
+    }[name]
+
+
+@contextmanager
+def started(command: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """In a session of its own, nothing of which outlives the block."""
+    variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        for other in below(process.pid):
+            other.kill()
+        process.kill()
+        if not process.stderr.closed:  # type: ignore[union-attr]
+            print(*process.communicate(), sep="\n")  # pytest shows it when the test has failed
+
+
+def below(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def ranks(process: subprocess.Popen[str], script: str = TRAIN) -> dict[int, psutil.Process]:
+    """The ranks below a launcher."""
+    found = {}
+    for child in below(process.pid):
+        try:
+            variables = child.environ()
+            if script in child.cmdline() and "RANK" in variables and "LOCAL_RANK" in variables:
+                found[int(variables["RANK"])] = child
+        except psutil.Error:
+            continue
+    return found
+
+
+def steps_done(run_dir: Path) -> int:
+    path = run_dir / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def outcome(process: subprocess.Popen[str], seconds: float = 90.0) -> tuple[int, list[str]]:
+    """Exit code and the lines of stderr."""
+    _, stderr = process.communicate(timeout=seconds)
+    return process.returncode, stderr.strip().splitlines()
+
+
+def arguments(config: Path, run_dir: Path, *overrides: str) -> list[str]:
+    return ["--config", str(config), "--run-dir", str(run_dir), "--quiet", *overrides]
+
+
+def tensors(run_dir: Path) -> dict[str, torch.Tensor]:
+    return load_file(max((run_dir / "checkpoints").iterdir()) / "tensors.safetensors")

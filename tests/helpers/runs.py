@@ -1,0 +1,52 @@
+"""Whole trainings, in this process or through a launcher, and what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from helpers.ports import free_port
+
+REPOSITORY = Path(__file__).parents[2]
+LAUNCHERS = {
+    "python": [sys.executable],
+    "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+    "deepspeed": [str(Path(sys.executable).with_name("deepspeed")), "--num_accelerators", "2"],
+}
+
+
+def run(config: Path, run_dir: Path, *arguments: str) -> int:
+    from cyclesr_dist.training.main import main as train
+
+    return train(["--config", str(config), "--run-dir", str(run_dir), "--quiet", *arguments])
+
+
+def launch(launcher: str, config: Path, run_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    port = ["--master_port", str(free_port())] if launcher == "deepspeed" else []
+    command = [*LAUNCHERS[launcher], *port, str(REPOSITORY / "launch/train.py"), "--config", str(config)]
+    command += ["--run-dir", str(run_dir), "--quiet", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+
+def run_alone(config: Path, run_dir: Path, *arguments: str) -> None:
+    """In a process of its own, which DeepSpeed needs: it keeps the first process group it sees for ever."""
+    done = launch("python", config, run_dir, *arguments)
+    assert done.returncode == 0, done.stderr
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def newest(run_dir: Path) -> Path:
+    return max((run_dir / "checkpoints").iterdir())
+
+
+def without_time(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    of_time = ("patches_per_second", "seconds.", "memory_mb.")
+    return [{k: v for k, v in line.items() if not k.startswith(of_time)} for line in metrics]

@@ -1,0 +1,142 @@
+"""The house: rooms with names, imports that point down, no circle, and a method that knows nothing of where it runs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import cyclesr_dist
+from cyclesr_dist.config.systems import SYSTEMS
+
+ROOT = Path(cyclesr_dist.__file__).parent
+LAYERS = (
+    "runtime",
+    "config",
+    "distributed",
+    "data",
+    "degradation",
+    "nets",
+    "method",
+    "models",
+    "scoring",
+    "reports",
+    "telemetry",
+    "training",
+    "search",
+    "kubernetes",
+    "workflows",
+    "cli",
+)
+"""From below: each may import itself and those before it. docs/design.md says what they hold."""
+BELOW_ALL = ("cyclesr_dist", "cyclesr_dist.errors")
+
+
+def name_of(path: Path) -> str:
+    parts = ("cyclesr_dist", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def imported(path: Path) -> set[str]:
+    """All that a file imports, also inside functions and for types alone."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def modules_of(path: Path) -> Iterator[str]:
+    """The package's modules among them."""
+    for name in imported(path):
+        if name.startswith("cyclesr_dist"):
+            yield name if name in MODULES else name.rpartition(".")[0]
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_the_rooms_are_the_layers() -> None:
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == set(LAYERS)
+    assert {path.name for path in ROOT.glob("*.py")} == {"__init__.py", "errors.py"}
+
+
+@pytest.mark.parametrize("folder", [name for name, path in MODULES.items() if path.name == "__init__.py"])
+def test_every_folder_says_what_it_holds(folder: str) -> None:
+    assert ast.get_docstring(ast.parse(MODULES[folder].read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in BELOW_ALL])
+def test_imports_point_down(module: str) -> None:
+    allowed = LAYERS[: LAYERS.index(room(module)) + 1]
+    above = {other for other in modules_of(MODULES[module]) if other not in BELOW_ALL and room(other) not in allowed}
+    assert not above
+
+
+def test_there_is_no_circle() -> None:
+    graph = {name: set(modules_of(path)) - set(BELOW_ALL) for name, path in MODULES.items() if name not in BELOW_ALL}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+METHOD = sorted(
+    [*(ROOT / "nets").glob("*.py"), *(ROOT / "method" / "losses").glob("*.py")]
+    + [ROOT / "method" / f"{name}.py" for name in ("objectives", "step", "pool", "types")]
+    + list((ROOT / "config").glob("*.py"))
+)
+OUTSIDE = ("torch.distributed", "deepspeed", "webdataset", "ray", "cyclesr_dist.distributed.world")
+OUTSIDE += tuple(f"cyclesr_dist.data.{name}" for name in ("loader", "shards", "source", "remote", "build"))
+
+
+@pytest.mark.parametrize("path", METHOD, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_method_imports_nothing_of_the_world(path: Path) -> None:
+    found = {n for n in imported(path) if any(n == o or n.startswith(f"{o}.") for o in OUTSIDE)}
+    assert not found
+
+
+def branches_on_a_system(path: Path) -> list[str]:
+    """Comparisons and matches of something called `system` with the name of one."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare):
+            sides, texts = [node.left, *node.comparators], ast.walk(node)
+        elif isinstance(node, ast.Match):
+            sides, texts = [node.subject], (part for case in node.cases for part in ast.walk(case.pattern))
+        else:
+            continue
+        names = {side.attr if isinstance(side, ast.Attribute) else getattr(side, "id", "") for side in sides}
+        if "system" in names and any(isinstance(part, ast.Constant) and part.value in SYSTEMS for part in texts):
+            found.append(f"{path.name}:{node.lineno}")
+    return found
+
+
+def test_nothing_but_its_description_asks_for_the_name_of_a_system() -> None:
+    assert not [place for path in MODULES.values() for place in branches_on_a_system(path)]
+
+
+def test_a_branch_on_a_system_would_be_found(tmp_path: Path) -> None:
+    code = tmp_path / "code.py"
+    code.write_text("if c.system == 'cyclesr': pass\nif system in ('sr_syn', 'x'): pass\nif c.system == other: pass\n")
+    assert branches_on_a_system(code) == ["code.py:1", "code.py:2"]
+
+
+def test_help_needs_neither_deepspeed_nor_ray() -> None:
+    code = (
+        "import sys; from cyclesr_dist.training.main import build_parser; build_parser(); "
+        "sys.exit(any(m in sys.modules for m in ('deepspeed', 'ray', 'torchvision')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

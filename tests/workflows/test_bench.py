@@ -1,0 +1,133 @@
+"""`cyclesr bench`, small: that it measures what it says, not what it finds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers import tiny_overrides
+
+from cyclesr_dist.cli.main import main as cyclesr
+from cyclesr_dist.workflows.bench.scaling import Links, predict
+
+
+def test_bench_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["bench", "data", "--patch", "24", "--scale", "2", "--pairs", "48", "--batch", "4", "--workers", "1"]
+    argv += ["--rounds", "1", "--seconds", "0.5", "--epochs", "3", "--json", str(tmp_path / "data.json"), "--quiet"]
+    assert cyclesr(argv) == 0
+    result = json.loads((tmp_path / "data.json").read_text())
+    cases = {case["name"]: case for case in result["cases"]}
+    assert cases.keys() == {"stream", "webdataset", "png folders", "decoding alone"}
+    for case in cases.values():
+        assert case["ratio"] == pytest.approx(cases["stream"]["median"] / case["median"])
+        assert case["per_cpu_second"] > 0
+    assert [row["encoding"].split()[0] for row in result["encodings"]] == ["tiff", "webp", "png", "jpeg"]
+    assert [row["lossless"] for row in result["encodings"]] == [True, True, True, False]
+    assert result["storage"]["ratio"] == result["storage"]["shard_sets"] / result["storage"]["png_folders"]
+    assert len(result["memory_mb_by_epoch"]) == 3
+    assert "decoding alone" in capsys.readouterr().out
+
+
+def test_bench_data_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cyclesr(["bench", "data", "--batch", "0", "--quiet"]) == 2
+    assert "--batch" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_bench_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["bench", "score", "--images", "1", "--rounds", "3", "--json", str(tmp_path / "score.json"), "--quiet"]
+    assert cyclesr(argv) == 0
+    (case,) = json.loads((tmp_path / "score.json").read_text())["cases"]
+    assert case["max_difference_db"] < 1e-6
+    assert case["ssim_difference"] < 1e-9
+    assert case["ratio"] == pytest.approx(case["loop_s"] / case["seconds"])
+    assert case["ratio"] > 50  # 200 and more on a machine that does nothing else
+    assert case["name"] in capsys.readouterr().out
+
+
+def test_bench_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["bench", "checkpoint", "--rounds", "2", "--json", str(tmp_path / "c.json"), "--quiet", *tiny_overrides()]
+    assert cyclesr(argv) == 0
+    result = json.loads((tmp_path / "c.json").read_text())
+    seconds = result["seconds"]
+    assert 0 < seconds["stopped"] < seconds["written"]
+    assert result["ratio"] == pytest.approx(seconds["torch_save"] / seconds["stopped"])
+    assert "step stopped" in capsys.readouterr().out
+
+
+SMALL_NETS = ["nets.translator.channels=4", "nets.translator.blocks=1", "nets.sr.channels=4", "nets.sr.blocks=1"]
+SMALL_NETS += ["nets.d_lr.channels=4", "nets.d_h.channels=4", "global_batch=2", "shards.patch=16", "perceptual.layer=2"]
+
+
+def test_bench_train(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYCLESR_NUM_THREADS", "1")
+    argv = ["bench", "train", "--case", "cyclesrgan small", "--rounds", "1", "--json", str(tmp_path / "t.json")]
+    argv += ["--switch", "recompute", "--switch", "plain"]
+    assert cyclesr([*argv, "--quiet", *SMALL_NETS]) == 0
+    result = json.loads((tmp_path / "t.json").read_text())
+    (case,) = result["cases"]
+    assert result["ratio"] == case["ratio"] == pytest.approx(case["reference_s"] / case["seconds"])
+    assert case["mfu"] == pytest.approx(case["flops"] / case["seconds"] / result["matmul_flops_per_second"]["fp32"])
+    assert {"translators", "sr", "discriminators", "vgg", "optimizer", "other"} <= case["parts"].keys()
+    assert min(case["parts"].values()) > 0
+    assert case["first_gradients_apart"]["float64"] < 1e-6
+    assert case["first_gradients_apart"]["ours"] < 1e-3  # fp32, of tiny networks; tests/nets/test_tuned.py is strict
+    assert case["peak_memory_mb"]["ours"] > 0
+    assert {name: s["on"] for name, s in case["switches"].items()} == {"recompute": True, "plain": True}
+    assert "cyclesrgan small" in capsys.readouterr().out
+
+
+def test_bench_scaling(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["bench", "scaling", "--rounds", "1", "--step-seconds", "0.25", "--json", str(tmp_path / "s.json")]
+    assert cyclesr([*argv, *SMALL_NETS]) == 0
+    result = json.loads((tmp_path / "s.json").read_text())
+    sent = result["bytes_by_collective"]
+    assert sent["gradient buckets"] == result["theoretical_bytes"]  # each gradient travels once
+    assert sent["all_gather"] == result["fakes_bytes"] == 2 * 2 * 3 * 16 * 16 * 4
+    assert set(sent) == {"gradient buckets", "all_gather"}
+    assert [row["gpus"] for row in result["model"]["rows"]] == [1, 8, 64, 512]
+    assert result["model"]["rows"][0]["efficiency"] == 1
+    assert "GB/s" in capsys.readouterr().out
+
+
+def test_the_model_of_many_gpus() -> None:
+    slow = Links(step_s=0.1, network_gb_s=1.0, hidden=0.0, latency_us=0.0)
+    rows = {int(row["gpus"]): row for row in predict(gradient_bytes=10**8, fakes_bytes=0, rank_batch=4, links=slow)}
+    assert rows[64]["reduce_s"] == pytest.approx(2 * 63 / 64 * 0.1)
+    assert rows[64]["efficiency"] == pytest.approx(0.1 / (0.1 + 2 * 63 / 64 * 0.1))
+    assert rows[64]["patches_per_second"] == pytest.approx(64 * 4 / rows[64]["step_s"])
+    hidden = predict(10**8, 0, 4, Links(step_s=10.0, network_gb_s=1.0, latency_us=0.0))
+    assert all(row["efficiency"] == 1 for row in hidden)
+
+
+def test_bench_upscale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["bench", "upscale", "--model", "bicubic", "--sides", "64", "128", "--rounds", "1"]
+    assert cyclesr([*argv, "--json", str(tmp_path / "u.json")]) == 0
+    cases = json.loads((tmp_path / "u.json").read_text())["cases"]
+    assert [case["side_px"] for case in cases] == [64, 128]
+    assert all(case["megapixels_per_second"] > 0 for case in cases)
+    assert "MP/s" in capsys.readouterr().out
+
+
+def test_bench_telemetry(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYCLESR_NUM_THREADS", "1")
+    argv = ["bench", "telemetry", "--pairs", "6", "--block", "4", "--scrape-seconds", "0.02", "--quiet"]
+    assert cyclesr([*argv, "--json", str(tmp_path / "t.json"), *SMALL_NETS]) == 0
+    result = json.loads((tmp_path / "t.json").read_text())
+    for clock in ("wall", "cpu"):
+        measured = result[clock]
+        added = sorted(on - off for on, off in zip(measured["rounds"]["on"], measured["rounds"]["off"], strict=True))
+        assert len(added) == 6
+        assert measured["added_s"] == pytest.approx((added[2] + added[3]) / 2)
+        assert (measured["low_s"], measured["high_s"]) == (added[0], added[5])  # of six, no narrower one has 95%
+    assert result["scrapes"] > 0
+    assert all(seconds > 0 for seconds in result["alone_s"].values())
+    assert result["alone_share"]["log"] == pytest.approx(result["alone_s"]["log"] / (4 * result["wall"]["off_s"]))
+    assert "telemetry adds" in capsys.readouterr().out
+
+
+def test_bench_telemetry_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cyclesr(["bench", "telemetry", "--pairs", "0"]) == 2
+    assert cyclesr(["bench", "telemetry", "telemetry.port_search=-1"]) == 2
+    assert "telemetry.port_search" in capsys.readouterr().err
