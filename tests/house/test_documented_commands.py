@@ -1,7 +1,7 @@
 """Every command that a document, a comment or `--help` shows is one that a reader can give.
 
 Nothing is run here: the real parsers must take the words, the real loaders the configuration with its overrides.
-tests/integration/test_documented_runs.py runs what can be run in seconds.
+tests/house/test_documented_runs.py runs what can be run in seconds.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from cyclesr_dist.workflows.fit.settings import choose
 from cyclesr_dist.workflows.table.config import load_table
 
 OTHERS = {
-    "docker": "builds the image; each step of the Dockerfile is run by tests/integration/test_image.py",
+    "docker": "builds the image; each step of the Dockerfile is run by tests/house/test_image.py",
     "kind": "a cluster of one machine, which needs docker",
     "kubectl": "needs a cluster; the files that it is given are checked here and in test_kustomize.py",
     "minikube": "a cluster of one machine",
@@ -437,12 +437,12 @@ WRONG = [
     ("deepspeed --num_gpus 2 launch/train.py --config configs/demo.yaml train.step=3", "train.step"),
     ("deepspeed --module cyclesr_dist.cli.main train --config configs/demo.yaml x.y=3", "x.y"),
     ("srun --nodes 2 torchrun --nnodes 2 launch/train.py --config configs/demo.yaml train.step=3", "train.step"),
-    ("python -m cyclesr_dist.training --config configs/demo.yaml", "cyclesr_dist.training"),
+    ("python -m cyclesr_dist.trainer --config configs/demo.yaml", "cyclesr_dist.trainer"),
     ("python -m cyclesr_dist.training --config configs/demo.yaml train.step=3", "train.step"),
     ("python examples/damage.py PHOTOS OUT --kind noise", "--kind"),
     ("python examples/damage.py PHOTOS", "out"),
     ("python tests/no_such.py", "tests/no_such.py"),
-    ("python -m pytest -m slwo tests/unit", "slwo"),
+    ("python -m pytest -m slwo tests/house", "slwo"),
     ("make demos", "demos"),
     ("bash .ci/runs", ".ci/runs"),
     ("kubectl apply -k k8s/overlays/none", "k8s/overlays/none"),

@@ -1,11 +1,12 @@
 """The commands of the documents are run, in their order, on small photographs and with little time.
 
-tests/unit/test_documented_commands.py looks at the words of all of them; here it is seen that they do something.
+tests/house/test_documented_commands.py looks at the words of all of them; here it is seen that they do something.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -27,21 +28,22 @@ from cyclesr_dist.workflows.fit import main as fit
 
 NOT_RUN = {
     "source .venv/bin/activate": "of the shell",
-    "make": "this test is part of them; tests/integration/test_demo.py runs the demo",
+    "make": "this test is part of them; tests/workflows/test_demo.py runs the demo",
     "cyclesr table --config configs/table_paper.yaml": "DIV2K, and weeks of GPU time",
     "cyclesr table --config configs/table_small.yaml --run-dir runs/table --into": "hours; the README's is run",
     "cyclesr table --config configs/table_small.yaml --run-dir runs/long": "hours; the README's is run",
-    "cyclesr ablate": "trains as the table does; tests/integration/test_table.py runs one",
-    "cyclesr supervise": "tests/integration/test_survival.py runs it under every launcher",
-    "python launch/tune.py": "Ray takes half a minute to begin; tests/integration/test_searches.py runs searches",
-    "deepspeed --num_gpus": "GPUs; tests/integration/test_launchers.py has deepspeed on CPUs",
-    "deepspeed --hostfile": "two machines; tests/integration/test_multi_node.py has two hosts",
+    "cyclesr ablate": "trains as the table does; tests/workflows/test_table.py runs one",
+    "cyclesr bench estimate": "minutes; tests/workflows/test_bench_estimate.py has small cases",
+    "cyclesr supervise": "tests/runtime/test_survival.py runs it under every launcher",
+    "python launch/tune.py": "Ray takes half a minute to begin; tests/search/test_searches.py runs searches",
+    "deepspeed --num_gpus": "GPUs; tests/distributed/test_launchers.py has deepspeed on CPUs",
+    "deepspeed --hostfile": "two machines; tests/runtime/test_multi_node.py has two hosts",
     "torchrun --nnodes 2": "two machines; the same",
     "srun": "a Slurm cluster",
-    "docker": "builds the image; tests/integration/test_image.py runs its steps",
+    "docker": "builds the image; tests/house/test_image.py runs its steps",
     "kind": "a cluster",
     "kubectl": "a cluster",
-    "cyclesr bench train precision=bf16 speed.compile=true": "a GPU; tests/integration/test_bench.py has small cases",
+    "cyclesr bench train precision=bf16 speed.compile=true": "a GPU; tests/workflows/test_bench.py has small cases",
 }
 """What cannot be run on a laptop in seconds, by its first words, and why."""
 FEW_STEPS = ["train.max_steps=2", "train.validate_every_steps=2"]
@@ -57,7 +59,6 @@ SHRUNK = {
     "torchrun": [*SMALL_RUN, "precision=fp32", "data.valid_hr=", "data.valid_lr="],
     "python launch/submit.py": ["--dry-run"],
     "cyclesr bench upscale": ["--sides", "64", "--rounds", "1"],
-    "cyclesr bench estimate": ["--quick"],
     "cyclesr bench checkpoint": ["--rounds", "1", *tiny_overrides()],
 }
 """What is added to commands, by their first words, so that they take seconds; the first that fits."""
@@ -211,3 +212,5 @@ def test_everything_that_is_not_run_stands_in_a_document() -> None:
     assert found - {None} == set(NOT_RUN)
     found = {first_words(command, SHRUNK) for page in PAGES for command in of_page(page)}
     assert found - {None} == set(SHRUNK)
+    tests = [name for reason in NOT_RUN.values() for name in re.findall(r"tests/[\w/]+\.py", reason)]
+    assert [name for name in tests if not (REPOSITORY / name).is_file()] == []
