@@ -18,7 +18,7 @@ from cyclesr_dist.kubernetes.rules import pods as pods_of
 from cyclesr_dist.kubernetes.states import exit_code, job_state, pod_state
 from cyclesr_dist.kubernetes.targets import TARGETS, manifests, target_of
 from cyclesr_dist.kubernetes.text import to_yaml
-from cyclesr_dist.runtime.command import add_common_arguments, guarded
+from cyclesr_dist.runtime.command import add_common_arguments, checked_overrides, guarded
 from cyclesr_dist.runtime.extras import install_hint
 
 if TYPE_CHECKING:
@@ -73,10 +73,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "submit.py") -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    for text in args.overrides:
-        if "=" not in text:
-            raise ConfigError(f"argument {text!r} is no override; expected key.sub=value")
-    plan = _plan(args.config, args.target, args.overrides)
+    plan = _plan(args.config, args.target, checked_overrides(args.overrides))
     objects = stamped(manifests(plan, args.target), args.target)
     check(objects)
     if args.dry_run:

@@ -8,10 +8,10 @@ import multiprocessing
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from cyclesr_dist.errors import CycleSRError, FailedElsewhere, Preempted
+from cyclesr_dist.errors import ConfigError, CycleSRError, FailedElsewhere, Preempted
 from cyclesr_dist.runtime.exit_codes import leave, will_leave
 from cyclesr_dist.runtime.torchrun import tell_torchrun
 
@@ -28,6 +28,14 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """The switches that every command has."""
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("--quiet", action="store_true", help="no progress display")
+
+
+def checked_overrides(texts: Sequence[str]) -> Sequence[str]:
+    """The same. Raises ConfigError for an argument that is no `key.sub=value`."""
+    for text in texts:
+        if "=" not in text:
+            raise ConfigError(f"argument {text!r} is no override; expected key.sub=value")
+    return texts
 
 
 def guarded(run: Callable[[], int | None], debug: bool) -> int:

@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyclesr_dist.errors import ConfigError
-from cyclesr_dist.runtime.command import add_common_arguments, guarded
+from cyclesr_dist.runtime.command import add_common_arguments, checked_overrides, guarded
 from cyclesr_dist.search.config import load_search
 from cyclesr_dist.search.run import require_ray, run_search
 
@@ -47,10 +46,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "launch/tune.py") -> int
 
 
 def _run(args: argparse.Namespace) -> int:
-    for text in args.overrides:
-        if "=" not in text:
-            raise ConfigError(f"argument {text!r} is no override; expected key.sub=value")
-    search = load_search(args.config, args.overrides)
+    search = load_search(args.config, checked_overrides(args.overrides))
     run_dir: Path = args.run_dir or Path("runs") / args.config.stem
     require_ray()
     if args.address and args.address.startswith("ray://"):

@@ -19,10 +19,10 @@ from cyclesr_dist.distributed.build import build_backend, check_backend
 from cyclesr_dist.distributed.placement import check_launch
 from cyclesr_dist.distributed.watch import Watch
 from cyclesr_dist.distributed.world import World
-from cyclesr_dist.errors import ConfigError, CycleSRError
+from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.method.systems.build import build_system
 from cyclesr_dist.reports.run_report import write_report
-from cyclesr_dist.runtime.command import RankParser, add_common_arguments, guarded
+from cyclesr_dist.runtime.command import RankParser, add_common_arguments, checked_overrides, guarded
 from cyclesr_dist.runtime.exit_codes import started_as
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.stopping import StopRequest
@@ -137,10 +137,7 @@ def _train(run: Run) -> dict[str, Any]:
 
 
 def _load_config(args: argparse.Namespace) -> Config:
-    for text in args.overrides:
-        if "=" not in text:
-            raise ConfigError(f"argument {text!r} is no override; expected key.sub=value")
-    return load(args.config, args.overrides)
+    return load(args.config, checked_overrides(args.overrides))
 
 
 def _checked(config: Config, world: World) -> Config:
