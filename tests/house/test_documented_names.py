@@ -16,7 +16,11 @@ from cyclesr_dist.search.config import Search
 from cyclesr_dist.workflows.table.config import Table
 
 FOLDERS = ("configs", "cyclesr_dist", "docs", "examples", "k8s", "launch", "tests")
-OF_THE_PAST = {"docs/results.md", "docs/configuration.md", *(name_of(path) for path in DOCUMENTS if path.parent.name == "decisions")}
+OF_THE_PAST = {
+    "docs/results.md",
+    "docs/configuration.md",
+    *(name_of(path) for path in DOCUMENTS if path.parent.name == "decisions"),
+}
 """They say what was done at a commit, with the keys of that time, or list keys that are gone."""
 
 
