@@ -77,7 +77,7 @@ class MySR(nn.Sequential):
 """
 _NAMES = ("estimate", "guide", "kubernetes", "monitoring", "performance", "reliability", "search")
 PAGES = ["README.md", *(f"docs/{name}.md" for name in _NAMES)]
-"""docs/extending.md is run by tests/house/test_extending.py. The tables of docs/results.md take hours; README has one."""
+"""docs/extending.md is run by test_extending.py; tables of docs/results.md take hours, and README has one of them."""
 
 
 def of_page(page: str) -> list[Command]:
