@@ -38,10 +38,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e '.[dev]'
 	touch $(READY)
 
-# The rendered parts of k8s/ and docs/monitoring/.
+# The rendered parts of k8s/, docs/monitoring/ and docs/schema/.
 manifests: $(READY)
 	$(BIN)/python -m cyclesr_dist.kubernetes.kustomize
 	$(BIN)/cyclesr monitoring --out docs/monitoring
+	for kind in train tune table; do $(BIN)/cyclesr config schema --kind $$kind --out docs/schema/$$kind.json; done
 
 clean:
 	rm -rf $(VENV) build *.egg-info runs

@@ -1,4 +1,4 @@
-"""Run a training or a search on Kubernetes: `python launch/submit.py --config configs/X.yaml --target job`."""
+"""Run a training or a search on Kubernetes: `python launch/submit.py --config configs/demo.yaml --target job`."""
 
 import sys
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.command import add_common_arguments
 
 _EPILOG = """\
@@ -39,35 +38,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, write the three files and say what was found. Raises InputError; then nothing is written."""
-    from cyclesr_dist.config.schema import load
-    from cyclesr_dist.data.source import is_remote, local_folder
-    from cyclesr_dist.degradation.estimate import estimate_from
-    from cyclesr_dist.degradation.record import ARRAYS, FACTS, save
-    from cyclesr_dist.degradation.sample import read_sample
-    from cyclesr_dist.degradation.sentences import doubts, sentences, what_follows
-    from cyclesr_dist.reports.estimate_page import PAGE, estimate_page
-    from cyclesr_dist.reports.page import save_page
-    from cyclesr_dist.runtime.bars import Bar
-    from cyclesr_dist.runtime.files import new_folder
+    from cyclesr_dist.data.source import local_folder
+    from cyclesr_dist.degradation.record import ARRAYS, FACTS
+    from cyclesr_dist.degradation.sentences import doubts, what_follows
+    from cyclesr_dist.reports.estimate_page import PAGE
+    from cyclesr_dist.workflows.estimate import measure
 
-    if is_remote(args.out):
-        raise InputError(f"--out {args.out}: is a URL; a local folder is needed")
+    found = measure(
+        args.hr,
+        args.lr,
+        out=args.out,
+        scale=args.scale,
+        seed=args.seed,
+        overwrite=args.overwrite,
+        progress=not args.quiet,
+    )
     out = local_folder(args.out)
-    config = load(None, [f"scale={args.scale}", f"seed={args.seed}"])
-    again = out.is_dir() and {path.name for path in out.iterdir()} <= {ARRAYS, FACTS, PAGE}
-    inputs = tuple(local_folder(url) for url in (args.hr, args.lr) if not is_remote(url))
-    # Entered first: a folder that must not be replaced is refused before the work and not after it.
-    with new_folder(out, overwrite=args.overwrite or again, inputs=inputs) as folder:
-        with Bar(3, "estimate", "step", not args.quiet) as bar:
-            sharp = read_sample(args.hr, "hr", config.scale, config.data, config.seed)
-            bar.update()
-            real = read_sample(args.lr, "lr", config.scale, config.data, config.seed)
-            bar.update()
-            found = estimate_from(sharp, real, scale=config.scale, seed=config.seed)
-            bar.update()
-        save(folder, found)
-        save_page(folder / PAGE, estimate_page(found, sharp, real))
-    for text in sentences(found.facts):
+    for text in found.sentences:
         print(f"Doubt: {text}" if text in doubts(found.facts) else text)
     print(*what_follows(found.facts, str(out)), sep="\n  ")
     print(f"{out}: {FACTS}, {ARRAYS}, {PAGE}")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import get_args
 
-from cyclesr_dist.config.schema import Protocol
+from cyclesr_dist.config.schema import PROTOCOLS
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.command import add_common_arguments
 
@@ -31,7 +30,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--lr", required=True, type=Path, metavar="DIR", help="folder of LR images")
     parser.add_argument("--hr", required=True, type=Path, metavar="DIR", help="folder of HR images")
-    parser.add_argument("--protocol", choices=get_args(Protocol), default="plain", help="default: plain")
+    parser.add_argument(
+        "--protocol",
+        default="plain",
+        metavar="NAME",
+        help=f"{', '.join(PROTOCOLS)}, or yours: package.module:function",
+    )
     parser.add_argument(
         "--vgg",
         metavar="SOURCE",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 SCRIPTS = {
-    "train": ("cyclesr_dist.train.main", "train one system; also beneath deepspeed and torchrun"),
+    "train": ("cyclesr_dist.training.main", "train one system; also beneath deepspeed and torchrun"),
     "tune": ("cyclesr_dist.search.main", "search loss weights and other numbers on a Ray cluster"),
     "submit": ("cyclesr_dist.kubernetes.submit", "run a training, or a search, on a Kubernetes cluster"),
 }

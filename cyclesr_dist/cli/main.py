@@ -29,6 +29,7 @@ COMMANDS = {
     "upscale": "upscale",
     "report": "report",
     "compare": "compare",
+    "config": "config",
     "monitoring": "monitoring",
     "demo": "demo",
     "table": "table",
@@ -67,13 +68,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command == "train" and argv is None:
             end_process(run)
         return run()
-    parser = build_parser(command)
+    args = parse(build_parser(command), words)
+    return guarded(lambda: args.run(args), debug=args.debug)
+
+
+def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """What a parser of `build_parser` reads. Leaves as argparse does when there are words that nobody takes."""
     args, rest = parser.parse_known_args(words)
     if rest and (not hasattr(args, "overrides") or any(text.startswith("-") for text in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:  # argparse takes one run of overrides, and leaves those that follow behind options
         args.overrides = [*args.overrides, *rest]
-    return guarded(lambda: args.run(args), debug=args.debug)
+    return args
 
 
 def _command_first(argv: Sequence[str]) -> list[str]:

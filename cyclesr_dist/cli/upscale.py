@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyclesr_dist.data.images import list_images, read_picture, write_picture
+from cyclesr_dist.data.images import list_images
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.bars import each
 from cyclesr_dist.runtime.command import add_common_arguments
@@ -43,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Enlarge all inputs and print where they are. Raises InputError, before any work where names clash."""
-    from cyclesr_dist.models.infer import upscale_picture
+    from cyclesr_dist.models.infer import upscale_file
     from cyclesr_dist.models.model_file import resolve_model
 
     if args.tile is not None and args.tile < 0:
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise InputError(f"--out {args.out}: cannot be made ({error.strerror})") from error
     for target, source in each(targets.items(), f"x{upscaler.scale}", "image", not args.quiet):
-        write_picture(target, upscale_picture(upscaler, read_picture(source), args.tile))
+        upscale_file(upscaler, source, target, args.tile)
     print(f"{len(targets)} image{'s' * (len(targets) > 1)} in {args.out}")
     return 0
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from cyclesr_dist.config.marks import Range, check_marks
 from cyclesr_dist.config.reader import check_range
 from cyclesr_dist.errors import ConfigError
 
@@ -32,15 +33,23 @@ _WORDS = {
 }
 _SECRET = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.IGNORECASE)
 
+_Number = Annotated[int, Range(minimum=0, maximum=100_000)]
+_Size = Annotated[float, Range(minimum=0.05, maximum=1_000_000)]
+
 # Pods are named after it: `<name>-node-0-<index>-<5 characters>` at the longest, in 63 characters.
 MAX_NAME = 40
 
 
 @dataclass(frozen=True)
 class Toleration:
+    """A taint of nodes that pods bear."""
+
     key: str = ""
+    """The taint's; empty, with `Exists`: any."""
     operator: Literal["Exists", "Equal"] = "Exists"
+    """`Equal` compares `value`, too."""
     value: str = ""
+    """The taint's, with `Equal`."""
     effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
     """Empty: all of them."""
 
@@ -53,17 +62,19 @@ class Cluster:
     """Empty: the one of the kubeconfig's context."""
     image: str = ""
     """Built from k8s/Dockerfile; empty: cyclesr-dist:<version>-cpu, or -cuda where there are GPUs."""
-    nodes: int = 1
+    nodes: Annotated[int, Range(minimum=1, maximum=100_000)] = 1
     """Pods of a training run; of a search the Ray workers, beside the head."""
-    gpus_per_node: int = 0
+    gpus_per_node: _Number = 0
+    """GPUs of each pod."""
     gpu_resource: str = "nvidia.com/gpu"
-    ranks_per_node: int = 0
+    """Name that the cluster's device plugin gives them."""
+    ranks_per_node: _Number = 0
     """0: one a GPU, or one without GPUs."""
-    cpus: float = 2.0
+    cpus: _Size = 2.0
     """CPU cores of each pod."""
-    memory_gib: float = 4.0
+    memory_gib: _Size = 4.0
     """Memory of each pod, shm_gib included."""
-    shm_gib: float = 1.0
+    shm_gib: _Size = 1.0
     """Size of /dev/shm, where loader processes hand over batches; a container has 64 MB without asking."""
     work_claim: str = ""
     """PersistentVolumeClaim mounted at /work, where relative paths of the configuration begin and the run folder lies:
@@ -83,10 +94,12 @@ class Cluster:
     priority: str = ""
     """PriorityClass."""
     node_selector: dict[str, Any] = field(default_factory=dict)
+    """Labels that nodes must have."""
     tolerations: tuple[Toleration, ...] = ()
+    """Taints of nodes that the pods bear."""
     near: str = "topology.kubernetes.io/zone"
     """Node label whose value the pods should have in common, to be near each other on the network."""
-    restarts: int = 3
+    restarts: _Number = 3
     """How often the run is begun again after a failure. Preemptions and drained nodes do not count."""
     pod_monitor: bool = False
     """Also a PodMonitor, where the Prometheus operator is installed."""
@@ -99,6 +112,7 @@ class Cluster:
 
 def check_cluster(c: Cluster) -> None:
     """Raise ConfigError naming the key, the value and what is allowed."""
+    check_marks(c, "cluster.")
     if c.name:
         check_name("cluster.name", c.name)
     for key, value, pattern, longest in (
@@ -115,10 +129,6 @@ def check_cluster(c: Cluster) -> None:
     ):
         if value or key in ("gpu_resource", "near"):
             _check(f"cluster.{key}", value, pattern, longest)
-    for name in ("nodes", "restarts", "gpus_per_node", "ranks_per_node"):
-        check_range(f"cluster.{name}", getattr(c, name), minimum=1 if name == "nodes" else 0, maximum=100_000)
-    for name in ("cpus", "memory_gib", "shm_gib"):
-        check_range(f"cluster.{name}", getattr(c, name), minimum=0.05, maximum=1_000_000)
     check_range("cluster.shm_gib", c.shm_gib, below=c.memory_gib)
     if c.gpus_per_node and c.ranks_per_node > c.gpus_per_node:
         raise ConfigError(

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NewType, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from cyclesr_dist.config.marks import Range, Removed, found_beside, removed_keys
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.runtime.files import write_text
 
@@ -36,6 +37,10 @@ _INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 # Wider than YAML 1.1, which takes 1e3 and 2e-4 for strings.
 _FLOAT = re.compile(r"[-+]?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _BOOL = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+ObjectName = NewType("ObjectName", str)
+"""`Literal[...] | ObjectName`: one of ours, or `package.module:Name` of the user's own (runtime/user_modules.py)."""
+OBJECT_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
 _KIND_NAMES = {str: "a string", int: "an integer", float: "a finite number", bool: "true or false", NoneType: "null"}
 
 
@@ -65,11 +70,25 @@ class _Source:
         hint = f"nearest: '{near[0]}'" if near else f"allowed: {', '.join(_field_types(section))}"
         self.fail(f"unknown key {_quote(key)}; {hint}", mark)
 
+    def check_removed(self, key: str, removed: Removed, node: yaml.Node) -> None:
+        """Fail unless the key has the value that it would have everywhere now."""
+        value = "" if removed.standing == "" and _is_null(node) else _plain(node, key, self)
+        if value != removed.standing:
+            way_out = "delete the line" if self.has_lines else "leave it out"
+            self.fail(f"key {_quote(key)} was removed: {removed.text}; {way_out}", node.start_mark)
 
-def read(cls: type[T], path: str | Path | None, overrides: Sequence[str] = (), defaults: T | None = None) -> T:
+
+def read(
+    cls: type[T],
+    path: str | Path | None,
+    overrides: Sequence[str] = (),
+    defaults: T | None = None,
+    beside: bool = True,
+) -> T:
     """Build `cls` from a YAML file (None or an empty file: all defaults), then apply `a.b=value` overrides in order.
 
-    `defaults` has the values of keys that the file does not give; None: the dataclasses have them.
+    `defaults` has the values of keys that the file does not give; None: the dataclasses have them. With `beside`, a
+    relative path to read that the file gives is looked for beside the file first; what is there becomes absolute.
 
     Numbers are decimal; int is accepted for float; nan, inf, aliases and tags are refused. A str field takes a scalar
     as written (a folder called 2024 needs no quotes). `a.b=` is the empty string for str, null for Optional.
@@ -80,6 +99,8 @@ def read(cls: type[T], path: str | Path | None, overrides: Sequence[str] = (), d
     else:
         source = _Source(str(path), cls)
         config = _section(cls, _compose(_read_text(path, source), source), "", source, defaults)
+        if beside:
+            config = found_beside(config, Path(path).parent)
     for override in overrides:
         config = _apply(config, override, _Source(f"override {_quote(override)}", cls, has_lines=False))
     return config
@@ -98,15 +119,7 @@ def check_range(
 
     A limit of None does not apply. nan is in no range.
     """
-    limits = (
-        (minimum, "at least", value.__ge__),
-        (above, "above", value.__gt__),
-        (maximum, "at most", value.__le__),
-        (below, "below", value.__lt__),
-    )
-    if not all(limit is None or holds(limit) for limit, _, holds in limits):
-        allowed = " and ".join(f"{word} {limit}" for limit, word, _ in limits if limit is not None)
-        raise ConfigError(f"{key} = {value} is out of range; allowed: {allowed}")
+    Range(minimum, maximum, above, below).check(key, value)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -144,13 +157,15 @@ def _field_types(cls: type) -> dict[str, Any]:
 
 
 def _without_none(kind: Any) -> tuple[Any, bool]:
-    """(X, True) for Optional[X], (kind, False) for anything else."""
+    """(X, whether it may be null) of X, X | None and X | ObjectName."""
     if get_origin(kind) not in (Union, UnionType):
         return kind, False
-    inner = [arg for arg in get_args(kind) if arg is not NoneType]
+    inner = [arg for arg in get_args(kind) if arg not in (NoneType, ObjectName)]
+    if all(get_origin(arg) is Literal for arg in inner):  # of several, all that any of them allows
+        inner = [Literal[tuple(option for arg in inner for option in get_args(arg))]]
     if len(inner) != 1:
         raise TypeError(f"configuration fields cannot be of type {kind}")
-    return inner[0], True
+    return inner[0], NoneType in get_args(kind)
 
 
 def _dotted_names(cls: type, prefix: str = "") -> Iterator[str]:
@@ -213,11 +228,15 @@ def _section(cls: type[T], node: yaml.Node | None, prefix: str, source: _Source,
                 source.fail(f"a key must be a name, not {_show(key_node)}", mark)
             name = key_node.value
             _refuse_tag(key_node, prefix + name, source)
-            if name not in types:
+            removed = None if name in types else removed_keys(cls).get(name)
+            if name not in types and removed is None:
                 source.fail_unknown(prefix + name, cls, mark)
             if name in lines:
                 source.fail(f"duplicate key {_quote(prefix + name)}; first on line {lines[name]}", mark)
             lines[name] = mark.line + 1
+            if removed is not None:
+                source.check_removed(prefix + name, removed, value_node)
+                continue
             values[name] = _convert(types[name], value_node, prefix + name, source, getattr(defaults, name, None))
     if defaults is not None:
         return replace(defaults, **values)  # type: ignore[type-var]  # T is a dataclass type
@@ -258,6 +277,10 @@ def _convert(kind: Any, node: yaml.Node, key: str, source: _Source, defaults: An
             except _MismatchError:
                 continue
         allowed = ", ".join(str(option) for option in get_args(inner))
+        if ObjectName in get_args(kind):
+            if isinstance(node, yaml.ScalarNode) and OBJECT_NAME.fullmatch(node.value):
+                return node.value
+            allowed += ", or package.module:Name of yours"
         source.fail(f"{key} = {_show(node)} is not allowed; allowed: {allowed}{or_null}", node.start_mark)
     try:
         return _scalar(inner, node)
@@ -347,6 +370,10 @@ def _apply(config: T, override: str, source: _Source) -> T:
     def descend(section: Any, depth: int) -> Any:
         types = _field_types(type(section))
         name, key = names[depth], ".".join(names)
+        removed = None if name in types or depth + 1 < len(names) else removed_keys(type(section)).get(name)
+        if removed is not None:
+            source.check_removed(key, removed, _override_node(text, type(removed.standing), source))
+            return section
         if name not in types:
             source.fail_unknown(key, type(section))
         inner, optional = _without_none(types[name])
@@ -373,7 +400,7 @@ def _override_node(text: str, kind: Any, source: _Source) -> yaml.Node:
     Unquoted text is one plain scalar whatever it holds, so that `data.hr=a #1: {b}` needs no YAML quoting.
     """
     text = text.strip()
-    if text.startswith(("'", '"')) or get_origin(kind) in (tuple, dict):
+    if text.startswith(("'", '"')) or kind is list or get_origin(kind) in (tuple, dict):
         node = _compose(text, source)
         if node is not None:
             return node

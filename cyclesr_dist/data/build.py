@@ -24,7 +24,7 @@ from cyclesr_dist.config.reader import check_range
 from cyclesr_dist.config.schema import Shards
 from cyclesr_dist.data.choose import Choice, choose, say, shortened, too_small
 from cyclesr_dist.data.cut import Photograph, cut_photograph, region_of
-from cyclesr_dist.data.encoding import EXTENSIONS
+from cyclesr_dist.data.encoding import EXTENSIONS, JPEG_QUALITY
 from cyclesr_dist.data.overlap import RECORD
 from cyclesr_dist.data.shards import DOMAINS, FORMAT, MANIFEST, VERSION, Kind, ShardSet, shard_name
 from cyclesr_dist.data.source import Files
@@ -164,7 +164,7 @@ def describe_set(
         "sources": sources,
         "left_out": choice.left_out,
     }
-    return request | ({"jpeg_quality": shards.jpeg_quality} if shards.encoding == "jpeg" else {})
+    return request | ({"jpeg_quality": JPEG_QUALITY} if shards.encoding == "jpeg" else {})
 
 
 def _num_cores() -> int:

@@ -116,7 +116,7 @@ def cut_photograph(photograph: Photograph, *, kind: Kind, shards: Shards, scale:
             ]
             if _contrast(cut[-1]) >= shards.min_std:
                 keys.append(f"{photograph.stem}_{top + y}_{left + x}")
-                patches.append([encode(patch, shards.encoding, shards.jpeg_quality) for patch in cut])
+                patches.append([encode(patch, shards.encoding) for patch in cut])
             else:
                 num_flat += 1
     return Cut(keys, patches, shift, num_flat)

@@ -14,13 +14,15 @@ from cyclesr_dist.errors import InputError
 
 EXTENSIONS = {"tiff": "tiff", "webp": "webp", "png": "png", "jpeg": "jpg"}
 """File name extension in the tar, by `shards.encoding`."""
+JPEG_QUALITY = 95
+"""Of 100."""
 
 _PREDICTOR_TAG, _HORIZONTAL_DIFFERENCES = 317, 2
 _ROWS_PER_STRIP_TAG = 278
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 
 
-def encode(patch: NDArray[np.uint8], encoding: str, jpeg_quality: int) -> bytes:
+def encode(patch: NDArray[np.uint8], encoding: str) -> bytes:
     """An (h, w, 3) patch as a file of that encoding; equal patches give equal bytes.
 
     Raises InputError where Pillow was built without the encoder.
@@ -36,7 +38,7 @@ def encode(patch: NDArray[np.uint8], encoding: str, jpeg_quality: int) -> bytes:
         elif encoding == "png":
             image.save(buffer, format="PNG")
         else:
-            image.save(buffer, format="JPEG", quality=jpeg_quality, subsampling=0)
+            image.save(buffer, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
     except (OSError, KeyError) as error:
         raise InputError(f"shards.encoding = {encoding}: this Pillow cannot write it ({error}); use png") from error
     return buffer.getvalue()

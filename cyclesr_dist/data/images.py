@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.files import replacing
@@ -113,7 +113,7 @@ def image_size(path: Path) -> tuple[int, int]:
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: is not an image") from error
     except _UNREADABLE as error:
-        raise InputError(_unreadable(path, error)) from error
+        raise InputError(_unreadable(str(path), error)) from error
 
 
 def read_rgb8(path: Path) -> NDArray[np.uint8]:
@@ -136,7 +136,36 @@ def read_picture(path: Path) -> Picture:
     16 bits are kept for grey, RGB and RGBA in PNG and TIFF; 16-bit grey with alpha comes out as 8 bits.
     Raises InputError as `read_rgb8` does.
     """
-    samples, icc = _read_samples(path)
+    return _picture(*_read_samples(path))
+
+
+def from_pillow(image: Image.Image) -> Picture:
+    """An image that Pillow holds as `read_picture` has its file, upright (EXIF). `image` stays as it is.
+
+    Pillow itself holds colours in 8 bits, also those of 16-bit files. Raises InputError for modes without a meaning
+    here, and where the image's file turns out to be damaged.
+    """
+    try:
+        return _picture(*_samples_of(image, "the Pillow image"))
+    except _UNREADABLE as error:
+        raise InputError(_unreadable("the Pillow image", error)) from error
+
+
+def to_pillow(picture: Picture) -> Image.Image:
+    """What `write_picture` would write, as an image of mode L, LA, RGB, RGBA or I;16, with the colour profile.
+
+    Raises InputError for 16 bits in colour or with alpha, which Pillow has no mode for.
+    """
+    samples = to_samples(picture)
+    if samples.dtype == np.uint16 and samples.shape[2] > 1:
+        raise InputError("16 bits in colour or with alpha do not fit a Pillow image; have a file written instead")
+    image = Image.fromarray(np.ascontiguousarray(samples[:, :, 0] if samples.shape[2] == 1 else samples))
+    if picture.icc:
+        image.info["icc_profile"] = picture.icc
+    return image
+
+
+def _picture(samples: Samples, icc: bytes | None) -> Picture:
     channels = samples.shape[2]
     levels = samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
     rgb = np.repeat(levels[:, :, :1], 3, axis=2) if channels <= 2 else np.ascontiguousarray(levels[:, :, :3])
@@ -149,11 +178,20 @@ def write_picture(path: Path, picture: Picture) -> None:
 
     Values outside [0, 1] are clipped.
     """
+    write_png(path, to_samples(picture), picture.icc)
+
+
+def to_samples(picture: Picture) -> Samples:
+    """(H, W, C), uint8 or uint16 by `bits`; C = 1 grey, 2 with alpha, 3 RGB, 4 with alpha. Values are clipped."""
+    levels: NDArray[np.float32] = np.rint(to_planes(picture) * np.float32(2**picture.bits - 1))
+    return levels.astype(np.uint8) if picture.bits == 8 else levels.astype(np.uint16)
+
+
+def to_planes(picture: Picture) -> NDArray[np.float32]:
+    """The same in [0, 1], float32, not rounded."""
     colour = (picture.rgb @ _LUMA)[:, :, None] if picture.grey else picture.rgb
     planes = colour if picture.alpha is None else np.concatenate([colour, picture.alpha[:, :, None]], axis=2)
-    largest = 2**picture.bits - 1
-    levels = np.rint(np.clip(planes, 0, 1) * np.float32(largest))
-    write_png(path, levels.astype(np.uint8 if picture.bits == 8 else np.uint16), picture.icc)
+    return np.clip(planes, 0, 1)
 
 
 def write_png(path: Path, array: Samples, icc: bytes | None = None) -> None:
@@ -221,25 +259,30 @@ def _read_samples(path: Path) -> tuple[Samples, bytes | None]:
     _check_is_file(path)
     try:
         with Image.open(path) as image:
-            if image.mode in ("I", "F"):
-                raise InputError(f"{path}: 32-bit samples (mode {image.mode}) are not supported; save as 8 or 16 bits")
-            rawmodes = {_rawmode(tile) for tile in image.tile}
-            upright = ImageOps.exif_transpose(image)
-            # A CMYK or Lab profile does not describe the RGB that such files become.
-            icc = image.info.get("icc_profile") if image.mode not in ("CMYK", "LAB", "YCbCr") else None
-            if image.mode.startswith("I;16"):
-                return _with_keyed_alpha(np.asarray(upright).astype(np.uint16)[:, :, None], image), icc
-            if rawmodes and rawmodes <= _OTHER_BYTE.keys():
-                high_and_low = np.stack([np.asarray(upright), _read_low_bytes(path)], axis=-1)
-                return _with_keyed_alpha(high_and_low.view(">u2")[..., 0].astype(np.uint16), image), icc
-            grey = image.mode in ("1", "L", "LA", "La") or rawmodes == {"LA;16B"}
-            mode = ("LA" if grey else "RGBA") if upright.has_transparency_data else ("L" if grey else "RGB")
-            samples = np.asarray(upright.convert(mode))
-            return samples.reshape(*samples.shape[:2], -1), icc
+            return _samples_of(image, str(path), path)
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: is not an image") from error
     except _UNREADABLE as error:
-        raise InputError(_unreadable(path, error)) from error
+        raise InputError(_unreadable(str(path), error)) from error
+
+
+def _samples_of(image: Image.Image, where: str, path: Path | None = None) -> tuple[Samples, bytes | None]:
+    """As `_read_samples`, of an open image. `path` is its file, which is read again for 16 bits in colour."""
+    if image.mode in ("I", "F"):
+        raise InputError(f"{where}: 32-bit samples (mode {image.mode}) are not supported; save as 8 or 16 bits")
+    rawmodes = {_rawmode(tile) for tile in image.tile} if path and isinstance(image, ImageFile.ImageFile) else set()
+    upright = ImageOps.exif_transpose(image)
+    # A CMYK or Lab profile does not describe the RGB that such files become.
+    icc = image.info.get("icc_profile") if image.mode not in ("CMYK", "LAB", "YCbCr") else None
+    if image.mode.startswith("I;16"):
+        return _with_keyed_alpha(np.asarray(upright).astype(np.uint16)[:, :, None], image), icc
+    if path and rawmodes and rawmodes <= _OTHER_BYTE.keys():
+        high_and_low = np.stack([np.asarray(upright), _read_low_bytes(path)], axis=-1)
+        return _with_keyed_alpha(high_and_low.view(">u2")[..., 0].astype(np.uint16), image), icc
+    grey = image.mode in ("1", "L", "LA", "La") or rawmodes == {"LA;16B"}
+    mode = ("LA" if grey else "RGBA") if upright.has_transparency_data else ("L" if grey else "RGB")
+    samples = np.asarray(upright.convert(mode))
+    return samples.reshape(*samples.shape[:2], -1), icc
 
 
 def _check_is_file(path: Path) -> None:
@@ -247,9 +290,9 @@ def _check_is_file(path: Path) -> None:
         raise InputError(f"{path}: {'is a folder; an image file is needed' if path.is_dir() else 'no such file'}")
 
 
-def _unreadable(path: Path, error: Exception) -> str:
+def _unreadable(where: str, error: Exception) -> str:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return f"{path}: cannot be read as an image ({reason})"
+    return f"{where}: cannot be read as an image ({reason})"
 
 
 def _rawmode(tile: Any) -> str:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cyclesr_dist.config.schema import Config, noise_channels
+from cyclesr_dist.config.schema import Config, Data, noise_channels
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.faults import Fault
 from cyclesr_dist.data.order import (
@@ -54,9 +55,10 @@ class Sources:
 
 def open_sources(config: Config) -> Sources:
     """Open what `config.system` needs. Raises ConfigError or InputError naming the key or the set."""
-    if config.system == "sr_paired":
+    data = spec_of(config.system).data
+    if data == "pairs":
         sources = Sources(None, None, _open("data.pairs", config.data.pairs, "pairs", config))
-    elif config.system == "sr_syn":
+    elif data == "hr":
         sources = Sources(_open("data.hr", config.data.hr, "hr", config), None, None)
     else:
         hr, lr = _open("data.hr", config.data.hr, "hr", config), _open("data.lr", config.data.lr, "lr", config)
@@ -110,17 +112,22 @@ class RankBatch:
 class RankBatches(Dataset[RankBatch]):
     """Item `step` is this rank's share of that global batch. A pure function, so workers need no seeds."""
 
-    def __init__(self, sources: Sources, config: Config, world: World, slots: SharedSlots | None = None) -> None:
+    slots: SharedSlots | None = None
+    """Where loader processes put the arrays."""
+
+    def __init__(
+        self, sources: Sources, data: Data, seed: int, global_batch: int, noise_channels: int, world: World
+    ) -> None:
+        """See `rank_dataset`."""
         self.sources = sources
-        self.seed = config.seed
-        self.global_batch = config.global_batch
-        self.tail = config.data.tail
-        self.max_faults = config.data.max_bad_samples
-        self.augment = config.data.augment
-        self.noise_channels = noise_channels(config)
-        self.rank_batch = world.rank_batch(config.global_batch)
+        self.seed = seed
+        self.global_batch = global_batch
+        self.tail = data.tail
+        self.max_faults = data.max_bad_samples
+        self.augment = data.augment
+        self.noise_channels = noise_channels
+        self.rank_batch = world.rank_batch(global_batch)
         self.first = world.rank * self.rank_batch
-        self.slots = slots
 
     def shapes(self) -> Shapes:
         """Shapes and types of an item's arrays."""
@@ -196,8 +203,13 @@ class RankBatches(Dataset[RankBatch]):
         """Pairs are augmented as LR is, both members alike."""
         a = self.augment
         hr = draw.domain == "hr"
-        switches = (a.hr_flip, a.hr_rotate, a.hr_colours) if hr else (a.lr_flip, a.lr_rotate, a.lr_colours)
+        switches = (True, True, a.hr_colours) if hr else (a.lr_flip, a.lr_rotate, a.lr_colours)
         return augmentation(self.seed, draw, *switches)
+
+
+def rank_dataset(sources: Sources, config: Config, world: World) -> RankBatches:
+    """All of a run's batches for this rank."""
+    return RankBatches(sources, config.data, config.seed, config.global_batch, noise_channels(config), world)
 
 
 def rank_batches(
@@ -208,7 +220,7 @@ def rank_batches(
     The arrays may be overwritten once the next item is asked for.
     """
     workers, prefetch = config.data.workers, config.data.prefetch
-    dataset = RankBatches(sources, config, world)
+    dataset = rank_dataset(sources, config, world)
     if workers:
         # One item more than are under way: the consumer holds one while the workers have workers * prefetch.
         dataset.slots = SharedSlots(dataset.shapes(), workers * prefetch + 1)

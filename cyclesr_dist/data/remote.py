@@ -22,6 +22,7 @@ from cyclesr_dist.config.schema import Remote
 from cyclesr_dist.data.cache import PieceCache
 from cyclesr_dist.data.source import Piece
 from cyclesr_dist.errors import InputError, UnreachableError
+from cyclesr_dist.runtime.extras import install_hint
 
 T = TypeVar("T")
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.2, 10.0
@@ -178,7 +179,7 @@ def open_filesystem(url: str) -> tuple[Any, str]:
         fs, root = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
-        hint = f"pip install 'cyclesr-dist[{extra}]'" if extra else str(error)
+        hint = install_hint(extra) if extra else str(error)
         raise InputError(f"{url}: reading {protocol}:// needs a package that is not installed: {hint}") from error
     except ValueError as error:
         raise InputError(f"{url}: is not a URL that can be read ({error})") from error

@@ -40,6 +40,8 @@ Sample = dict[str, NDArray[np.uint8]]
 FORMAT = "cyclesr-shards"
 VERSION = 2
 MANIFEST = "manifest.json"
+MAX_SAMPLE_BYTES = 64_000_000
+"""A sample that is larger, encoded or decoded, is refused unread: wide of any that training could use."""
 DOMAINS: dict[str, tuple[str, ...]] = {"hr": ("hr",), "lr": ("lr",), "pairs": ("hr", "lr")}
 """The members of a sample of each kind, in the order of the tar."""
 
@@ -83,7 +85,7 @@ class Manifest:
 class ShardSet:
     """Random access to the samples of one shard set. Safe to share between threads, to fork and to pickle."""
 
-    def __init__(self, source: Source, manifest: Manifest, max_sample_bytes: int) -> None:
+    def __init__(self, source: Source, manifest: Manifest) -> None:
         """Use `ShardSet.open`."""
         self.url = source.url
         self.manifest = manifest.raw
@@ -93,7 +95,6 @@ class ShardSet:
         self.domains = DOMAINS[manifest.kind]
         self._source = source
         self._checked = manifest
-        self.max_sample_bytes = max_sample_bytes
         self._ends: list[int] = list(accumulate(entry["count"] for entry in manifest.shards))
         self._shards: dict[int, Shard] = {}
 
@@ -111,18 +112,17 @@ class ShardSet:
             raise InputError(
                 f"{source.url}: is a shard set of kind {manifest.kind!r}; one of kind {kind!r} is needed here"
             )
-        limit = int(data.max_sample_mb * 1e6)
-        if manifest.sample_bytes() > limit:
+        if manifest.sample_bytes() > MAX_SAMPLE_BYTES:
             raise InputError(
                 f"{source.url}/{MANIFEST}: patch = {manifest.patch} at scale {manifest.scale} makes samples of "
-                f"{manifest.sample_bytes() / 1e6:.1f} MB; data.max_sample_mb = {data.max_sample_mb} allows less"
+                f"{manifest.sample_bytes() / 1e6:.1f} MB; allowed: at most {MAX_SAMPLE_BYTES / 1e6:g} MB"
             )
         if isinstance(source, RemoteSource):
             source.use_cache(manifest.sha256)
         elif isinstance(source, LocalSource) and not data.max_bad_samples:
             for number in range(len(manifest.shards)):
                 check_sizes(source, manifest, number)
-        return cls(source, manifest, limit)
+        return cls(source, manifest)
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -188,8 +188,8 @@ class ShardSet:
             place, num_pieces = j * len(self.domains) + d, entry["count"] * len(self.domains)
             sample = f"{shard.key(j)}.{domain}"
             piece = Piece(shard.tar, offset, size, place, num_pieces, entry["tar_bytes"], sample, self.url, crc)
-            if size > self.max_sample_bytes:
-                return InputError(f"{piece} has {size} bytes; data.max_sample_mb allows {self.max_sample_bytes}")
+            if size > MAX_SAMPLE_BYTES:
+                return InputError(f"{piece} has {size} bytes; allowed: at most {MAX_SAMPLE_BYTES}")
             pieces.append(piece)
         return pieces
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from cyclesr_dist.config.schema import Degrade
 from cyclesr_dist.data.resize import bicubic_down, to_8bit_grid
+from cyclesr_dist.degradation.track import Draws, SimulatedTrack
 
 SMALLEST_PX = 2  # sides of the LR image: one square of the mosaic has all colours
 
@@ -115,3 +118,20 @@ def _smooth(x: Tensor, border: str) -> Tensor:
     """Each channel of (1, 3, H, W) convolved with [1 2 1] x [1 2 1] / 16."""
     kernel = (torch.tensor(_TENT, dtype=x.dtype) / 16)[None, None]
     return F.conv2d(F.pad(x, (1, 1, 1, 1), mode=border).transpose(0, 1), kernel).transpose(0, 1)
+
+
+def _draw(levels: Degrade, draws: Draws) -> dict[str, Any]:
+    """`blur_px`: standard deviation of the lens blur; `noise`: that of the sensor's noise; `jpeg_quality`."""
+    random = draws("parameters")
+    return {
+        "blur_px": float(random.uniform(0.8, 1.2) * levels.blur_px),
+        "noise": float(random.uniform(0.7, 1.3) * levels.noise),
+        "jpeg_quality": min(max(levels.jpeg_quality + int(random.randint(-8, 9)), 1), 100),
+    }
+
+
+def _apply(hr: Tensor, scale: int, levels: Degrade, parameters: dict[str, Any], draws: Draws) -> Tensor:
+    return photograph(hr, scale, **parameters, random=draws("noise"))
+
+
+CAMERA = SimulatedTrack(_draw, _apply, smallest_lr_px=SMALLEST_PX)

@@ -14,6 +14,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.files import replacing, write_text
 
@@ -41,6 +42,11 @@ class Degradation:
     """What degradation.json holds."""
     jpeg: Tensor = field(default_factory=lambda: torch.zeros(0))
     """(1,) quality of the JPEG files that all this ends in; (0,) where it does not."""
+
+    @property
+    def sentences(self) -> list[str]:
+        """What was found, in plain words, as `cyclesr estimate` prints it; the doubts last."""
+        return sentences(self.facts)
 
     def tensors(self) -> dict[str, Tensor]:
         return {name: getattr(self, name).contiguous() for name in NAMES}

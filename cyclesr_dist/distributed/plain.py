@@ -46,7 +46,7 @@ class PlainPlayer:
         speed: Speed,
     ) -> None:
         self.module = module.to(world.device)
-        self.adam = build_adam(module, groups, optim, speed.fused_adam)
+        self.adam = build_adam(module, groups, optim, fused=not speed.plain)
         self.params = [p for p in module.parameters() if p.requires_grad]
         self.clip_norm = optim.clip_norm
         self.device = world.device

@@ -79,7 +79,7 @@ class ZeroPlayer:
         self.module = module.to(world.device)
         self.stage = stage
         self.rank = world.rank
-        self.adam = build_adam(self.module, groups, optim, speed.fused_adam)
+        self.adam = build_adam(self.module, groups, optim, fused=not speed.plain)
         self.initial_lrs = [group.lr for group in groups]
         self.engine = deepspeed.initialize(
             model=self.module,

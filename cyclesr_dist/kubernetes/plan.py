@@ -13,7 +13,7 @@ from cyclesr_dist import __version__
 from cyclesr_dist.config.cluster import Cluster, check_name
 from cyclesr_dist.config.paths import DATA_KEYS, is_local, with_paths
 from cyclesr_dist.config.reader import dump, to_dict
-from cyclesr_dist.config.schema import Config, Telemetry, load
+from cyclesr_dist.config.schema import Config, Listening, load
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.search.config import Search, load_search
 
@@ -66,7 +66,7 @@ class Plan:
 
 def training_plan(path: Path, overrides: Sequence[str]) -> Plan:
     """Raises ConfigError for what no pod could run."""
-    config = load(path, overrides)
+    config = load(path, overrides, beside=False)  # of this machine: pods have /work
     cluster = config.cluster
     _check_ranks(config)
     _refuse_secrets(to_dict(config))
@@ -90,7 +90,7 @@ def training_plan(path: Path, overrides: Sequence[str]) -> Plan:
 def search_plan(path: Path, overrides: Sequence[str]) -> Plan:
     """Raises ConfigError for what no pod could run."""
     search = load_search(path, overrides)
-    base = search.base_config()
+    base = load(search.base, search.overrides, beside=False)
     cluster = search.cluster
     if not cluster.work_claim:
         raise ConfigError(
@@ -103,7 +103,7 @@ def search_plan(path: Path, overrides: Sequence[str]) -> Plan:
     _refuse_secrets(to_dict(search) | {"base": to_dict(base)})
     storage = _absolute(search.storage) if is_local(search.storage) else search.storage
     mounted = replace(
-        search, base=f"{CONFIG}/base.yaml", overrides=(), storage=storage, telemetry=Telemetry(), cluster=Cluster()
+        search, base=f"{CONFIG}/base.yaml", overrides=(), storage=storage, telemetry=Listening(), cluster=Cluster()
     )
     files = {"search.yaml": dump(mounted), "base.yaml": dump(replace(_in_pod(base), cluster=Cluster()))}
     return Plan("search", _name(cluster, path), cluster, files, notes=tuple(_notes(base, cluster)))

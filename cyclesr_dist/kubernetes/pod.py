@@ -37,7 +37,7 @@ def training_command(plan: Plan) -> list[str]:
     """torchrun reads PET_NNODES, PET_NODE_RANK and so on: the same words on every node."""
     return [
         *("cyclesr", "supervise", "--grace", str(plan.supervisor_seconds), "--"),
-        *("torchrun", "-m", "cyclesr_dist.train"),
+        *("torchrun", "-m", "cyclesr_dist.training"),
         *("--config", f"{CONFIG}/config.yaml", "--run-dir", plan.run_dir, "--resume"),
     ]
 

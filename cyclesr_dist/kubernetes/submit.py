@@ -16,9 +16,10 @@ from cyclesr_dist.kubernetes.pod import RUN
 from cyclesr_dist.kubernetes.rules import check
 from cyclesr_dist.kubernetes.rules import pods as pods_of
 from cyclesr_dist.kubernetes.states import exit_code, job_state, pod_state
-from cyclesr_dist.kubernetes.targets import TARGETS, Target, manifests
+from cyclesr_dist.kubernetes.targets import TARGETS, manifests, target_of
 from cyclesr_dist.kubernetes.text import to_yaml
 from cyclesr_dist.runtime.command import add_common_arguments, guarded
+from cyclesr_dist.runtime.extras import install_hint
 
 if TYPE_CHECKING:
     from cyclesr_dist.kubernetes.api import Api, Manifest
@@ -50,9 +51,10 @@ def build_parser(prog: str = "submit.py") -> argparse.ArgumentParser:
     parser.add_argument("--config", required=True, type=Path, help="training configuration; of a search for rayjob")
     parser.add_argument(
         "--target",
-        choices=TARGETS,
         default="job",
-        help="job: needs no operator (default); jobset: JobSet; trainjob: Kubeflow Trainer; rayjob: KubeRay, a search",
+        metavar="NAME",
+        help=f"{', '.join(TARGETS)}: a plain Job (default), JobSet, Kubeflow Trainer, KubeRay (a search); or "
+        "package.module:TARGET of yours",
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--dry-run", action="store_true", help="print the manifests, ask no cluster")
@@ -84,7 +86,7 @@ def _run(args: argparse.Namespace) -> int:
     try:
         from cyclesr_dist.kubernetes.api import Api
     except ImportError as error:
-        raise InputError("this needs the Kubernetes client: pip install 'cyclesr-dist[kubernetes]'") from error
+        raise InputError(f"this needs the Kubernetes client: {install_hint('kubernetes')}") from error
     api = Api(plan.cluster.namespace)
     if args.status:
         return status(api, objects)
@@ -103,15 +105,14 @@ def _run(args: argparse.Namespace) -> int:
         return 130
 
 
-def _plan(config: Path, target: Target, overrides: Sequence[str]) -> Plan:
+def _plan(config: Path, target: str, overrides: Sequence[str]) -> Plan:
+    searches = target_of(target).runs == "search"
     try:
-        return search_plan(config, overrides) if target == "rayjob" else training_plan(config, overrides)
+        return search_plan(config, overrides) if searches else training_plan(config, overrides)
     except ConfigError as error:
         if "unknown key" not in str(error):
             raise
-        wanted = (
-            "the configuration of a search" if target == "rayjob" else "that of a training; a search's takes rayjob"
-        )
+        wanted = "the configuration of a search" if searches else "that of a training; a search's takes rayjob"
         raise ConfigError(f"{error} (--target {target} takes {wanted})") from error
 
 

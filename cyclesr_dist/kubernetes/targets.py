@@ -1,45 +1,26 @@
 """A plan as what a cluster can run: a plain Job, a JobSet, a Kubeflow TrainJob, a KubeRay RayJob.
 
-In all of them one lost pod ends the others, too (a rank that fails stops all, see survive/), and all begin again from
-the last checkpoint. Exit codes say which way: 2 is for people, 75 and disruptions do not count, the rest does.
+In all of them one lost pod ends the others, too (a rank that fails stops all, see distributed/watch.py), and all begin
+again from the last checkpoint. Exit codes say which way: 2 is for people, 75 and disruptions do not count, the rest
+does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from cyclesr_dist.errors import ConfigError, InputError, Preempted
 from cyclesr_dist.kubernetes.objects import config_map, headless_service, metadata, network_policy, pod_monitor
 from cyclesr_dist.kubernetes.plan import CONFIG, MEETING_PORT, Plan
 from cyclesr_dist.kubernetes.pod import MEETING_SECONDS, PATIENCE, ray_pod, submitter_pod, training_pod, variable
+from cyclesr_dist.runtime.user_modules import find_object
 
-Target = Literal["job", "jobset", "trainjob", "rayjob"]
-TARGETS: tuple[Target, ...] = get_args(Target)
 RAY_VERSION = "2.60.0"
 """What k8s/Dockerfile installs; KubeRay is told."""
 
 _INDEX = "metadata.labels['batch.kubernetes.io/job-completion-index']"
-
-
-def manifests(plan: Plan, target: Target) -> list[dict[str, Any]]:
-    """All objects of the run in the order of creation, the job last.
-
-    Raises ConfigError for a search with another target than rayjob, and for a training with that one.
-    """
-    wanted = "search" if target == "rayjob" else "training"
-    if plan.kind != wanted:
-        raise ConfigError(f"--target {target} runs a {wanted}, and the configuration describes a {plan.kind}")
-    objects = [config_map(plan), network_policy(plan)]
-    if plan.cluster.pod_monitor and plan.kind == "training":
-        objects.append(pod_monitor(plan))
-    render: dict[Target, Callable[[Plan], list[dict[str, Any]]]] = {
-        "job": _job,
-        "jobset": _job_set,
-        "trainjob": _train_job,
-        "rayjob": _ray_job,
-    }
-    return [*objects, *render[target](plan)]
 
 
 def _job(plan: Plan) -> list[dict[str, Any]]:
@@ -164,3 +145,46 @@ def _job_set_spec(plan: Plan, job: dict[str, Any]) -> dict[str, Any]:
         "failurePolicy": {"maxRestarts": plan.cluster.restarts, "rules": [for_people]},
         "replicatedJobs": [{"name": "node", "replicas": 1, "template": {"spec": job}}],
     }
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of job that a cluster can run."""
+
+    render: Callable[[Plan], list[dict[str, Any]]]
+    """Its own objects in the order of creation, the job last; what all targets have comes before them."""
+    runs: Literal["training", "search"] = "training"
+
+
+TARGETS: dict[str, Target] = {
+    "job": Target(_job),
+    "jobset": Target(_job_set),
+    "trainjob": Target(_train_job),
+    "rayjob": Target(_ray_job, runs="search"),
+}
+
+
+def target_of(name: str) -> Target:
+    """One of ours, or of yours (`package.module:TARGET`). Raises ConfigError when it is neither."""
+    if name in TARGETS:
+        return TARGETS[name]
+    if ":" not in name:
+        raise ConfigError(f"--target {name} is unknown; allowed: {', '.join(TARGETS)}, or package.module:TARGET")
+    target = find_object("--target", name, "package.module:TARGET")
+    if not isinstance(target, Target):
+        raise ConfigError(f"--target {name} is {target!r:.80}; allowed: a Target")
+    return target
+
+
+def manifests(plan: Plan, target: str) -> list[dict[str, Any]]:
+    """All objects of the run in the order of creation, the job last.
+
+    Raises ConfigError for an unknown target, for a search with a target that runs trainings, and the other way round.
+    """
+    chosen = target_of(target)
+    if plan.kind != chosen.runs:
+        raise ConfigError(f"--target {target} runs a {chosen.runs}, and the configuration describes a {plan.kind}")
+    objects = [config_map(plan), network_policy(plan)]
+    if plan.cluster.pod_monitor and plan.kind == "training":
+        objects.append(pod_monitor(plan))
+    return [*objects, *chosen.render(plan)]

@@ -1,4 +1,4 @@
-"""Equations (2), (3) and (4) of the paper, and nothing else.
+"""Equations (2), (3) and (4) of the paper, and nothing else: how fast they are computed is in passes.py.
 
     L_total = L1 + L2                                                                (3)
     L1 = λ_adv L_adv + λ_cyc L_cyc + λ_id L_id                                       (2)
@@ -14,12 +14,14 @@ Images are in [0, 1]; N samples of this rank, LR (N, 3, h, w), HR (N, 3, s * h, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from cyclesr_dist.config.schema import Weights
+from cyclesr_dist.config.systems import Phase
 from cyclesr_dist.method.losses.adversarial import (
     GlobalMean,
     lsgan_discriminator,
@@ -28,10 +30,20 @@ from cyclesr_dist.method.losses.adversarial import (
     ragan_generator,
 )
 from cyclesr_dist.method.losses.perceptual import perceptual, texture
-from cyclesr_dist.method.losses.pixel import full, l1, mse
+from cyclesr_dist.method.losses.pixel import l1, mse
 from cyclesr_dist.method.losses.spectrum import SpectrumMatch
-from cyclesr_dist.method.types import Drift, Fakes, Losses, Phase
+from cyclesr_dist.method.passes import Passes, one_by_one, passing
+from cyclesr_dist.method.types import Fakes, Losses
 from cyclesr_dist.nets.enlarge_first import EnlargeFirst
+
+
+@dataclass(frozen=True)
+class SRTerm:
+    """A term of the user's own: `weight` times `loss`(sr, hr), a scalar."""
+
+    name: str
+    weight: float
+    loss: Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,8 @@ class SRTerms:
     """Feature maps for the Gram matrices; None: no texture term."""
     gan: bool = False
     """Whether there is a d_h."""
+    more: tuple[SRTerm, ...] = ()
+    """The user's own."""
 
 
 class JointGenerators(nn.Module):
@@ -58,14 +72,14 @@ class JointGenerators(nn.Module):
         weights: Weights,
         sr_terms: SRTerms,
         global_mean: GlobalMean,
-        join: bool = False,
+        passes: Passes = one_by_one,
         spectrum: SpectrumMatch | None = None,
         pretrain_on_fakes: bool = False,
     ) -> None:
         """pretrain_on_fakes: g_l2h sees fake_real from the beginning, detached: for a g_s2r that starts from a measured
         degradation."""
         super().__init__()
-        self.join = join
+        self.passes = passes
         self.g_s2r = g_s2r
         self.g_r2s = g_r2s
         self.g_l2h = g_l2h
@@ -77,14 +91,14 @@ class JointGenerators(nn.Module):
 
     def forward(
         self, syn: Tensor, real: Tensor, hr: Tensor, noise: Tensor, phase: Phase, critics: nn.ModuleDict
-    ) -> tuple[Losses, Fakes, Drift]:
-        """Loss terms with `total`, the fakes, detached, and the drift. `critics` are the discriminators, frozen.
+    ) -> tuple[Losses, Fakes]:
+        """Loss terms with `total`, and the fakes, detached. `critics` are the discriminators, frozen.
 
         noise: (2, N, E, h, w), see `cycle_loss`.
         """
         losses: Losses = {}
         l_1, fake_real, fake_syn = cycle_loss(
-            losses, self.g_s2r, self.g_r2s, syn, real, noise, self.weights, critics, self.join, self.spectrum
+            losses, self.g_s2r, self.g_r2s, syn, real, noise, self.weights, critics, self.passes, self.spectrum
         )  # eq. (2)
         sr = self.g_l2h(self._sr_input(syn, fake_real, phase))
         l_2 = sr_loss(losses, sr, hr, self.weights, self.sr_terms[0], critics, self.global_mean)  # eq. (4)
@@ -93,7 +107,7 @@ class JointGenerators(nn.Module):
         fakes = {"d_r": fake_real.detach(), "d_s": fake_syn.detach()}
         if self.sr_terms[0].gan:
             fakes["d_h"] = sr.detach()
-        return losses, fakes, drift_of(fake_real, syn)
+        return losses, fakes
 
     def _sr_input(self, syn: Tensor, fake_real: Tensor, phase: Phase) -> Tensor:
         if phase is Phase.JOINT:
@@ -109,11 +123,11 @@ class CycleGenerators(nn.Module):
         g_s2r: nn.Module,
         g_r2s: nn.Module,
         weights: Weights,
-        join: bool = False,
+        passes: Passes = one_by_one,
         spectrum: SpectrumMatch | None = None,
     ) -> None:
         super().__init__()
-        self.join = join
+        self.passes = passes
         self.g_s2r = g_s2r
         self.g_r2s = g_r2s
         self.weights = weights
@@ -121,13 +135,13 @@ class CycleGenerators(nn.Module):
 
     def forward(
         self, syn: Tensor, real: Tensor, hr: Tensor, noise: Tensor, phase: Phase, critics: nn.ModuleDict
-    ) -> tuple[Losses, Fakes, Drift]:
+    ) -> tuple[Losses, Fakes]:
         """As `JointGenerators`, without the SR terms; `hr` and `phase` are not used."""
         losses: Losses = {}
         losses["total"], fake_real, fake_syn = cycle_loss(
-            losses, self.g_s2r, self.g_r2s, syn, real, noise, self.weights, critics, self.join, self.spectrum
+            losses, self.g_s2r, self.g_r2s, syn, real, noise, self.weights, critics, self.passes, self.spectrum
         )
-        return losses, {"d_r": fake_real.detach(), "d_s": fake_syn.detach()}, drift_of(fake_real, syn)
+        return losses, {"d_r": fake_real.detach(), "d_s": fake_syn.detach()}
 
 
 class EnlargedCycleGenerators(nn.Module):
@@ -136,22 +150,22 @@ class EnlargedCycleGenerators(nn.Module):
     g_l2h enlarges and then translates; g_h2l makes of HR what looks like enlarged real LR.
     """
 
-    def __init__(self, g_h2l: nn.Module, g_l2h: EnlargeFirst, weights: Weights, join: bool = False) -> None:
+    def __init__(self, g_h2l: nn.Module, g_l2h: EnlargeFirst, weights: Weights, passes: Passes = one_by_one) -> None:
         super().__init__()
-        self.join = join
+        self.passes = passes
         self.g_h2l = g_h2l
         self.g_l2h = g_l2h
         self.weights = weights
 
     def forward(
         self, syn: Tensor, real: Tensor, hr: Tensor, noise: Tensor, phase: Phase, critics: nn.ModuleDict
-    ) -> tuple[Losses, Fakes, Drift]:
+    ) -> tuple[Losses, Fakes]:
         """As `CycleGenerators`, all images and the noise being of HR size."""
         losses: Losses = {}
         losses["total"], fake_real, fake_hr = cycle_loss(
-            losses, self.g_h2l, self.g_l2h.translator, syn, real, noise, self.weights, critics, self.join
+            losses, self.g_h2l, self.g_l2h.translator, syn, real, noise, self.weights, critics, self.passes
         )
-        return losses, {"d_r": fake_real.detach(), "d_s": fake_hr.detach()}, drift_of(fake_real, syn)
+        return losses, {"d_r": fake_real.detach(), "d_s": fake_hr.detach()}
 
 
 class SRGenerator(nn.Module):
@@ -160,10 +174,13 @@ class SRGenerator(nn.Module):
     `measured`: a g_s2r of its own that is never trained, the estimated degradation.
     """
 
-    def __init__(self, g_l2h: nn.Module, weights: Weights, measured: nn.Module | None = None) -> None:
+    def __init__(
+        self, g_l2h: nn.Module, weights: Weights, measured: nn.Module | None = None, sr_terms: SRTerms | None = None
+    ) -> None:
         super().__init__()
         self.g_l2h = g_l2h
         self.weights = weights
+        self.sr_terms = sr_terms or SRTerms()
         self.g_s2r = measured
 
     def forward(self, lr: Tensor, hr: Tensor, noise: Tensor | None = None, g_s2r: nn.Module | None = None) -> Losses:
@@ -173,7 +190,8 @@ class SRGenerator(nn.Module):
             with torch.no_grad():
                 lr = translator(torch.cat([lr, noise], 1))
         losses: Losses = {}
-        losses["total"] = sr_loss(losses, self.g_l2h(lr), hr, self.weights, SRTerms(), nn.ModuleDict(), torch.mean)
+        sr = self.g_l2h(lr)
+        losses["total"] = sr_loss(losses, sr, hr, self.weights, self.sr_terms, nn.ModuleDict(), torch.mean)
         return losses
 
 
@@ -186,24 +204,20 @@ def cycle_loss(
     noise: Tensor,
     weights: Weights,
     critics: nn.ModuleDict,
-    join: bool = False,
+    passes: Passes = one_by_one,
     spectrum: SpectrumMatch | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """L1, equation (2): the weighted sum, fake_real and fake_syn; each term is put into `losses` by name.
 
     noise: (2, N, E, h, w). The identity term gives g_s2r the noise it may not use, the backward cycle the same.
-    join: translate what is there from the beginning, for the fakes and the identity terms, in one call a translator;
-    the translators must treat each image by itself, as InstanceNorm does and BatchNorm does not.
+    passes: how images go through the translators (passes.py).
     """
     w = weights
     cyc_backward = w.cyc if w.cyc_backward is None else w.cyc_backward
     noise_syn, noise_real = noise[0], noise[1]
     syn_noise, real_noise = torch.cat([syn, noise_syn], 1), torch.cat([real, noise_real], 1)
-    if join and w.id:
-        fake_real, same_real = apply_joined(g_s2r, syn_noise, real_noise)
-        fake_syn, same_syn = apply_joined(g_r2s, real, syn)
-    else:
-        fake_real, fake_syn = g_s2r(syn_noise), g_r2s(real)
+    fake_real, *same_real = passes(g_s2r, [syn_noise, real_noise] if w.id else [syn_noise])
+    fake_syn, *same_syn = passes(g_r2s, [real, syn] if w.id else [real])
     losses["adv_s2r"] = lsgan_generator(critics["d_r"](fake_real))
     losses["adv_r2s"] = lsgan_generator(critics["d_s"](fake_syn))
     losses["cyc_forward"] = l1(g_r2s(fake_real), syn)
@@ -213,36 +227,13 @@ def cycle_loss(
         cyc = cyc + cyc_backward * losses["cyc_backward"]
     total = w.adv * (losses["adv_s2r"] + losses["adv_r2s"]) + cyc
     if w.id:
-        if not join:
-            same_real, same_syn = g_s2r(real_noise), g_r2s(syn)
-        losses["id_real"] = l1(same_real, real)
-        losses["id_syn"] = l1(same_syn, syn)
+        losses["id_real"] = l1(same_real[0], real)
+        losses["id_syn"] = l1(same_syn[0], syn)
         total = total + w.id * (losses["id_real"] + losses["id_syn"])
     if spectrum is not None:
         losses["spectrum"] = spectrum(fake_real, real)
         total = total + w.spectrum * losses["spectrum"]
     return total, fake_real, fake_syn
-
-
-def passing(x: Tensor, factor: float) -> Tensor:
-    """x, whose gradient is multiplied by `factor` on its way back."""
-    if factor == 1:
-        return x
-    held = x.detach()
-    return held if factor == 0 else held + factor * (x - held)
-
-
-def apply_joined(net: nn.Module, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """`net` of each (N, C, H, W), in one call: for networks that treat each image by itself."""
-    out: Tensor = net(torch.cat([first, second]))
-    return out[: len(first)], out[len(first) :]
-
-
-def drift_of(fake_real: Tensor, syn: Tensor) -> Drift:
-    """What the translator changes, in [0, 1]; see `Drift`."""
-    change = full(fake_real - syn).detach()
-    mean = change.mean()
-    return {"mean": mean, "std": change.std(), "colour": (change.mean(dim=(0, 2, 3)) - mean).abs().max()}
 
 
 def sr_loss(
@@ -260,6 +251,9 @@ def sr_loss(
     if weights.l1:
         losses["l1"] = l1(sr, hr)
         total = total + weights.l1 * losses["l1"]
+    for term in terms.more:
+        losses[term.name] = term.loss(sr, hr)
+        total = total + term.weight * losses[term.name]
     if terms.gan:
         d_h = critics["d_h"]
         with torch.no_grad():
@@ -278,9 +272,9 @@ def sr_loss(
 class Discriminators(nn.Module):
     """d_r, d_s and, for cyclesrgan, d_h: the discriminators' side of equations (2) and (4)."""
 
-    def __init__(self, critics: nn.ModuleDict, global_mean: GlobalMean, join: bool = False) -> None:
+    def __init__(self, critics: nn.ModuleDict, global_mean: GlobalMean, passes: Passes = one_by_one) -> None:
         super().__init__()
-        self.join = join
+        self.passes = passes
         self.critics = critics
         self.global_mean = global_mean
 
@@ -296,8 +290,6 @@ class Discriminators(nn.Module):
         return losses
 
     def _judge(self, name: str, true: Tensor, fakes: Fakes) -> tuple[Tensor, Tensor]:
-        critic = self.critics[name]
-        if self.join:
-            d_real, d_fake = apply_joined(critic, true, fakes[name].to(true.dtype))
-            return d_real, d_fake
-        return critic(true), critic(fakes[name])
+        """What one discriminator says of true images and of fakes."""
+        d_real, d_fake = self.passes(self.critics[name], [true, fakes[name].to(true.dtype)])
+        return d_real, d_fake

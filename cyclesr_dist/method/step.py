@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from cyclesr_dist.config.systems import Phase
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.distributed.player import Player
+from cyclesr_dist.method.drift import drift_of
 from cyclesr_dist.method.objectives import Discriminators
-from cyclesr_dist.method.types import Drift, Fakes, Losses, Phase
+from cyclesr_dist.method.types import Drift, Fakes, Losses
 
 ShowHistory = Callable[[Fakes, int], Fakes]
 """Exchanges this rank's fakes with the pools: (fakes, index of the global batch's first sample) -> fakes to judge."""
@@ -35,8 +37,9 @@ def joint_step(g: Player, d: Player, batch: Batch, phase: Phase, show_history: S
     """
     assert isinstance(d.module, Discriminators)
     with frozen(d.module):
-        losses, fakes, drift = g(batch.syn, batch.real, batch.hr, batch.noise, phase, d.module.critics)
+        losses, fakes = g(batch.syn, batch.real, batch.hr, batch.noise, phase, d.module.critics)
         norm_g = g.update(losses["total"])
+    drift = drift_of(fakes["d_r"], batch.syn)
     if not math.isfinite(norm_g):
         # Nothing was updated, on any rank: such fakes must reach neither the pools nor the discriminators.
         return StepResult(_terms(losses), {"g": norm_g}, drift)

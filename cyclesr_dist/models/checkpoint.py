@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cyclesr_dist.config.marks import without_removed
 from cyclesr_dist.config.schema import Config
 from cyclesr_dist.distributed.player import PlayerState
 from cyclesr_dist.errors import ConfigError, InputError
@@ -87,7 +88,7 @@ def read(folder: Path, identity: dict[str, Any]) -> Checkpoint:
         tensors = load_file(folder / "tensors.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"checkpoint {folder} cannot be read: {error}") from error
-    _check_identity(folder, scalars["identity"], identity)
+    _check_identity(folder, without_removed(Config, scalars["identity"]), identity)
     return unpack(scalars, tensors)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from cyclesr_dist.data.images import Picture
+from cyclesr_dist.data.images import Picture, read_picture, write_picture
 from cyclesr_dist.data.resize import bicubic_up
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.upscaler import Upscaler
@@ -46,6 +47,15 @@ def upscale_picture(upscaler: Upscaler, picture: Picture, tile: int | None = Non
     if alpha is not None:
         alpha = bicubic_up(torch.from_numpy(alpha)[None, None], upscaler.scale)[0, 0].clamp(0, 1).numpy()
     return replace(picture, rgb=upscale_image(upscaler, picture.rgb, tile), alpha=alpha)
+
+
+def upscale_file(upscaler: Upscaler, source: Path, target: Path, tile: int | None = None) -> None:
+    """`upscale_picture` from an image file to a PNG file. Raises InputError when one cannot be read or written."""
+    picture = upscale_picture(upscaler, read_picture(source), tile)
+    try:
+        write_picture(target, picture)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror or error})") from error
 
 
 def _in_tiles(upscaler: Upscaler, x: Tensor, tile: int) -> Tensor:

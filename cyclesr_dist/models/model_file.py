@@ -40,7 +40,10 @@ def resolve_model(name: str, scale: int = 4, allow_module: bool = False) -> Upsc
     is none of them or the file cannot be used.
     """
     if name == "bicubic":
-        return BicubicUpscaler(scale)
+        try:
+            return BicubicUpscaler(_whole(scale, "scale", _MAX_SCALE))
+        except ValueError as error:
+            raise InputError(f"model 'bicubic': {error}") from error
     path = find_model(name)
     if path.suffix == ".onnx":
         return OnnxUpscaler(name, path)

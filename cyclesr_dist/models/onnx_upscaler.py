@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.upscaler import METADATA_KEY
+from cyclesr_dist.runtime.extras import install_hint
 
 
 class OnnxUpscaler:
@@ -47,4 +48,4 @@ def import_onnx(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise InputError(f"ONNX needs the package {module}: pip install 'cyclesr-dist[onnx]' ({error})") from error
+        raise InputError(f"ONNX needs the package {module}: {install_hint('onnx')} ({error})") from error

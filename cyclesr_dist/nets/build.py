@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from cyclesr_dist.config.schema import MEASURED, Config, PatchGANNet, SRNet, TranslatorNet
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.degradation.record import Degradation
-from cyclesr_dist.nets.by_class import build_by_class
+from cyclesr_dist.nets.by_class import build_by_class, translator_by_class
 from cyclesr_dist.nets.compact import Compact
 from cyclesr_dist.nets.edsr import EDSR
 from cyclesr_dist.nets.enlarge_first import EnlargeFirst
@@ -24,7 +25,7 @@ def build_g_s2r(config: Config, degradation: Degradation | None = None) -> nn.Mo
     `degradation` is what a network of `kind: degradation`, or that of `system: estimated`, starts from.
     """
     net = config.nets.translator
-    if config.system == "estimated":
+    if spec_of(config.system).measured:
         return MeasuredDegradation(degradation)
     if net.kind == MEASURED:
         return DegradationTranslator(net.channels, net.blocks, degradation)
@@ -38,11 +39,13 @@ def build_translator(net: TranslatorNet, noise_channels: int = 0) -> nn.Module:
             return ResnetTranslator(net.channels, net.blocks, noise_channels)
         case "residual" | "degradation":  # what is measured is one way: from synthetic to real LR
             return ResidualTranslator(net.channels, net.blocks, noise_channels)
+        case _:
+            return translator_by_class(net.kind, net.channels, net.blocks, noise_channels)
 
 
 def build_discriminator(net: PatchGANNet) -> nn.Module:
     """d_r, d_s or d_h: (N, 3, H, W) in [0, 1] -> (N, 1, H', W')."""
-    return PatchGAN(net.channels, net.layers, net.norm)
+    return PatchGAN(net.channels, net.layers)
 
 
 def build_sr(net: SRNet, scale: int) -> nn.Module:
@@ -70,8 +73,8 @@ def build_sr(net: SRNet, scale: int) -> nn.Module:
 
 
 def inference_net(config: Config) -> SRNet:
-    """What g_l2h of a run is: `nets.sr`, but for cyclegan, whose g_l2h is a translator at HR size."""
-    if config.system != "cyclegan":
+    """What g_l2h of a run is: `nets.sr`, or where equation (2) works at HR size, a translator behind bicubic."""
+    if spec_of(config.system).cycle != "hr":
         return config.nets.sr
     t = config.nets.translator
     return SRNet(

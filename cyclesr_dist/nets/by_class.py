@@ -1,4 +1,4 @@
-"""SR networks from elsewhere: any torch.nn.Module that `nets.sr.module` names, checked before anything is trained."""
+"""Networks from elsewhere, named `package.module:Class`, tried before anything is trained."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclesr_dist.errors import ConfigError
-from cyclesr_dist.runtime.user_modules import import_user_module
+from cyclesr_dist.runtime.user_modules import find_object
 
 _SIZES = ((1, 24, 24), (2, 20, 28))
 """(N, h, w) that a network is tried on."""
@@ -22,14 +22,7 @@ def build_by_class(module: str, arguments: dict[str, Any], scale: int) -> nn.Mod
     nets.sr.module or nets.sr.arguments when there is no such class, it is no torch.nn.Module, it refuses the
     arguments, or it is no SR network for `scale`.
     """
-    path, colon, name = module.partition(":")
-    if not colon or not path or not name.isidentifier():
-        raise ConfigError(f"nets.sr.module = {module!r}; allowed: package.module:Class")
-    imported = import_user_module(f"nets.sr.module = {module!r}", path)
-    try:
-        found = getattr(imported, name)
-    except AttributeError as error:
-        raise ConfigError(f"nets.sr.module = {module!r} cannot be imported ({error})") from error
+    found = find_object("nets.sr.module", module, "package.module:Class")
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ConfigError(f"nets.sr.module = {module!r} is {found!r:.80}; allowed: a class of torch.nn.Module")
     try:
@@ -40,16 +33,36 @@ def build_by_class(module: str, arguments: dict[str, Any], scale: int) -> nn.Mod
     return net
 
 
+def translator_by_class(kind: str, channels: int, blocks: int, noise_channels: int) -> nn.Module:
+    """The translator `package.module:Class`, made with (channels, blocks, noise_channels) and tried: (N, 3 +
+    noise_channels, h, w) -> (N, 3, h, w), h and w multiples of 4.
+
+    Raises ConfigError naming nets.translator.kind where it is none.
+    """
+    named = f"nets.translator.kind = {kind}"
+    found = find_object("nets.translator.kind", kind, "package.module:Class")
+    try:
+        net = found(channels, blocks, noise_channels)
+    except Exception as error:  # whatever the class raises, it is about its arguments
+        raise ConfigError(f"{named} cannot be made of ({channels}, {blocks}, {noise_channels}): {error}") from error
+    if not isinstance(net, nn.Module):
+        raise ConfigError(f"{named} makes {net!r:.80}; allowed: a torch.nn.Module")
+    _check(net, named, 3 + noise_channels, 1)
+    return net
+
+
 def check_sr(net: nn.Module, scale: int, name: str) -> None:
     """Raise ConfigError unless the network enlarges float32 images by `scale`, whatever their size, without dropping
     what a checkpoint needs: fp32 parameters. Leaves modes and random generators as they were."""
+    _check(net, f"nets.sr.module = {name}", 3, scale)
+
+
+def _check(net: nn.Module, named: str, channels: int, scale: int) -> None:
     if not any(True for _ in net.parameters()):
-        raise ConfigError(f"nets.sr.module = {name}: has no parameter to train")
+        raise ConfigError(f"{named}: has no parameter to train")
     wrong = next((key for key, p in net.named_parameters() if p.dtype is not torch.float32), None)
     if wrong is not None:
-        raise ConfigError(
-            f"nets.sr.module = {name}: parameter {wrong} is {net.get_parameter(wrong).dtype}, not float32"
-        )
+        raise ConfigError(f"{named}: parameter {wrong} is {net.get_parameter(wrong).dtype}, not float32")
     if next(net.parameters()).is_meta:
         return  # shapes alone are asked for
     training = net.training
@@ -57,25 +70,26 @@ def check_sr(net: nn.Module, scale: int, name: str) -> None:
         net.eval()
         try:
             for n, h, w in _SIZES:
-                _check_output(name, _apply(net, torch.rand(n, 3, h, w), name), (n, 3, h * scale, w * scale))
+                output = _apply(net, torch.rand(n, channels, h, w), named)
+                _check_output(named, output, (n, 3, h * scale, w * scale))
         finally:
             net.train(training)
 
 
-def _apply(net: nn.Module, x: Tensor, name: str) -> Any:
+def _apply(net: nn.Module, x: Tensor, named: str) -> Any:
     try:
         return net(x)
     except Exception as error:  # whatever it raises, it cannot be used
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"nets.sr.module = {name}: fails on an input of shape {tuple(x.shape)} ({reason})") from error
+        raise ConfigError(f"{named}: fails on an input of shape {tuple(x.shape)} ({reason})") from error
 
 
-def _check_output(name: str, y: Any, wanted: tuple[int, ...]) -> None:
+def _check_output(named: str, y: Any, wanted: tuple[int, ...]) -> None:
     if not isinstance(y, Tensor):
-        raise ConfigError(f"nets.sr.module = {name}: gives a {type(y).__name__}; a tensor is needed")
+        raise ConfigError(f"{named}: gives a {type(y).__name__}; a tensor is needed")
     if tuple(y.shape) != wanted:
-        raise ConfigError(f"nets.sr.module = {name}: gives shape {tuple(y.shape)}; the scale needs {wanted}")
+        raise ConfigError(f"{named}: gives shape {tuple(y.shape)}; the scale needs {wanted}")
     if y.dtype is not torch.float32:
-        raise ConfigError(f"nets.sr.module = {name}: gives {y.dtype}; float32 is needed")
+        raise ConfigError(f"{named}: gives {y.dtype}; float32 is needed")
     if not torch.isfinite(y).all():
-        raise ConfigError(f"nets.sr.module = {name}: gives values that are not finite")
+        raise ConfigError(f"{named}: gives values that are not finite")

@@ -16,15 +16,14 @@ class PatchGAN(nn.Module):
     The smallest input side is 2**layers * 3 px.
     """
 
-    def __init__(self, channels: int, layers: int, norm: str = "instance") -> None:
+    def __init__(self, channels: int, layers: int) -> None:
         super().__init__()
         body: list[nn.Module] = [nn.Conv2d(3, channels, 4, 2 if layers else 1, 1), nn.LeakyReLU(0.2, inplace=True)]
         width = channels
         for i in range(1, layers + 1):
             new_width = channels * min(2**i, 8)
             body.append(nn.Conv2d(width, new_width, 4, 2 if i < layers else 1, 1))
-            if norm == "instance":
-                body.append(InstanceNorm(new_width))
+            body.append(InstanceNorm(new_width))
             body.append(nn.LeakyReLU(0.2, inplace=True))
             width = new_width
         body.append(nn.Conv2d(width, 1, 4, 1, 1))

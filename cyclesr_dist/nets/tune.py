@@ -19,11 +19,10 @@ def tune(net: nn.Module, speed: Speed) -> None:
     """Switch on in place what `speed` asks for. Parameters, their names and the results stay, but for rounding."""
     for module in net.modules():
         if isinstance(module, InstanceNorm | FewOutputsConv):
-            module.fast = speed.fast_layers
-        if isinstance(module, nn.ReLU | nn.LeakyReLU) and speed.fast_layers and _has_norm(net):
+            module.fast = not speed.plain
+        if isinstance(module, nn.ReLU | nn.LeakyReLU) and not speed.plain and _has_norm(net):
             module.inplace = False  # what it would overwrite is kept for the norm's backward
-    # PyTorch's InstanceNorm would make every activation contiguous again.
-    if speed.channels_last and (speed.fast_layers or not _has_norm(net)):
+    if not speed.plain:
         net.register_forward_pre_hook(_to_channels_last)
     if speed.recompute:
         net.forward = partial(_recomputed, net, net.forward)

@@ -16,6 +16,8 @@ _VGG19 = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 51
 _TORCHVISION_VGG19 = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
+TEXTURE_LAYERS = (0, 5, 10)
+"""Of Gram matrices, behind the ReLU: conv1_1, conv2_1 and conv3_1, in VGG16 and VGG19."""
 
 
 class VGGFeatures(nn.Module):
@@ -42,8 +44,7 @@ class VGGFeatures(nn.Module):
         for layer in taken:
             if layer not in convolutions:
                 raise ConfigError(
-                    f"perceptual.layer or perceptual.texture_layers has {layer}, which is not a convolution of this "
-                    f"network; allowed: {convolutions}"
+                    f"perceptual.layer = {layer} is not a convolution of this network; allowed: {convolutions}"
                 )
         self.taken = frozenset(taken)
         self.features = nn.Sequential(*layers[: max(taken) + 1])

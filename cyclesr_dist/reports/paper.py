@@ -27,7 +27,6 @@ _OF_THE_MACHINE = (
     "shards.lr_scenes",
     "shards.samples_per_shard",
     "shards.encoding",
-    "shards.jpeg_quality",
     "degrade.",
     "backend",
     "zero_stage",
@@ -42,7 +41,6 @@ _OF_THE_MACHINE = (
     "train.lost_rank_seconds",
     "train.max_bad_steps",
     "train.max_rollbacks",
-    "train.rollback_steps",
 )
 
 

@@ -42,12 +42,12 @@ class RunFiles:
     metrics: Sequence[Mapping[str, Any]]
     validation: Sequence[Mapping[str, Any]]
     events: Sequence[Mapping[str, Any]]
-    """Starts and ends; see train/journal.py."""
+    """Starts and ends; see training/journal.py."""
     bad_steps: Sequence[Mapping[str, Any]]
     summary: Mapping[str, Any]
     comparisons: Sequence[Path]
     pictures: Mapping[str, Path]
-    """By name without `.png`; see train/pictures.py."""
+    """By name without `.png`; see training/pictures.py."""
     table: Mapping[str, Mapping[str, float]]
     """Rows with a finite PSNR in dB; `ssim` where there is one."""
     measured: Sequence[str] = ()

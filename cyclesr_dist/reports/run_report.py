@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
+from cyclesr_dist.config.systems import SYSTEMS
 from cyclesr_dist.reports import run_charts, run_history
 from cyclesr_dist.reports.album import SLIDER_SCRIPT, Album
 from cyclesr_dist.reports.own_photos import own_photographs
@@ -22,16 +23,7 @@ from cyclesr_dist.reports.run_verdict import PAIRED, score, verdict
 
 __all__ = ["MAX_PICTURES", "write_report"]
 
-_ROWS = {
-    "bicubic": "enlargement without training",
-    "sr_syn": "trained on bicubic pairs",
-    "sr_paired": "supervised reference: trained on real pairs",
-    "estimated": "trained on the measured degradation",
-    "cyclegan": "CycleGAN at HR size",
-    "cycle_sr_separate": "CycleGAN first, then SR",
-    "cyclesr": "joint, MSE",
-    "cyclesrgan": "joint, MSE, perceptual and adversarial",
-}
+_ROWS = {"bicubic": "enlargement without training"} | {name: spec.title for name, spec in SYSTEMS.items()}
 _NONE = "\u2013"
 
 
@@ -80,7 +72,8 @@ def _headline(run: RunFiles) -> str:
     words = " · ".join(filter(None, facts.values())) or "System unknown: no config.yaml."
     body = [f"<h1>{escape(run.name)}</h1>", paragraph(words, "facts"), verdict(run), score(run)]
     body.append(paragraph(finished, "lead") if (finished := _finished(run)) else "")
-    if section_of(run, "perceptual").get("source") == "random" and run.config.get("system") == "cyclesrgan":
+    spec = SYSTEMS.get(str(run.config.get("system")))
+    if spec and spec.perceptual and section_of(run, "perceptual").get("source") == "random":
         text = (
             "The perceptual loss of this run used random VGG features, not trained ones (perceptual.source: random). "
         )

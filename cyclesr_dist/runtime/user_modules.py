@@ -1,4 +1,4 @@
-"""Python modules of the user's own, such as the one that `nets.sr.module` names.
+"""Python modules of the user's own, such as the one that `nets.sr.module` or `system` names.
 
 Console scripts and launchers do not look for modules in the working directory, `python -m` does. Here it is looked at
 behind everything that is installed: a file of the user's called yaml.py takes no library's place.
@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 from types import ModuleType
+from typing import Any
 
 from cyclesr_dist.errors import ConfigError
 
@@ -35,3 +36,19 @@ def import_user_module(key: str, module: str) -> ModuleType:
         ) from error
     except Exception as error:  # importing runs the module: it can raise anything
         raise ConfigError(f"{key}: {module} cannot be imported ({type(error).__name__}: {error})") from error
+
+
+def find_object(key: str, name: str, form: str = "package.module:Name") -> Any:
+    """What `package.module:Object` names, for the configuration's `key`.
+
+    Importing runs the module's code: names from files of others need the user's word first. Raises ConfigError naming
+    `key` as `import_user_module` does, and where the module has no such name.
+    """
+    path, colon, attribute = name.partition(":")
+    if not colon or not path or not attribute.isidentifier():
+        raise ConfigError(f"{key} = {name!r}; allowed: {form}")
+    module = import_user_module(f"{key} = {name!r}", path)
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        raise ConfigError(f"{key} = {name!r} cannot be imported ({error})") from error

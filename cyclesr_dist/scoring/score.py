@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cyclesr_dist.config.schema import Protocol
 from cyclesr_dist.data.images import Pair, match_pairs, read_picture, read_rgb8
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.method.losses.perceptual import perceptual
@@ -20,21 +20,39 @@ from cyclesr_dist.models.infer import upscale_image
 from cyclesr_dist.models.upscaler import Upscaler
 from cyclesr_dist.runtime.bars import each
 from cyclesr_dist.runtime.files import replacing
+from cyclesr_dist.runtime.user_modules import find_object
 from cyclesr_dist.scoring import ntire, psnr
 
+Scorer = Callable[[NDArray[np.uint8], NDArray[np.uint8]], dict[str, float]]
+"""(sr8, hr8), both (H, W, 3) uint8 -> scores by name."""
 
-def score_pair(sr8: NDArray[np.uint8], hr8: NDArray[np.uint8], protocol: Protocol) -> dict[str, float]:
+
+def _plain(sr8: NDArray[np.uint8], hr8: NDArray[np.uint8]) -> dict[str, float]:
+    return {name: getattr(psnr, name)(sr8, hr8) for name in ("psnr", "ssim", "psnr_y", "ssim_y")}
+
+
+SCORERS: dict[str, Scorer] = {"plain": _plain, "ntire2017": ntire.ntire2017, "ntire2018": ntire.ntire2018}
+
+
+def scorer_of(protocol: str) -> Scorer:
+    """One of ours, or of yours (`package.module:function`). Raises InputError when it is neither."""
+    if protocol in SCORERS:
+        return SCORERS[protocol]
+    if ":" not in protocol:
+        raise InputError(f"protocol = {protocol!r}; allowed: {', '.join(SCORERS)}, or package.module:function")
+    scorer: Scorer = find_object("protocol", protocol, "package.module:function")
+    return scorer
+
+
+def score_pair(sr8: NDArray[np.uint8], hr8: NDArray[np.uint8], protocol: str) -> dict[str, float]:
     """Scores of one image, both (H, W, 3) uint8; `psnr` in dB (infinite for equal images) and `ssim` among them.
 
-    Raises InputError when the images are too small for the protocol.
+    Raises InputError when the images are too small for the protocol, or a protocol of yours gives no `psnr` and `ssim`.
     """
-    match protocol:
-        case "plain":
-            return {name: getattr(psnr, name)(sr8, hr8) for name in ("psnr", "ssim", "psnr_y", "ssim_y")}
-        case "ntire2017":
-            return ntire.ntire2017(sr8, hr8)
-        case "ntire2018":
-            return ntire.ntire2018(sr8, hr8)
+    scores = scorer_of(protocol)(sr8, hr8)
+    if not {"psnr", "ssim"} <= scores.keys():  # the tables, the choice of the best and the reports read them
+        raise InputError(f"protocol = {protocol} gives {sorted(scores)}; psnr and ssim must be among them")
+    return scores
 
 
 def to_uint8(image: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -43,42 +61,58 @@ def to_uint8(image: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def score_file(
-    upscaler: Upscaler, pair: Pair, protocol: Protocol, tile: int | None = None, features: nn.Module | None = None
+    upscaler: Upscaler | None, pair: Pair, protocol: str, tile: int | None = None, features: nn.Module | None = None
 ) -> dict[str, float]:
-    """Scores of the enlarged LR file of `pair`; with `features`, VGG's, also `perceptual`, their L1 distance.
+    """`score_image` of the files of `pair`. Raises InputError also when one cannot be read."""
+    named = (str(pair.lr), str(pair.hr))
+    return score_image(upscaler, read_picture(pair.lr).rgb, read_rgb8(pair.hr), protocol, tile, features, named)
+
+
+def score_image(
+    upscaler: Upscaler | None,
+    lr: NDArray[np.float32],
+    hr8: NDArray[np.uint8],
+    protocol: str,
+    tile: int | None = None,
+    features: nn.Module | None = None,
+    named: tuple[str, str] = ("the image", "the original"),
+) -> dict[str, float]:
+    """Scores of the enlargement of `lr` (h, w, 3) in [0, 1], or of `lr` itself where `upscaler` is None; with
+    `features`, VGG's, also `perceptual`, their L1 distance.
 
     HR may be up to `scale` - 1 px larger than the enlargement; it is then cropped at the right and bottom, as bicubic
-    down-sampling crops it. Raises InputError naming the file when sizes do not fit or a file cannot be read.
+    down-sampling crops it. Raises InputError, with what the two are `named`, when sizes do not fit.
     """
-    lr = read_picture(pair.lr).rgb
-    hr8 = _cropped(read_rgb8(pair.hr), pair, lr.shape[:2], upscaler.scale)
+    hr8 = _cropped(hr8, named, lr.shape[:2], upscaler.scale if upscaler else 1)
     try:
-        sr8 = to_uint8(upscale_image(upscaler, lr, tile))
+        sr8 = to_uint8(upscale_image(upscaler, lr, tile) if upscaler else lr)
         distance = {} if features is None else {"perceptual": _perceptual(features, sr8, hr8)}
         return score_pair(sr8, hr8, protocol) | distance
     except InputError as error:
-        raise InputError(f"{pair.hr}: {error}") from error
+        raise InputError(f"{named[1]}: {error}") from error
 
 
 def evaluate_folder(
-    upscaler: Upscaler,
+    upscaler: Upscaler | None,
     lr_dir: Path,
     hr_dir: Path,
-    protocol: Protocol,
+    protocol: str,
     progress: bool = False,
     features: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Score all pairs of two folders (see `match_pairs`): `{"protocol", "model", "images": [{"name", ...}], "mean"}`.
 
-    `progress` shows a bar on stderr. Raises InputError as `match_pairs` and `score_file` do.
+    With `upscaler` None the files of `lr_dir` are as large as those of `hr_dir`, and are scored as they are; `model` is
+    then empty. `progress` shows a bar on stderr. Raises InputError as `match_pairs` and `score_file` do.
     """
+    name = upscaler.name if upscaler else ""
     images = [
         {"name": pair.name, **score_file(upscaler, pair, protocol, features=features)}
-        for pair in each(match_pairs(hr_dir, lr_dir), f"{upscaler.name} {protocol}", "image", progress)
+        for pair in each(match_pairs(hr_dir, lr_dir), f"{name} {protocol}".strip(), "image", progress)
     ]
-    names = [name for name in images[0] if name != "name"]
-    mean = {name: float(np.mean([image[name] for image in images])) for name in names}
-    return {"protocol": protocol, "model": upscaler.name, "images": images, "mean": mean}
+    keys = [key for key in images[0] if key != "name"]
+    mean = {key: float(np.mean([image[key] for image in images])) for key in keys}
+    return {"protocol": protocol, "model": name, "images": images, "mean": mean}
 
 
 def write_scores(path: Path, scores: dict[str, Any]) -> None:
@@ -98,13 +132,14 @@ def _perceptual(features: nn.Module, sr8: NDArray[np.uint8], hr8: NDArray[np.uin
     return float(perceptual(features, x, y))
 
 
-def _cropped(hr8: NDArray[np.uint8], pair: Pair, lr_size: tuple[int, ...], scale: int) -> NDArray[np.uint8]:
+def _cropped(hr8: NDArray[np.uint8], named: tuple[str, str], lr_size: tuple[int, ...], scale: int) -> NDArray[np.uint8]:
     """The part of HR that the enlargement of an LR image of `lr_size` (h, w) covers."""
     height, width = (size * scale for size in lr_size)
     excess = (hr8.shape[0] - height, hr8.shape[1] - width)
     if min(excess) < 0 or max(excess) >= scale:
         raise InputError(
-            f"{pair.lr}: {lr_size[1]}x{lr_size[0]} px enlarged x{scale} is {width}x{height} px, "
-            f"but {pair.hr} is {hr8.shape[1]}x{hr8.shape[0]} px"
+            f"{named[0]}: {lr_size[1]}x{lr_size[0]} px"
+            + f" enlarged x{scale} is {width}x{height} px" * (scale > 1)
+            + f", but {named[1]} is {hr8.shape[1]}x{hr8.shape[0]} px"
         )
     return hr8[:height, :width]

@@ -12,6 +12,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTra
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter, Searcher
 
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.search.config import Search, mode
 from cyclesr_dist.search.progress import read_results
 from cyclesr_dist.search.space import Domain
@@ -53,7 +54,6 @@ def scheduler(search: Search, results: Path) -> TrialScheduler:
                 mode=search.mode,
                 perturbation_interval=search.pbt.interval_steps or search.report_steps,
                 quantile_fraction=search.pbt.quantile,
-                resample_probability=search.pbt.resample,
                 hyperparam_mutations={key: _mutation(domain) for key, domain in domains.items()},
                 custom_explore_fn=Clamp(domains),
             )
@@ -87,7 +87,7 @@ def searcher(search: Search) -> Searcher:
         import optuna
         from ray.tune.search.optuna import OptunaSearch
     except ImportError as error:
-        raise InputError("searcher: optuna needs Optuna: pip install 'cyclesr-dist[tune]'") from error
+        raise InputError(f"searcher: optuna needs Optuna: {install_hint('tune')}") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     metrics = list(search.metrics)
     several = len(metrics) > 1

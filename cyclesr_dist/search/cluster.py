@@ -154,7 +154,7 @@ def _dry_run(base: str, overrides: list[str], working_dir: str) -> tuple[int, st
     with tempfile.TemporaryDirectory() as name:
         config = Path(name) / "config.yaml"
         config.write_text(base, encoding="utf-8")
-        command = [sys.executable, "-m", "cyclesr_dist.train", "--config", str(config), "--dry-run", *overrides]
+        command = [sys.executable, "-m", "cyclesr_dist.training", "--config", str(config), "--dry-run", *overrides]
         alone = os.environ | {"RANK": "", "WORLD_SIZE": "", FOLDER_VARIABLE: working_dir}
         done = subprocess.run(command, capture_output=True, text=True, env=alone, cwd=name, check=False)
     lines = done.stderr.strip().splitlines()

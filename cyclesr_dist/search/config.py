@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from cyclesr_dist.config.cluster import Cluster, check_cluster
+from cyclesr_dist.config.marks import Amount, Count, Positive, Range, Removed, check_marks
 from cyclesr_dist.config.paths import with_paths
 from cyclesr_dist.config.reader import check_range, read
-from cyclesr_dist.config.schema import Config, Telemetry, check_telemetry, load
+from cyclesr_dist.config.schema import Config, Listening, load
+from cyclesr_dist.config.shipped import config_file
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.search.space import Domain, parse_space
-from cyclesr_dist.train.schedule import Schedule
+from cyclesr_dist.training.schedule import Schedule
 
 Score = Literal["psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr", "psnr_estimated"]
 LARGER_IS_BETTER = frozenset({"psnr", "ssim", "psnr_estimated"})
@@ -28,9 +31,9 @@ _ALL = 1_000_000
 class ASHA:
     """Asynchronous successive halving: at each rung, trials that are not among the best are stopped."""
 
-    grace_steps: int = 0
+    grace_steps: Count = 0
     """First rung, in steps of the trial's own; 0: the first report."""
-    reduction_factor: float = 3.0
+    reduction_factor: Annotated[float, Range(above=1)] = 3.0
     """Of so many trials at a rung one goes on; rungs are so much apart."""
 
 
@@ -38,30 +41,36 @@ class ASHA:
 class PBT:
     """Population based training: bad trials go on from copies of good ones, with changed values."""
 
-    interval_steps: int = 0
+    interval_steps: Count = 0
     """Between two such looks; 0: every report."""
-    quantile: float = 0.25
+    quantile: Annotated[float, Range(above=0, maximum=0.5)] = 0.25
     """Share of trials that count as bad, and as good."""
-    resample: float = 0.25
-    """Chance that a value is drawn anew, instead of multiplied by 0.8 or 1.2."""
+
+    REMOVED: ClassVar[Mapping[str, Removed]] = {
+        "resample": Removed(0.25, "a value is drawn anew with a chance of 0.25, else multiplied by 0.8 or 1.2")
+    }
 
 
 @dataclass(frozen=True)
 class Workers:
     """The ranks of each trial, and what each of them is given by Ray."""
 
-    num: int = 1
-    cpus: int = 1
-    gpus: float = 0.0
+    num: Positive = 1
+    """Ranks of a trial."""
+    cpus: Positive = 1
+    """CPU cores of each."""
+    gpus: Amount = 0.0
+    """GPUs of each; 0.5: two share one."""
 
 
 @dataclass(frozen=True)
 class Search:
+    """Of a search: what is varied around which training configuration, and on what resources."""
+
     base: str = ""
     """Training configuration that every trial starts from. A relative path is looked for beside the file that names it,
-    then in the working directory; given on the command line, in the working directory alone. This is the one key of any
-    configuration that names another configuration; folders and files of data, here and in it, are relative to the
-    working directory. They must be seen from all machines of the cluster under the same path or URL."""
+    then in the working directory, then among the shipped configurations; one of the command line not beside the file.
+    Its data must be seen from all machines of the cluster under the same path or URL."""
     overrides: tuple[str, ...] = ()
     """`key.sub=value` on top of it."""
     space: dict[str, Any] = field(default_factory=dict)
@@ -74,30 +83,31 @@ class Search:
     searcher: Literal["random", "optuna"] = "random"
     """`random`: draws and grids. `optuna`: TPE, which learns from the trials before."""
     scheduler: Literal["asha", "pbt", "none"] = "asha"
-    num_samples: int = 1
+    """`asha` stops bad trials early, `pbt` trains a population, `none` lets all trials end."""
+    num_samples: Positive = 1
     """Draws from the space. Grids are gone through once for each."""
-    steps: int = 0
-    """Length of a whole trial: its `train.steps`."""
-    shared_steps: int = 0
+    steps: Positive = 0
+    """Length of a whole trial: its `train.steps`. Must be given."""
+    shared_steps: Count = 0
     """The first so many steps of all trials are trained once, with `base`'s own values, and every trial goes on from
     there. For what the keys hardly touch: weights.mse and the pretraining, in which g_l2h is apart."""
-    report_every_steps: int = 0
+    report_every_steps: Count = 0
     """Validation and checkpoint in a trial, of which `steps` and `shared_steps` are multiples; 0: eight in a trial."""
-    seed: int = 0
+    seed: Count = 0
     """Of the draws. Trials have the seed of `base`."""
     asha: ASHA = field(default_factory=ASHA)
     pbt: PBT = field(default_factory=PBT)
     workers: Workers = field(default_factory=Workers)
-    max_concurrent: int = 0
+    max_concurrent: Count = 0
     """Trials at a time; 0: as many as the cluster holds."""
-    max_failures: int = 3
+    max_failures: Count = 3
     """How often a trial that has lost a process or a machine is begun again from its last checkpoint."""
     storage: str = ""
     """Where trials keep checkpoints: a folder that all machines share, or a URL (s3://bucket/searches); empty: the run
     folder."""
-    pictures: int = 1
+    pictures: Count = 1
     """Validation photographs of which the page shows the best, the median and the worst trial; 0: none."""
-    telemetry: Telemetry = field(default_factory=Telemetry)
+    telemetry: Listening = field(default_factory=Listening)
     """`/metrics` of the search itself, by trial. Trials have none of their own."""
     cluster: Cluster = field(default_factory=Cluster)
     """For `launch/submit.py` alone: a Ray cluster of the search's own."""
@@ -132,7 +142,9 @@ class Search:
     def last_step(self) -> int:
         """Where a whole trial ends (cycle_sr_separate has two rounds of `steps`)."""
         config = self.base_config()
-        return Schedule(replace(config.train, steps=self.steps, max_steps=0), 1, config.system).num_steps
+        return Schedule(
+            replace(config.train, steps=self.steps, max_steps=0), 1, spec_of(config.system).rounds
+        ).num_steps
 
     def trial_overrides(self) -> list[str]:
         """What the search sets in every trial's configuration."""
@@ -173,20 +185,13 @@ def load_search(path: Path, overrides: Sequence[str] = ()) -> Search:
         raise ConfigError(f"{path}: base is empty; give the training configuration that trials start from")
     given_here = any(text.partition("=")[0].strip() == "base" for text in overrides)
     search = replace(search, base=str(_base_file(search.base, path, given_here)))
-    for name in ("steps", "num_samples", "workers.num", "workers.cpus"):
-        check_range(name, _value(search, name), minimum=1)
-    for name in ("report_every_steps", "seed", "workers.gpus", "max_concurrent", "max_failures", "pictures"):
-        check_range(name, _value(search, name), minimum=0)
-    own = search.own_steps()
-    check_range("shared_steps", search.shared_steps, minimum=0, maximum=search.last_step() - 1)
-    check_range("report_every_steps", search.report_every_steps, minimum=0, maximum=own)
-    check_range("asha.grace_steps", search.asha.grace_steps, minimum=0, maximum=own)
-    check_range("asha.reduction_factor", search.asha.reduction_factor, above=1)
-    check_range("pbt.interval_steps", search.pbt.interval_steps, minimum=0, maximum=own)
-    check_range("pbt.quantile", search.pbt.quantile, above=0, maximum=0.5)
-    check_range("pbt.resample", search.pbt.resample, minimum=0, maximum=1)
+    check_marks(search)
     check_cluster(search.cluster)
-    check_telemetry(search.telemetry)
+    own = search.own_steps()
+    check_range("shared_steps", search.shared_steps, maximum=search.last_step() - 1)
+    check_range("report_every_steps", search.report_every_steps, maximum=own)
+    check_range("asha.grace_steps", search.asha.grace_steps, maximum=own)
+    check_range("pbt.interval_steps", search.pbt.interval_steps, maximum=own)
     _check_base(search)
     _check_combination(search)
     return search
@@ -194,19 +199,12 @@ def load_search(path: Path, overrides: Sequence[str] = ()) -> Search:
 
 def _base_file(base: str, path: Path, given_here: bool) -> Path:
     """Where the file is that `base` of the search file `path`, or of the command line, names. Raises ConfigError."""
-    folders = [Path.cwd()] if given_here else [path.absolute().parent, Path.cwd()]
-    places = list(dict.fromkeys(folder / base for folder in folders))
+    beside = [] if given_here else [path.absolute().parent / base]
+    places = list(dict.fromkeys([*beside, Path.cwd() / base, config_file(base).absolute()]))
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         asked = "override" if given_here else f"{path}:"
-        raise ConfigError(f"{asked} base = {base!r}: no such file; looked for {' and '.join(map(str, places))}")
-    return found
-
-
-def _value(search: Search, name: str) -> Any:
-    found: Any = search
-    for part in name.split("."):
-        found = getattr(found, part)
+        raise ConfigError(f"{asked} base = {base!r}: no such file; looked for {', '.join(map(str, places))}")
     return found
 
 

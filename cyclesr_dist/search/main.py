@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.runtime.command import add_common_arguments, guarded
 from cyclesr_dist.search.config import load_search
-from cyclesr_dist.search.run import run_search
+from cyclesr_dist.search.run import require_ray, run_search
 
 _EPILOG = """\
 exit codes: 0 done, 75 stopped (start it again with --resume), 2 bad config or input, 1 anything else.
@@ -52,10 +52,7 @@ def _run(args: argparse.Namespace) -> int:
             raise ConfigError(f"argument {text!r} is no override; expected key.sub=value")
     search = load_search(args.config, args.overrides)
     run_dir: Path = args.run_dir or Path("runs") / args.config.stem
-    try:
-        import ray  # noqa: F401  # to say at once what is missing
-    except ImportError as error:
-        raise InputError("a search needs Ray: pip install 'cyclesr-dist[tune]'") from error
+    require_ray()
     if args.address and args.address.startswith("ray://"):
         from cyclesr_dist.search.client import run_on_head as run
     else:

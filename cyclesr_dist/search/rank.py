@@ -42,7 +42,7 @@ class Rank:
         """Train with the configuration file's text `config`, resuming what `run_dir` holds."""
         path = self.folder / "config.yaml"
         path.write_text(config, encoding="utf-8")
-        command = [sys.executable, "-m", "cyclesr_dist.train", "--config", str(path), "--run-dir", str(self.run_dir)]
+        command = [sys.executable, "-m", "cyclesr_dist.training", "--config", str(path), "--run-dir", str(self.run_dir)]
         command += ["--resume", "--quiet", *overrides]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

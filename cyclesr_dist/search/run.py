@@ -15,9 +15,18 @@ from typing import Any
 
 from cyclesr_dist.config.reader import dump, read, write_resolved
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError, Preempted
+from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, absolute
+
+
+def require_ray() -> None:
+    """Say at once what is missing. Raises InputError."""
+    try:
+        import ray  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"a search needs Ray: {install_hint('tune')}") from error
 
 
 def run_search(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cyclesr_dist.config.schema import Config, load
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
 
 Kind = Literal["choice", "grid", "uniform", "loguniform"]
@@ -24,7 +25,7 @@ _SET_BY_THE_SEARCH = (
     "train.keep_checkpoints",
     "telemetry.port",
 )
-_CYCLESRGAN_ONLY = ("weights.percep", "weights.texture", "weights.advsr")
+_PERCEPTUAL_ONLY = ("weights.percep", "weights.texture", "weights.advsr")
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _check_value(where: str, key: str, value: float, base: Path, overrides: Sequ
     found = attrgetter(key)(config)
     if not _is_number(found):
         raise ConfigError(f"{where}: {key} is no number; a search varies numbers")
-    if key in _CYCLESRGAN_ONLY and config.system != "cyclesrgan":
+    if key in _PERCEPTUAL_ONLY and not spec_of(config.system).perceptual:
         raise ConfigError(f"{where}: {key} has no effect with system = {config.system}; it is read by cyclesrgan only")
     return "whole" if isinstance(found, int) else "real"
 

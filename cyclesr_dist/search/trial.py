@@ -26,7 +26,7 @@ from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, worst
 from cyclesr_dist.search.rank import Rank, meeting_place
 from cyclesr_dist.search.space import overrides_of
-from cyclesr_dist.train.run_folder import RunFolder, checkpoint_name
+from cyclesr_dist.training.run_folder import RunFolder, checkpoint_name
 
 _POLL_SECONDS = 0.1
 # For ranks to leave by themselves after the last report, and for one's failure to reach the others.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cyclesr_dist.method.types import Phase
+from cyclesr_dist.config.systems import Phase
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cyclesr_dist.config.schema import MEASURED, TRANSLATING, Config, uses_estimate
+from cyclesr_dist.config.schema import MEASURED, Config, uses_estimate
+from cyclesr_dist.config.systems import spec_of
 
 # In [0, 1]. Good runs of the demo's networks stay below 0.01; the failures of docs/results.md are above 0.04.
 LARGEST_DRIFT = 0.03
@@ -49,14 +50,21 @@ def over_bicubic(scores: Mapping[str, float]) -> tuple[str, float] | None:
     return None
 
 
+def diagnosis_of(config: Config, num_steps: int) -> Diagnosis:
+    """For a run of `num_steps` steps."""
+    translates = spec_of(config.system).translates
+    return Diagnosis(num_steps, uses_estimate(config), translates, config.optim.lr_cyclegan)
+
+
 class Diagnosis:
     """Looks at what is logged; every warning is given once a run."""
 
-    def __init__(self, num_steps: int, config: Config) -> None:
+    def __init__(self, num_steps: int, measured: bool, translates: bool, lr_cyclegan: float) -> None:
+        """`measured`: g_s2r starts from the estimate; `translates`: it learns. See `diagnosis_of`."""
         self.num_steps = num_steps
-        self.measured = uses_estimate(config)
-        self.translates = config.system in TRANSLATING
-        self.lr_cyclegan = config.optim.lr_cyclegan
+        self.measured = measured
+        self.translates = translates
+        self.lr_cyclegan = lr_cyclegan
         self.warnings: list[str] = []
         self._given: set[str] = set()
         self._saturated: dict[str, int] = {}

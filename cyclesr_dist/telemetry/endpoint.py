@@ -9,7 +9,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, push_to_gateway, start_http_server
 
-from cyclesr_dist.config.schema import Telemetry
+from cyclesr_dist.config.schema import Listening
 from cyclesr_dist.errors import InputError
 
 _PUSH_TIMEOUT_SECONDS = 5.0
@@ -23,7 +23,7 @@ class Endpoint:
     none of this machine.
     """
 
-    def __init__(self, telemetry: Telemetry, offset: int, registry: CollectorRegistry) -> None:
+    def __init__(self, telemetry: Listening, offset: int, registry: CollectorRegistry) -> None:
         self.port = 0
         """The port that it got; 0: none."""
         if not telemetry.port:
@@ -58,20 +58,26 @@ class Endpoint:
 
 
 class Pusher:
-    """Pushes a registry to `telemetry.push_gateway` every `telemetry.push_every_seconds`, and once more at the end.
+    """Pushes a registry to the push gateway at `url` every `every_seconds`, and once more at the end.
 
     In a thread of its own: a gateway that is slow or gone never holds a step, and the end of the run for seconds alone.
     The first failure is told to `warn`.
     """
 
     def __init__(
-        self, telemetry: Telemetry, labels: Mapping[str, str], registry: CollectorRegistry, warn: Callable[[str], None]
+        self,
+        url: str,
+        labels: Mapping[str, str],
+        registry: CollectorRegistry,
+        warn: Callable[[str], None],
+        every_seconds: float = 30.0,
     ) -> None:
-        self.url, self.labels, self.registry, self.warn = telemetry.push_gateway, labels, registry, warn
-        self.every_seconds = telemetry.push_every_seconds
+        """An empty `url` is none, and nothing is pushed."""
+        self.url, self.labels, self.registry, self.warn = url, labels, registry, warn
+        self.every_seconds = every_seconds
         self._failed = False
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="push", daemon=True) if self.url else None
+        self._thread = threading.Thread(target=self._run, name="push", daemon=True) if url else None
         if self._thread:
             self._thread.start()
 

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import IO, Any, Literal, cast
 
 from rich.console import Console, Group
@@ -22,27 +21,12 @@ from rich.table import Table
 from rich.text import Text
 
 from cyclesr_dist.runtime.bars import clock
+from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
 
 LogFormat = Literal["auto", "live", "plain", "json"]
 _LINE_SECONDS = 20.0
 REDRAW_SECONDS = 1.0
 """Between two drawings of the live view, which cost milliseconds each."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """A logged step."""
-
-    step: int
-    num_steps: int
-    epoch: int
-    phase: str
-    left_seconds: float
-    patches_per_second: float
-    data_wait_share: float
-    """Of the time since the last log, in [0, 1]."""
-    terms: Mapping[str, float] = field(default_factory=dict)
-    """Loss terms, means over ranks."""
 
 
 class _Lenient:
@@ -71,11 +55,11 @@ def _stderr() -> IO[str]:
 class Progress:
     """Silent but for alarms; the views below show more."""
 
-    def show(self, status: Status) -> None:
+    def logged(self, record: StepRecord) -> None:
         """A step was logged."""
 
-    def validated(self, step: int, scores: Mapping[str, float]) -> None:
-        """Scores by name; psnr in dB."""
+    def validated(self, record: ValidationRecord) -> None:
+        """A validation is done."""
 
     def say(self, line: str) -> None:
         """Something worth a line."""
@@ -99,20 +83,20 @@ class Plain(Progress):
     def __init__(self) -> None:
         self._shown = -_LINE_SECONDS
 
-    def show(self, status: Status) -> None:
+    def logged(self, record: StepRecord) -> None:
         now = time.monotonic()
-        if now - self._shown < _LINE_SECONDS and status.step < status.num_steps:
+        if now - self._shown < _LINE_SECONDS and record.step < record.num_steps:
             return
         self._shown = now
-        terms = " ".join(f"{name} {value:.3g}" for name, value in status.terms.items())
+        terms = " ".join(f"{name} {value:.3g}" for name, value in record.losses.items())
         self.say(
-            f"step {status.step}/{status.num_steps} epoch {status.epoch} {status.phase}: {terms}; "
-            f"{status.patches_per_second:.1f} patches/s, {status.data_wait_share:.0%} waiting for data, "
-            f"{clock(status.left_seconds)} left"
+            f"step {record.step}/{record.num_steps} epoch {record.epoch} {record.phase}: {terms}; "
+            f"{record.patches_per_second:.1f} patches/s, {record.data_wait_share:.0%} waiting for data, "
+            f"{clock(record.left_seconds)} left"
         )
 
-    def validated(self, step: int, scores: Mapping[str, float]) -> None:
-        self.say(f"step {step}: validation {_scores(scores)}")
+    def validated(self, record: ValidationRecord) -> None:
+        self.say(f"step {record.step}: validation {_scores(record.scores)}")
 
     def say(self, line: str) -> None:
         print(line, file=_stderr(), flush=True)
@@ -123,11 +107,12 @@ class JsonLines(Progress):
 
     A number that is not finite is null, as JSON has none such."""
 
-    def show(self, status: Status) -> None:
-        self._write("progress", **vars(status))
+    def logged(self, record: StepRecord) -> None:
+        names = ("step", "num_steps", "epoch", "phase", "left_seconds", "patches_per_second", "data_wait_share")
+        self._write("progress", **{name: getattr(record, name) for name in names}, terms=record.losses)
 
-    def validated(self, step: int, scores: Mapping[str, float]) -> None:
-        self._write("validation", step=step, **scores)
+    def validated(self, record: ValidationRecord) -> None:
+        self._write("validation", step=record.step, **record.scores)
 
     def say(self, line: str) -> None:
         self._write("message", message=line)
@@ -149,23 +134,23 @@ class LiveView(Progress):
 
     def __init__(self, label: str, console: Console | None = None) -> None:
         self.label = label
-        self.scores: tuple[int, Mapping[str, float]] | None = None
+        self.validation: ValidationRecord | None = None
         self.best_psnr: float | None = None
-        self.status: Status | None = None
+        self.record: StepRecord | None = None
         self.console = console or Console(file=_stderr())
         self.live = Live(self._view(), console=self.console, auto_refresh=False)
         self.live.start(refresh=True)
         self.drawn = -math.inf
         self.console.show_cursor(True)  # a rank that is ended on the spot could not bring it back
 
-    def show(self, status: Status) -> None:
-        self.status = status
+    def logged(self, record: StepRecord) -> None:
+        self.record = record
         self._update()
 
-    def validated(self, step: int, scores: Mapping[str, float]) -> None:
-        self.scores = step, scores
-        if "psnr" in scores:
-            self.best_psnr = max(scores["psnr"], self.best_psnr if self.best_psnr is not None else scores["psnr"])
+    def validated(self, record: ValidationRecord) -> None:
+        self.validation = record
+        if (psnr := record.scores.get("psnr")) is not None:
+            self.best_psnr = psnr if self.best_psnr is None else max(psnr, self.best_psnr)
         self._update()
 
     def say(self, line: str) -> None:
@@ -184,7 +169,7 @@ class LiveView(Progress):
             self.drawn = time.monotonic()
 
     def _view(self) -> Group:
-        s = self.status
+        s = self.record
         if s is None:
             return Group(Text(f"{self.label}: the first steps"))
         head = Text(self.label, style="bold").append(
@@ -196,11 +181,11 @@ class LiveView(Progress):
         bar.add_row(ProgressBar(total=s.num_steps, completed=s.step))
         speed = f"{s.patches_per_second:.1f} patches/s, {s.data_wait_share:.0%} of the time waiting for data"
         lines = [speed]
-        if self.scores is not None:
+        if self.validation is not None:
             best = f"; best PSNR {self.best_psnr:.3f} dB" if self.best_psnr is not None else ""
-            lines.append(f"validation at step {self.scores[0]:,}: {_scores(self.scores[1])}{best}")
+            lines.append(f"validation at step {self.validation.step:,}: {_scores(self.validation.scores)}{best}")
         terms = Table.grid(padding=(0, 2))
-        pairs = [f"{name} {value:<8.3g}" for name, value in s.terms.items()]  # columns that stay where they are
+        pairs = [f"{name} {value:<8.3g}" for name, value in s.losses.items()]  # columns that stay where they are
         across = max(1, (self.console.width + 2) // (max(map(len, pairs), default=1) + 2))
         for first in range(0, len(pairs), across):
             terms.add_row(*pairs[first : first + across])

@@ -14,10 +14,11 @@ import psutil
 import torch
 
 from cyclesr_dist import __version__
-from cyclesr_dist.config.schema import Config
+from cyclesr_dist.config.schema import Config, Optim, Telemetry
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.telemetry import definitions as d
 from cyclesr_dist.telemetry.endpoint import Endpoint, Pusher
+from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
 from cyclesr_dist.telemetry.series import Series
 from cyclesr_dist.telemetry.targets import address
 
@@ -32,15 +33,31 @@ _HISTOGRAMS = {
 """By part of the loop, of which `seconds` keeps the sums."""
 
 
+def run_info(config: Config) -> tuple[str, ...]:
+    """The labels of `definitions.RUN_INFO`."""
+    return config.system, config.backend, config.precision, config.track, str(config.seed)
+
+
 class Metrics:
     """`/metrics` on `telemetry.port` + the rank on its machine, and what metrics.jsonl says of time."""
 
     def __init__(
-        self, config: Config, world: World, run: str, num_steps: int, warn: Callable[[str], None] = print
+        self,
+        telemetry: Telemetry,
+        optim: Optim,
+        info: Sequence[str],
+        world: World,
+        run: str,
+        num_steps: int,
+        warn: Callable[[str], None] = print,
     ) -> None:
-        """`run` is the run's name. Raises InputError when the port cannot be had. All ranks call it."""
+        """`run` is the run's name, `info` what `run_info` says of it. Raises InputError when the port cannot be had.
+
+        All ranks call it.
+        """
         labels = {"run": run, "rank": str(world.rank)}
-        self.config = config
+        self.host = telemetry.host
+        self.optim = optim
         self.is_main = world.is_main
         self.device = world.device
         self.series = Series(d.TRAINING, labels)
@@ -50,20 +67,20 @@ class Metrics:
         self._process = psutil.Process()
         set_ = self.series.set
         set_(d.BUILD_INFO, 1, __version__, torch.__version__, sys.version.split()[0])
-        set_(d.RUN_INFO, 1, config.system, config.backend, config.precision, config.track, str(config.seed))
+        set_(d.RUN_INFO, 1, *info)
         set_(d.WORLD_SIZE, world.num_ranks)
         set_(d.STEPS_PLANNED, num_steps)
         set_(d.REMAINING, math.inf)
         set_(d.LAST_STEP, time.time())
         if world.is_main:
             set_(d.LAST_CHECKPOINT, time.time())
-        self.endpoint = Endpoint(config.telemetry, world.local_rank, self.series.registry)
-        self.pusher = Pusher(config.telemetry, labels, self.series.registry, warn)
+        self.endpoint = Endpoint(telemetry, world.local_rank, self.series.registry)
+        self.pusher = Pusher(telemetry.push_gateway, labels, self.series.registry, warn)
 
     @property
     def address(self) -> str:
         """Where this rank can be scraped; empty: nowhere."""
-        return address(self.config.telemetry.host, self.endpoint.port)
+        return address(self.host, self.endpoint.port)
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -113,34 +130,29 @@ class Metrics:
         """Of every step, by player, before clipping."""
         for player, norm in norms.items():
             self.series.set(d.GRAD_NORM, norm, player)
-            self.series.add(d.CLIPPED, norm > self.config.optim.clip_norm, player)  # also inf: nan is not above
+            self.series.add(d.CLIPPED, norm > self.optim.clip_norm, player)  # also inf: nan is not above
 
     def skipped(self, reason: str) -> None:
         """A step went without an update; see `definitions.SKIPPED`."""
         self.series.add(d.SKIPPED, 1, reason)
 
-    def logged(self, epoch: int, lr_factor: float, remaining_seconds: float, patches_per_second: float) -> None:
-        series, optim = self.series, self.config.optim
-        series.set(d.EPOCH, epoch)
-        series.set(d.LEARNING_RATE, optim.lr_cyclegan * lr_factor, "cyclegan")
-        series.set(d.LEARNING_RATE, optim.lr_sr * lr_factor, "sr")
-        series.set(d.REMAINING, remaining_seconds)
-        series.set(d.THROUGHPUT, patches_per_second)
-        for kind, value in self.memory().items():
-            series.set(d.MEMORY, value, kind)
-
-    def measured(
-        self,
-        losses: Mapping[str, float],
-        drift: Mapping[str, float],
-        network_norms: Mapping[str, float],
-        loss_scales: Mapping[str, float],
-    ) -> None:
-        """Of a logged step, the means over ranks."""
-        groups = ((d.LOSS, losses), (d.DRIFT, drift), (d.NETWORK_GRAD_NORM, network_norms), (d.LOSS_SCALE, loss_scales))
+    def logged(self, record: StepRecord) -> None:
+        series, optim = self.series, self.optim
+        series.set(d.EPOCH, record.epoch)
+        series.set(d.LEARNING_RATE, optim.lr_cyclegan * record.lr_factor, "cyclegan")
+        series.set(d.LEARNING_RATE, optim.lr_sr * record.lr_factor, "sr")
+        series.set(d.REMAINING, record.left_seconds)
+        series.set(d.THROUGHPUT, record.patches_per_second)
+        groups = (
+            (d.LOSS, record.losses),
+            (d.DRIFT, record.drift),
+            (d.NETWORK_GRAD_NORM, record.network_norms),
+            (d.LOSS_SCALE, record.loss_scales),
+            (d.MEMORY, record.memory_bytes),
+        )
         for definition, values in groups:
             for name, value in values.items():
-                self.series.set(definition, value, name)
+                series.set(definition, value, name)
 
     def memory(self) -> dict[str, float]:
         """Bytes by kind: torch's own counters, which ask no device."""
@@ -150,8 +162,8 @@ class Metrics:
             memory["device_peak"] = float(torch.cuda.max_memory_allocated(self.device))
         return memory
 
-    def validated(self, scores: Mapping[str, float]) -> None:
-        for score, value in scores.items():
+    def validated(self, record: ValidationRecord) -> None:
+        for score, value in record.scores.items():
             self.series.set(d.VALIDATION, value, score)
 
     def checkpoint_written(self, seconds: float) -> None:

@@ -6,22 +6,27 @@ Imported only when asked for. They are for looking at: one that fails in the mid
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cyclesr_dist.config.reader import to_dict
 from cyclesr_dist.config.schema import Config
-from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
+from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.user_modules import find_object
+from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
 
-Name = Literal["tensorboard", "wandb", "mlflow"]
 Picture = NDArray[np.uint8]
 """(H, W, 3), RGB."""
+_PROJECT = "cyclesr"
+"""Where the environment names none."""
 
 
 class Tracker(Protocol):
@@ -29,7 +34,7 @@ class Tracker(Protocol):
         """Numbers by name, with `/` between groups: loss/mse, validation/psnr."""
 
     def picture(self, step: int, name: str, image: Picture) -> None:
-        """A strip as train/pictures.py draws it."""
+        """A strip as training/pictures.py draws it."""
 
     def close(self) -> None:
         """Let everything out."""
@@ -38,7 +43,7 @@ class Tracker(Protocol):
 class TensorBoard:
     """Event files in `tensorboard/` of the run folder. A resumed run hides what it writes again."""
 
-    def __init__(self, folder: Path, start: int) -> None:
+    def __init__(self, folder: Path, config: Config, start: int, known: dict[str, str]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
@@ -55,14 +60,14 @@ class TensorBoard:
 
 
 class WandB:
-    """One run of project `telemetry.project`; its own environment variables say where and as whom."""
+    """One run; its own environment variables say where, as whom, and of what project."""
 
-    def __init__(self, folder: Path, config: Config, known: dict[str, str]) -> None:
+    def __init__(self, folder: Path, config: Config, start: int, known: dict[str, str]) -> None:
         import wandb
 
         self.wandb = wandb
         self.run = wandb.init(
-            project=config.telemetry.project,
+            project=os.environ.get("WANDB_PROJECT", _PROJECT),
             name=folder.name,
             dir=str(folder),
             id=known.get("wandb"),
@@ -83,9 +88,9 @@ class WandB:
 
 
 class MLflow:
-    """One run of experiment `telemetry.project`; MLFLOW_TRACKING_URI says where."""
+    """One run; MLFLOW_TRACKING_URI says where, MLFLOW_EXPERIMENT_NAME of what experiment."""
 
-    def __init__(self, folder: Path, config: Config, known: dict[str, str]) -> None:
+    def __init__(self, folder: Path, config: Config, start: int, known: dict[str, str]) -> None:
         from mlflow import MlflowClient
 
         self.client = MlflowClient()
@@ -93,7 +98,7 @@ class MLflow:
             self.run_id = known["mlflow"]
             self.client.update_run(self.run_id, status="RUNNING")
             return
-        project = config.telemetry.project
+        project = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
         experiment = self.client.get_experiment_by_name(project)
         number = experiment.experiment_id if experiment else self.client.create_experiment(project)
         self.run_id = known["mlflow"] = self.client.create_run(number, run_name=folder.name).info.run_id
@@ -122,6 +127,12 @@ class Trackers:
     def __init__(self, named: Mapping[str, Tracker], warn: Callable[[str], None]) -> None:
         self.named = dict(named)
         self.warn = warn
+
+    def logged(self, record: StepRecord) -> None:
+        self.scalars(record.step, grouped(record.line(), leave_out=("step",)))
+
+    def validated(self, record: ValidationRecord) -> None:
+        self.scalars(record.step, {f"validation/{name}": value for name, value in record.scores.items()})
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._each(lambda tracker: tracker.scalars(step, values))
@@ -159,11 +170,12 @@ def open_trackers(config: Config, folder: Path, start: int, warn: Callable[[str]
     named: dict[str, Tracker] = {}
     for name in config.telemetry.trackers:
         try:
-            named[name] = _open(name, config, folder, start, known)
+            named[name] = tracker_class(name)(folder.resolve(), config, start, known)
+        except CycleSRError:
+            raise
         except ImportError as error:
-            raise ConfigError(
-                f"telemetry.trackers names {name}, which is not installed ({error}); pip install 'cyclesr-dist[{name}]'"
-            ) from error
+            how = install_hint(name) if name in TRACKERS else "install what it imports"
+            raise ConfigError(f"telemetry.trackers names {name}, which is not installed ({error}); {how}") from error
         except Exception as error:  # each library has its own kinds
             first = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(f"telemetry.trackers: {name} cannot be begun: {first}") from error
@@ -172,14 +184,24 @@ def open_trackers(config: Config, folder: Path, start: int, warn: Callable[[str]
     return Trackers(named, warn)
 
 
-def _open(name: Name, config: Config, folder: Path, start: int, known: dict[str, str]) -> Tracker:
-    match name:
-        case "tensorboard":
-            return TensorBoard(folder, start)
-        case "wandb":
-            return WandB(folder.resolve(), config, known)
-        case "mlflow":
-            return MLflow(folder.resolve(), config, known)
+TRACKERS: dict[str, Callable[[Path, Config, int, dict[str, str]], Tracker]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WandB,
+    "mlflow": MLflow,
+}
+"""(run folder, configuration, first step, what trackers.json keeps for a resume: its own, by name) -> tracker."""
+
+
+def tracker_class(name: str) -> Callable[[Path, Config, int, dict[str, str]], Tracker]:
+    """One of ours, or of yours (`package.module:Class`). Raises ConfigError when it is neither."""
+    if name in TRACKERS:
+        return TRACKERS[name]
+    found: Callable[[Path, Config, int, dict[str, str]], Tracker] = find_object(
+        "telemetry.trackers", name, "package.module:Class"
+    )
+    if not all(hasattr(found, method) for method in ("scalars", "picture", "close")):
+        raise ConfigError(f"telemetry.trackers: {name} is {found!r:.80}; allowed: a class with scalars, picture, close")
+    return found
 
 
 def grouped(values: Mapping[str, Any], leave_out: Sequence[str] = ()) -> dict[str, float]:

@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from cyclesr_dist.config.reader import dump
 from cyclesr_dist.config.schema import Config, load
 from cyclesr_dist.data.build import build_set
 from cyclesr_dist.data.images import list_images, match_pairs, read_rgb8, write_png
@@ -36,7 +35,7 @@ from cyclesr_dist.reports.run_report import write_report
 from cyclesr_dist.reports.strips import save_comparison
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.scoring.score import evaluate_folder, to_uint8
-from cyclesr_dist.train.run_folder import read_summary
+from cyclesr_dist.training.run_folder import read_summary
 
 BASELINES = ("sr_syn", "sr_paired")
 _NUM_RANKS = 2
@@ -150,13 +149,13 @@ def _pack(config: Config, layout: Layout, quiet: bool) -> None:
 def _train(config_path: Path, run_dir: Path, overrides: list[str], quiet: bool) -> None:
     """Train through the real launcher, unless the run is complete; a stopped one is resumed."""
     if read_summary(run_dir).get("completed"):
-        if (run_dir / "config.yaml").read_text(encoding="utf-8") != dump(load(config_path, overrides)):
+        if load(run_dir / "config.yaml", beside=False) != load(config_path, overrides):
             raise InputError(f"{run_dir} holds a run with other settings; remove it or choose another --run-dir")
         _announce(f"{run_dir} is complete: reused")
         return
     command = [
         str(Path(sys.executable).with_name("deepspeed")),
-        *("--num_accelerators", str(_NUM_RANKS), "--log_level", "warning", "--module", "cyclesr_dist.train"),
+        *("--num_accelerators", str(_NUM_RANKS), "--log_level", "warning", "--module", "cyclesr_dist.training"),
         *("--config", str(config_path), "--run-dir", str(run_dir), "--resume"),
         *(["--quiet"] if quiet else []),
         *overrides,

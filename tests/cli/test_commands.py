@@ -12,7 +12,7 @@ from cyclesr_dist.cli.main import COMMANDS
 from cyclesr_dist.cli.main import main as cyclesr
 from cyclesr_dist.kubernetes.submit import main as submit
 from cyclesr_dist.search.main import main as tune
-from cyclesr_dist.train.main import main as train
+from cyclesr_dist.training.main import main as train
 
 SCRIPTS = {"train": (train, "train.py"), "tune": (tune, "launch/tune.py"), "submit": (submit, "submit.py")}
 

@@ -248,3 +248,67 @@ def test_json_beyond_the_basic_plane() -> None:
     assert load(None, ['data.hr="\\ud83d\\ude00"']).data.hr == "😀"
     with pytest.raises(ConfigError, match=r"data\.hr = '.+' is not a string"):
         load(None, ['data.hr="\\ud83d"'])
+
+
+def test_paths_to_read_are_looked_for_beside_the_file_then_in_the_working_directory(tmp_path, monkeypatch) -> None:
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    for folder in (project / "data/hr", elsewhere / "data/hr", elsewhere / "data/lr"):
+        folder.mkdir(parents=True)
+    path = project / "mine.yaml"
+    path.write_text(
+        "data: {hr: data/hr, lr: data/lr, valid_hr: lost, pairs: s3://bucket/hr}\n"
+        "train: {checkpoints: data}\nperceptual: {source: random}\n"
+    )
+    (project / "random").mkdir()
+    monkeypatch.chdir(elsewhere)
+    for named in (path, Path("../project/mine.yaml")):
+        config = load(named)
+        assert Path(config.data.hr).samefile(project / "data/hr")
+        assert Path(config.data.hr).is_absolute()
+        assert (config.data.lr, config.data.valid_hr, config.data.pairs) == ("data/lr", "lost", "s3://bucket/hr")
+        assert (config.train.checkpoints, config.perceptual.source) == ("data", "random")
+    assert load(path, ["data.hr=data/hr"]).data.hr == "data/hr"
+    assert load(path, beside=False).data.hr == "data/hr"
+    monkeypatch.chdir(project)
+    assert load(path).data.hr == load(Path("mine.yaml")).data.hr == "data/hr"
+
+
+def test_a_measured_translator_changes_nothing_about_paths(tmp_path, monkeypatch) -> None:
+    (tmp_path / "conf/estimate").mkdir(parents=True)
+    path = tmp_path / "conf/x.yaml"
+    path.write_text("nets: {translator: {kind: degradation, estimate: estimate}}\n")
+    monkeypatch.chdir(tmp_path)
+    assert load(path).nets.translator.estimate == str(tmp_path / "conf/estimate")
+
+
+def test_photographs_of_a_table_are_looked_for_beside_it(tmp_path, monkeypatch) -> None:
+    for name in ("photos", "test", "lr"):
+        (tmp_path / "conf" / name).mkdir(parents=True)
+    path = tmp_path / "conf/table.yaml"
+    path.write_text(
+        "photos: photos\ntest_hr: ../conf/test\nvalid_hr: here\ntracks: {mild: {lr: lr, test_lr: away, valid_lr: x}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    table = load_table(path)
+    assert table.photos == str(tmp_path / "conf/photos")
+    assert Path(table.test_hr).samefile(tmp_path / "conf/test")
+    assert table.valid_hr == "here"
+    assert table.tracks.mild
+    assert (table.tracks.mild.lr, table.tracks.mild.test_lr) == (str(tmp_path / "conf/lr"), "away")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_are_the_same_from_any_directory(path: Path, tmp_path, monkeypatch) -> None:
+    def loaded(path: Path) -> object:
+        if path.stem.startswith("table_"):
+            return load_table(path, ["photos=photos", "test_hr=test"])
+        return load_search(path).base_config() if path.stem.startswith("tune_") else load(path)
+
+    monkeypatch.chdir(path.parents[1])
+    here = loaded(path.relative_to(path.parents[1]))
+    monkeypatch.chdir(tmp_path)
+    assert loaded(path) == here
+
+
+def test_the_demo_runs_the_default_step() -> None:
+    assert load(next(path for path in CONFIGS if path.stem == "demo")).speed == Config().speed

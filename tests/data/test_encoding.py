@@ -19,21 +19,18 @@ PATCH = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
 @pytest.mark.parametrize("encoding", ["tiff", "webp", "png"])
 @pytest.mark.parametrize("patch", [PATCH, PATCH * 0, np.full_like(PATCH, 255), PATCH // 64 * 64])
 def test_lossless_ones_are(encoding: str, patch: np.ndarray) -> None:
-    assert np.array_equal(decode(encode(patch, encoding, 95), encoding, 16, "x"), patch)
+    assert np.array_equal(decode(encode(patch, encoding), encoding, 16, "x"), patch)
 
 
-def test_jpeg_quality_counts() -> None:
+def test_jpeg_loses_little() -> None:
     smooth = np.asarray(Image.fromarray(PATCH[:4, :4]).resize((64, 64), Image.Resampling.BICUBIC))
-    errors = []
-    for quality in (30, 95):
-        back = decode(encode(smooth, "jpeg", quality), "jpeg", 64, "x")
-        errors.append(float(np.abs(back.astype(int) - smooth).mean()))
-    assert errors[1] < 2 < errors[0]
+    back = decode(encode(smooth, "jpeg"), "jpeg", 64, "x")
+    assert 0 < float(np.abs(back.astype(int) - smooth).mean()) < 2
 
 
 @pytest.mark.parametrize("encoding", EXTENSIONS)
 def test_other_sizes_modes_and_formats_are_refused(encoding: str) -> None:
-    data = encode(PATCH, encoding, 95)
+    data = encode(PATCH, encoding)
     with pytest.raises(InputError, match="x is 16 x 16 RGB; the manifest says 8 x 8 RGB"):
         decode(data, encoding, 8, "x")
     buffer = io.BytesIO()
@@ -55,7 +52,7 @@ def test_a_decompression_bomb_is_refused_by_its_header() -> None:
 @given(data=st.data())
 def test_damaged_bytes_give_pixels_or_an_input_error(data: st.DataObject) -> None:
     encoding = data.draw(st.sampled_from(sorted(EXTENSIONS)))
-    original = bytearray(encode(PATCH, encoding, 95))
+    original = bytearray(encode(PATCH, encoding))
     for _ in range(data.draw(st.integers(1, 4))):
         original[data.draw(st.integers(0, len(original) - 1))] = data.draw(st.integers(0, 255))
     cut = bytes(original[: data.draw(st.integers(0, len(original)))])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cyclesr_dist.train.main import main as train
+from cyclesr_dist.training.main import main as train
 
 REPOSITORY = Path(__file__).parents[2]
 

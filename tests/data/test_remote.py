@@ -28,7 +28,7 @@ from cyclesr_dist.data.loader import open_sources, rank_batches
 from cyclesr_dist.data.shards import ShardSet
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import InputError, UnreachableError
-from cyclesr_dist.train.main import main as train
+from cyclesr_dist.training.main import main as train
 
 
 @pytest.fixture(scope="module")

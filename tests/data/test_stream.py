@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cyclesr_dist.config.schema import Config, Shards, load
+from cyclesr_dist.data import shards
 from cyclesr_dist.data.build import build_set
 from cyclesr_dist.data.faults import FaultLog
-from cyclesr_dist.data.loader import RankBatches, Sources, batches, num_epoch_steps, open_sources, rank_batches
+from cyclesr_dist.data.loader import Sources, batches, num_epoch_steps, open_sources, rank_batches, rank_dataset
 from cyclesr_dist.data.shards import MANIFEST, ShardSet, shard_name
 from cyclesr_dist.data.shared_slots import SharedSlots
 from cyclesr_dist.distributed.world import World
@@ -53,7 +54,7 @@ def configure(folder: Path, *overrides: str) -> Config:
 
 def global_batch(sources: Sources, config: Config, num_ranks: int, step: int) -> dict[str, list]:
     """What all ranks read for one step, put together in rank order."""
-    parts = [RankBatches(sources, config, World(rank, num_ranks))[step] for rank in range(num_ranks)]
+    parts = [rank_dataset(sources, config, World(rank, num_ranks))[step] for rank in range(num_ranks)]
     return {
         "hr_keys": [key for part in parts for key in part.hr_keys],
         "lr_keys": [key for part in parts for key in part.lr_keys],
@@ -131,7 +132,7 @@ def test_worker_processes_change_nothing_and_any_step_may_be_the_first(sets: Pat
     sources = open_sources(config)
     world = World(1, 2)
     for step, (item, arrays) in enumerate(rank_batches(sources, config, world, 13, 31), start=13):
-        expected = RankBatches(sources, config, world)[step]
+        expected = rank_dataset(sources, config, world)[step]
         assert (item.hr_keys, item.lr_keys, item.changes) == (expected.hr_keys, expected.lr_keys, expected.changes)
         assert all(np.array_equal(arrays[name], expected.arrays[name]) for name in ("hr", "lr", "noise"))
 
@@ -139,7 +140,7 @@ def test_worker_processes_change_nothing_and_any_step_may_be_the_first(sets: Pat
 def test_batches_are_of_the_augmented_patches(sets: Path) -> None:
     config = configure(sets / "4", "global_batch=3")
     sources = open_sources(config)
-    item = RankBatches(sources, config, World())[5]
+    item = rank_dataset(sources, config, World())[5]
     ((batch, faults),) = batches(sources, config, World(), 5, 6)
     assert faults == ()
     assert batch.index == 15
@@ -232,7 +233,7 @@ def test_bad_samples_are_replaced_alike_on_any_number_of_ranks(photos: Path, tmp
         assert len(expected["hr_keys"]) == 6
         met |= {
             fault.message.split("sample ")[1].split(".hr")[0]
-            for fault in RankBatches(sources, config, World())[step].faults
+            for fault in rank_dataset(sources, config, World())[step].faults
         }
     assert met == set(bad)
 
@@ -250,7 +251,7 @@ def test_a_missing_shard_counts_as_its_samples(photos: Path, tmp_path: Path, wha
     config = configure(tmp_path, "global_batch=6", "data.max_bad_samples=5", "data.tail=wrap")
     sources = open_sources(config)
     log = FaultLog(5, World())
-    items = [RankBatches(sources, config, World())[step] for step in range(num_epoch_steps(sources, config))]
+    items = [rank_dataset(sources, config, World())[step] for step in range(num_epoch_steps(sources, config))]
     assert sum(log.agree(item.faults) for item in items) == 5
     assert all("shard-000001" in fault.message for item in items for fault in item.faults)
 
@@ -269,7 +270,7 @@ def test_the_log_tells_each_fault_once_and_stops_beyond_the_limit(
     assert len(warnings) == 1
     assert f"shard-000000.tar: sample {key}.hr is damaged" in warnings[0]
     strict = configure(tmp_path, "global_batch=6", "data.tail=wrap")
-    items = [RankBatches(sources, strict, World())[step] for step in range(num_epoch_steps(sources, strict))]
+    items = [rank_dataset(sources, strict, World())[step] for step in range(num_epoch_steps(sources, strict))]
     faults = [fault for item in items for fault in item.faults]
     with pytest.raises(InputError, match=rf"sample {key}\.hr is damaged.*data\.max_bad_samples = 0"):
         FaultLog(0, World()).agree(faults)
@@ -281,13 +282,14 @@ def test_the_log_tells_each_fault_once_and_stops_beyond_the_limit(
         log.agree(faults)
 
 
-def test_a_sample_over_the_configured_size_is_refused_unread(sets: Path) -> None:
-    found = ShardSet.open(str(sets / "4" / "hr"), "hr", load(None, ["data.max_sample_mb=0.01"]).data)
+def test_a_sample_over_the_largest_size_is_refused_unread(sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ShardSet.open(str(sets / "4" / "hr"), "hr")
     assert found.read(0)["hr"].shape == (16, 16, 3)
-    with pytest.raises(InputError, match=r"makes samples of 0\.0 MB; data\.max_sample_mb = 0\.0005"):
-        ShardSet.open(str(sets / "4" / "hr"), "hr", load(None, ["data.max_sample_mb=0.0005"]).data)
-    found.max_sample_bytes = 500  # as if one encoded sample were larger than the decoded ones
-    with pytest.raises(InputError, match=r"sample .*\.hr has \d+ bytes; data\.max_sample_mb allows 500"):
+    monkeypatch.setattr(shards, "MAX_SAMPLE_BYTES", 500)
+    with pytest.raises(InputError, match=r"makes samples of 0\.0 MB; allowed: at most 0\.0005 MB"):
+        ShardSet.open(str(sets / "4" / "hr"), "hr")
+    # As if one encoded sample were larger than the decoded ones.
+    with pytest.raises(InputError, match=r"sample .*\.hr has \d+ bytes; allowed: at most 500"):
         found.read(0)
 
 

@@ -21,12 +21,11 @@ from PIL import Image
 from cyclesr_dist.cli import degrade as command
 from cyclesr_dist.config.schema import Degrade
 from cyclesr_dist.data.resize import bicubic_down, to_8bit_grid
+from cyclesr_dist.degradation.equation1 import motion_kernel, unknown_kernel
 from cyclesr_dist.degradation.simulate import (
     degrade,
     degrade_folder,
     draw_parameters,
-    motion_kernel,
-    unknown_kernel,
 )
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.runtime.command import guarded

@@ -10,13 +10,13 @@ from helpers import tiny_overrides
 from helpers.parity import BACKENDS, PLAIN, batch_of
 
 from cyclesr_dist.config.schema import load
+from cyclesr_dist.config.systems import Phase
 from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.distributed.build import build_backend
 from cyclesr_dist.distributed.local_ranks import run_ranks
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.systems.base import SystemState
 from cyclesr_dist.method.systems.build import build_system
-from cyclesr_dist.method.types import Phase
 
 STEPS = 4
 

@@ -13,6 +13,7 @@ from helpers import tiny_overrides
 from helpers.parity import BACKENDS, PLAIN, batch_of
 
 from cyclesr_dist.config.schema import Config, load
+from cyclesr_dist.config.systems import Phase
 from cyclesr_dist.distributed.build import build_backend
 from cyclesr_dist.distributed.local_ranks import run_ranks
 from cyclesr_dist.distributed.player import TensorDict
@@ -20,7 +21,6 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.step import frozen
 from cyclesr_dist.method.systems.base import System, SystemState
 from cyclesr_dist.method.systems.build import build_system
-from cyclesr_dist.method.types import Phase
 
 PHASES = (*[Phase.PRETRAIN] * 3, *[Phase.JOINT] * 3)
 # cycle_sr_separate changes its player half-way.
@@ -227,10 +227,10 @@ def unfrozen_norm(world: World) -> tuple[float, float]:
         inputs = (batch.syn, batch.real, batch.hr, batch.noise, Phase.JOINT, d.module.critics)
         if freeze:
             with frozen(d.module):
-                losses, fakes, _ = g(*inputs)
+                losses, fakes = g(*inputs)
                 g.update(losses["total"])
         else:
-            losses, fakes, _ = g(*inputs)
+            losses, fakes = g(*inputs)
             g.update(losses["total"])
         norms.append(d.update(d(batch.syn, batch.real, batch.hr, fakes)["total"]))
     return norms[0], norms[1]

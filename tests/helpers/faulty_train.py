@@ -13,7 +13,7 @@ import torch
 from cyclesr_dist.data.loader import RankBatches
 from cyclesr_dist.method.systems.joint import JointSystem
 from cyclesr_dist.runtime.command import end_process
-from cyclesr_dist.train.main import main
+from cyclesr_dist.training.main import main
 
 
 def install(kind: str, rank: int, step: int) -> None:

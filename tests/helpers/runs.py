@@ -20,7 +20,7 @@ LAUNCHERS = {
 
 
 def run(config: Path, run_dir: Path, *arguments: str) -> int:
-    from cyclesr_dist.train.main import main as train
+    from cyclesr_dist.training.main import main as train
 
     return train(["--config", str(config), "--run-dir", str(run_dir), "--quiet", *arguments])
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import cyclesr_dist
+from cyclesr_dist.config.systems import SYSTEMS
 
 ROOT = Path(cyclesr_dist.__file__).parent
 LAYERS = (
@@ -26,7 +27,7 @@ LAYERS = (
     "scoring",
     "reports",
     "telemetry",
-    "train",
+    "training",
     "search",
     "kubernetes",
     "workflows",
@@ -107,9 +108,35 @@ def test_the_method_imports_nothing_of_the_world(path: Path) -> None:
     assert not found
 
 
+def branches_on_a_system(path: Path) -> list[str]:
+    """Comparisons and matches of something called `system` with the name of one."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare):
+            sides, texts = [node.left, *node.comparators], ast.walk(node)
+        elif isinstance(node, ast.Match):
+            sides, texts = [node.subject], (part for case in node.cases for part in ast.walk(case.pattern))
+        else:
+            continue
+        names = {side.attr if isinstance(side, ast.Attribute) else getattr(side, "id", "") for side in sides}
+        if "system" in names and any(isinstance(part, ast.Constant) and part.value in SYSTEMS for part in texts):
+            found.append(f"{path.name}:{node.lineno}")
+    return found
+
+
+def test_nothing_but_its_description_asks_for_the_name_of_a_system() -> None:
+    assert not [place for path in MODULES.values() for place in branches_on_a_system(path)]
+
+
+def test_a_branch_on_a_system_would_be_found(tmp_path: Path) -> None:
+    code = tmp_path / "code.py"
+    code.write_text("if c.system == 'cyclesr': pass\nif system in ('sr_syn', 'x'): pass\nif c.system == other: pass\n")
+    assert branches_on_a_system(code) == ["code.py:1", "code.py:2"]
+
+
 def test_help_needs_neither_deepspeed_nor_ray() -> None:
     code = (
-        "import sys; from cyclesr_dist.train.main import build_parser; build_parser(); "
+        "import sys; from cyclesr_dist.training.main import build_parser; build_parser(); "
         "sys.exit(any(m in sys.modules for m in ('deepspeed', 'ray', 'torchvision')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

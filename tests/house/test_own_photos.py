@@ -11,7 +11,7 @@ from helpers import write_photos
 from cyclesr_dist.cli.main import main
 from cyclesr_dist.config.schema import load
 from cyclesr_dist.data.images import image_size
-from cyclesr_dist.train.main import main as train
+from cyclesr_dist.training.main import main as train
 
 CONFIG = Path(__file__).parents[2] / "configs" / "own_photos.yaml"
 SMALL = ["shards.patch=16", "shards.stride=16"]

@@ -47,9 +47,19 @@ def test_the_wheel_trains_renders_and_prepares_the_demo_elsewhere(tmp_path: Path
     assert where.startswith(str(tmp_path / "venv"))
     cyclesr = str(python.with_name("cyclesr"))
     config = str(tmp_path / "venv" / "share" / "cyclesr-dist" / "configs" / "demo.yaml")
+    quiet = ("--config", config, "--quiet")
     for command in (
         [cyclesr, "demo", "--data-only", "--quiet"],
-        [str(python), "-m", "cyclesr_dist.train", "--config", config, "--quiet", "backend=single", "train.max_steps=2"],
+        [
+            str(python),
+            "-m",
+            "cyclesr_dist.training",
+            "--config",
+            config,
+            "--quiet",
+            "backend=single",
+            "train.max_steps=2",
+        ],
         [cyclesr, "report", "runs/demo"],
         [str(python), "-m", "cyclesr_dist.kubernetes", "--config", config, "--dry-run"],
     ):

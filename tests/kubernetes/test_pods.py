@@ -27,7 +27,7 @@ from helpers.waiting import until
 
 from cyclesr_dist.kubernetes.plan import training_plan
 from cyclesr_dist.kubernetes.targets import manifests
-from cyclesr_dist.train.run_folder import read_summary
+from cyclesr_dist.training.run_folder import read_summary
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from cyclesr_dist.config.schema import Weights
+from cyclesr_dist.config.systems import Phase
+from cyclesr_dist.method.drift import drift_of
 from cyclesr_dist.method.losses import adversarial, perceptual, pixel
 from cyclesr_dist.method.objectives import (
     Discriminators,
@@ -16,7 +18,6 @@ from cyclesr_dist.method.objectives import (
     SRGenerator,
     SRTerms,
 )
-from cyclesr_dist.method.types import Phase
 from cyclesr_dist.nets.enlarge_first import EnlargeFirst
 
 torch.set_default_dtype(torch.float32)
@@ -108,7 +109,8 @@ def relativistic(d_real: torch.Tensor, d_fake: torch.Tensor, label_real: int) ->
 @pytest.mark.parametrize("phase", [Phase.PRETRAIN, Phase.JOINT])
 def test_generator_terms_and_total_are_the_equations(phase: Phase) -> None:
     s = Setup(WEIGHTS)
-    losses, fakes, drift = s.forward(phase)
+    losses, fakes = s.forward(phase)
+    drift = drift_of(fakes["d_r"], s.syn)
     o, c, w = s.objective, s.critics, WEIGHTS
     fake_real = o.g_s2r(torch.cat([s.syn, s.noise[0]], 1))
     fake_syn = o.g_r2s(s.real)
@@ -155,7 +157,7 @@ def test_discriminator_terms_are_the_equations() -> None:
 def gradient_of_mse(phase: Phase) -> torch.Tensor | None:
     """Gradient of the SR terms alone with respect to g_s2r's first weight."""
     s = Setup(Weights(adv=0, cyc=0, id=0, mse=50.0, percep=1.3, advsr=0.6))
-    losses, _, _ = s.forward(phase)
+    losses, _ = s.forward(phase)
     weight = s.objective.g_s2r[0].weight
     return torch.autograd.grad(losses["total"], weight, allow_unused=True)[0]
 
@@ -171,7 +173,7 @@ def test_the_sr_gradient_reaches_g_s2r_in_the_joint_phase_only() -> None:
 @pytest.mark.parametrize("which", ["g_s2r", "g_r2s", "g_l2h"])
 def test_autograd_agrees_with_finite_differences(which: str) -> None:
     s = Setup(WEIGHTS)
-    losses, _, _ = s.forward(Phase.JOINT)
+    losses, _ = s.forward(Phase.JOINT)
     parameters = list(getattr(s.objective, which).parameters())
     gradients = torch.autograd.grad(losses["total"], parameters)
     generator = torch.Generator().manual_seed(0)
@@ -189,7 +191,7 @@ def test_autograd_agrees_with_finite_differences(which: str) -> None:
 
 
 def test_cyclesr_has_the_mse_alone() -> None:
-    losses, fakes, _ = Setup(WEIGHTS, gan=False).forward(Phase.JOINT)
+    losses, fakes = Setup(WEIGHTS, gan=False).forward(Phase.JOINT)
     assert "advsr" not in losses
     assert "percep" not in losses
     assert set(fakes) == {"d_r", "d_s"}
@@ -257,7 +259,8 @@ def test_cyclegan_at_hr_size_is_equation_2_with_hr_for_syn() -> None:
     g_h2l, translator = tiny_net(4, 3, 1), tiny_net(3, 3, 2)
     objective = EnlargedCycleGenerators(g_h2l, EnlargeFirst(translator, S), WEIGHTS)
     wide, noise = torch.rand_like(setup.hr), torch.randn(2, N, 1, S * H, S * H, dtype=torch.float64)
-    losses, fakes, drift = objective(setup.hr, wide, setup.hr, noise, Phase.CYCLEGAN, setup.critics)
+    losses, fakes = objective(setup.hr, wide, setup.hr, noise, Phase.CYCLEGAN, setup.critics)
+    drift = drift_of(fakes["d_r"], setup.hr)
     fake = g_h2l(torch.cat([setup.hr, noise[0]], 1))
     assert float(losses["cyc_forward"]) == pytest.approx(mae(translator(fake), setup.hr), rel=1e-12)
     assert float(losses["adv_r2s"]) == pytest.approx(mse(setup.critics["d_s"](translator(wide)), 1.0), rel=1e-12)

@@ -153,7 +153,7 @@ def test_a_run_that_stopped_early_enlarges_a_photograph(
 def test_a_run_killed_at_its_first_checkpoint_has_a_network(
     config_file: Path, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cyclesr_dist.train import loop
+    from cyclesr_dist.training import loop
 
     class Killed(BaseException):
         """As if the process had ended there."""

@@ -9,10 +9,10 @@ from torch import Tensor
 from cyclesr_dist.config.schema import load, noise_channels
 from cyclesr_dist.degradation.record import NAMES, Degradation
 from cyclesr_dist.method.losses.spectrum import SpectrumMatch, radial_power
-from cyclesr_dist.method.objectives import passing
+from cyclesr_dist.method.passes import passing
 from cyclesr_dist.nets.build import build_g_s2r, build_translator
 from cyclesr_dist.nets.measured import DegradationTranslator, MeasuredDegradation
-from cyclesr_dist.train.bad_numbers import keep_buffers, restore_buffers
+from cyclesr_dist.training.bad_numbers import keep_buffers, restore_buffers
 
 
 def found(**changes: Tensor) -> Degradation:

@@ -23,16 +23,13 @@ from cyclesr_dist.workflows.bench.gradients import first_gradients_apart, in_dou
 from cyclesr_dist.workflows.bench.project_step import ProjectStep
 from cyclesr_dist.workflows.bench.reference import ReferenceLoop
 
-PLAIN = Speed(join_passes=False, channels_last=False, fast_layers=False, fused_adam=False)
+PLAIN = Speed(plain=True)
 # The paper's kinds of networks, small. With BatchNorm of few samples rounding grows, so steps of it are not compared.
 PAPER_KINDS = ["nets.translator.kind=resnet", "nets.translator.channels=8", "nets.translator.noise_channels=0"]
 PAPER_KINDS += ["nets.translator.blocks=1", "nets.sr.kind=srresnet", "nets.sr.channels=8", "nets.sr.blocks=1"]
 SWITCHES = {
     "default": [],
-    "plain": [f"speed.{name}=false" for name in ("join_passes", "channels_last", "fast_layers", "fused_adam")],
-    "join_passes": ["speed.channels_last=false", "speed.fast_layers=false", "speed.fused_adam=false"],
-    "channels_last": ["speed.join_passes=false", "speed.fast_layers=false", "speed.fused_adam=false"],
-    "fast_layers": ["speed.join_passes=false", "speed.channels_last=false", "speed.fused_adam=false"],
+    "plain": ["speed.plain=true"],
     "recompute": ["speed.recompute=true"],
 }
 
@@ -170,6 +167,6 @@ def statistics(speed: Speed) -> list[Tensor]:
 
 def test_recomputation_leaves_batch_norms_statistics_alone() -> None:
     once = statistics(PLAIN)
-    again = statistics(Speed(False, False, False, False, recompute=True))
+    again = statistics(Speed(plain=True, recompute=True))
     for a, b in zip(once, again, strict=True):
         assert torch.equal(a, b)

@@ -15,11 +15,11 @@ from helpers import write_photos
 from PIL import Image
 
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.train.main import main as train
+from cyclesr_dist.training.main import main as train
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
-playwright_api = pytest.importorskip("playwright.sync_api", reason="pip install 'cyclesr-dist[browser]'")
+playwright_api = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[browser]'")
 WIDTHS = (1280, 400)
 
 

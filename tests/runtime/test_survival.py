@@ -31,7 +31,7 @@ from helpers.processes import (
 )
 from helpers.waiting import stays, until
 
-from cyclesr_dist.train.main import main as train
+from cyclesr_dist.training.main import main as train
 
 
 @pytest.mark.parametrize(
@@ -203,6 +203,7 @@ def test_numbers_gone_bad_on_one_rank_are_left_out_by_all(config_file, tiny_data
 def test_a_run_goes_back_when_numbers_stay_bad(config_file, tiny_data, tmp_path, monkeypatch, capfd) -> None:
     """From the checkpoint of step 4: the steps that had come before the bad one are left out as well."""
     from cyclesr_dist.method.systems.joint import JointSystem
+    from cyclesr_dist.training import loop
 
     true_step = JointSystem.step
 
@@ -212,7 +213,8 @@ def test_a_run_goes_back_when_numbers_stay_bad(config_file, tiny_data, tmp_path,
         return true_step(self, batch, phase)
 
     monkeypatch.setattr(JointSystem, "step", step)
-    settings = ["backend=single", "train.max_steps=12", "train.max_bad_steps=1", "train.rollback_steps=1"]
+    monkeypatch.setattr(loop, "LEFT_OUT_BEFORE", 1)
+    settings = ["backend=single", "train.max_steps=12", "train.max_bad_steps=1"]
     assert train(arguments(config_file, tmp_path / "run", *tiny_data.overrides, *settings)) == 0
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["rollbacks"] == 1
@@ -225,7 +227,7 @@ def test_a_run_goes_back_when_numbers_stay_bad(config_file, tiny_data, tmp_path,
 
 
 def test_a_stop_during_validation_makes_it_due_again(config_file, tiny_data, tmp_path, monkeypatch) -> None:
-    from cyclesr_dist.train import validation
+    from cyclesr_dist.training import validation
 
     settings = [*tiny_data.overrides, "backend=single", "train.max_steps=6"]
     assert train(arguments(config_file, tmp_path / "whole", *settings)) == 0

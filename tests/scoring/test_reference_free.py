@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cyclesr_dist.config.schema import Config, load
+from cyclesr_dist.config.schema import load
 from cyclesr_dist.data.resize import bicubic_down, bicubic_up
 from cyclesr_dist.scoring.reference_free import Nets, log_spectrum, real_record, reference_free, sharp_record
-from cyclesr_dist.telemetry.diagnosis import Diagnosis
+from cyclesr_dist.telemetry.diagnosis import Diagnosis, diagnosis_of
 from cyclesr_dist.workflows.table.criteria import spearman
 
 
@@ -84,62 +84,60 @@ def test_spearman_knows_order_and_ties() -> None:
     assert spearman([row | {"agreement": 1.0} for row in rows], "agreement") == 0
 
 
-def _config(*overrides: str) -> Config:
-    return load(None, overrides)
+def diagnosis(*overrides: str) -> Diagnosis:
+    return diagnosis_of(load(None, overrides), 100)
 
 
 def test_warnings_come_once_and_say_what_is_wrong() -> None:
-    diagnosis = Diagnosis(100, _config())
-    assert diagnosis.logged(10, {"d_r": 0.2}, {"mean": 0.01, "std": 0.02, "colour": 0.01}) == []
-    (brightness,) = diagnosis.logged(20, {}, {"mean": -0.05})
+    seen = diagnosis()
+    assert seen.logged(10, {"d_r": 0.2}, {"mean": 0.01, "std": 0.02, "colour": 0.01}) == []
+    (brightness,) = seen.logged(20, {}, {"mean": -0.05})
     assert "5% too bright" in brightness  # g_l2h learns to brighten what g_s2r darkened
     assert "nets.translator.kind=degradation" in brightness
-    assert diagnosis.logged(30, {}, {"mean": -0.06}) == []
-    (colour,) = diagnosis.logged(40, {}, {"mean": 0.0, "colour": 0.05})
+    assert seen.logged(30, {}, {"mean": -0.06}) == []
+    (colour,) = seen.logged(40, {}, {"mean": 0.0, "colour": 0.05})
     assert "a tint of about 5%" in colour
-    assert diagnosis.warnings == [brightness, colour]
+    assert seen.warnings == [brightness, colour]
 
 
 def test_a_discriminator_that_won_is_told_after_five_logs_in_a_row() -> None:
-    diagnosis = Diagnosis(100, _config())
+    seen = diagnosis()
     low, high = {"d_r": 0.001}, {"d_r": 0.2}
-    found = [diagnosis.logged(step, losses, {}) for step, losses in enumerate([low] * 4 + [high] + [low] * 6)]
+    found = [seen.logged(step, losses, {}) for step, losses in enumerate([low] * 4 + [high] + [low] * 6)]
     assert [bool(lines) for lines in found] == [False] * 9 + [True, False]
 
 
 def test_an_identity_translator_is_told_in_the_second_half() -> None:
-    diagnosis = Diagnosis(100, _config())
+    seen = diagnosis()
     nothing = {"spectrum_lr": 0.29, "spectrum_syn": 0.3}
-    assert diagnosis.validated(40, nothing) == []
-    assert diagnosis.validated(60, {"spectrum_lr": 0.1, "spectrum_syn": 0.3}) == []
-    (line,) = diagnosis.validated(80, nothing)
+    assert seen.validated(40, nothing) == []
+    assert seen.validated(60, {"spectrum_lr": 0.1, "spectrum_syn": 0.3}) == []
+    (line,) = seen.validated(80, nothing)
     assert "near the identity" in line
 
 
 def test_a_translator_that_moves_the_wrong_way_is_told_apart() -> None:
-    (line,) = Diagnosis(100, _config()).validated(80, {"spectrum_lr": 0.38, "spectrum_syn": 0.117})
+    (line,) = diagnosis().validated(80, {"spectrum_lr": 0.38, "spectrum_syn": 0.117})
     assert "moves away from real LR" in line
     assert "near the identity" not in line
 
 
 def test_a_measured_degradation_that_does_not_help_is_told_as_such() -> None:
-    (line,) = Diagnosis(100, _config("nets.translator.kind=degradation")).validated(
-        80, {"spectrum_lr": 0.108, "spectrum_syn": 0.054}
-    )
+    (line,) = diagnosis("nets.translator.kind=degradation").validated(80, {"spectrum_lr": 0.108, "spectrum_syn": 0.054})
     assert "measured degradation is no nearer" in line
     assert "lr_cyclegan" not in line
 
 
 def test_where_there_is_nothing_to_learn_nothing_is_told() -> None:
-    assert Diagnosis(100, _config()).validated(80, {"spectrum_lr": 0.03, "spectrum_syn": 0.02}) == []
+    assert diagnosis().validated(80, {"spectrum_lr": 0.03, "spectrum_syn": 0.02}) == []
 
 
 def test_what_g_l2h_does_to_photographs_is_told_as_a_person_sees_it() -> None:
     good = {"drift_brightness": 0.01, "drift_red": -0.02, "psnr_estimated": 25.0, "psnr_estimated_bicubic": 24.0}
-    assert Diagnosis(100, _config()).validated(100, good) == []
+    assert diagnosis().validated(100, good) == []
     bad = {"drift_brightness": -0.05, "drift_blue": 0.04, "psnr_estimated": 22.4, "psnr_estimated_bicubic": 25.6}
-    assert Diagnosis(100, _config()).validated(40, bad) == []
-    drift, bicubic = Diagnosis(100, _config()).validated(100, bad)
+    assert diagnosis().validated(40, bad) == []
+    drift, bicubic = diagnosis().validated(100, bad)
     assert "come out 5% too dark and with 4% too much blue" in drift
     assert "worse than bicubic enlargement" in bicubic
     assert "3.20 dB less" in bicubic
@@ -148,12 +146,12 @@ def test_what_g_l2h_does_to_photographs_is_told_as_a_person_sees_it() -> None:
 
 def test_every_warning_names_one_setting() -> None:
     for overrides in ((), ("nets.translator.kind=degradation",), ("system=estimated",), ("system=cyclegan",)):
-        diagnosis = Diagnosis(100, _config(*overrides))
+        seen = diagnosis(*overrides)
         scores = {"drift_brightness": 0.1, "psnr": 20.0, "psnr_bicubic": 21.0, "spectrum_lr": 0.3, "spectrum_syn": 0.3}
         lines = [
-            *diagnosis.logged(10, {}, {"mean": 0.1, "colour": 0.1}),
-            *(line for step in range(6) for line in diagnosis.logged(step, {"d_r": 0.0}, {})),
-            *diagnosis.validated(100, scores),
+            *seen.logged(10, {}, {"mean": 0.1, "colour": 0.1}),
+            *(line for step in range(6) for line in seen.logged(step, {"d_r": 0.0}, {})),
+            *seen.validated(100, scores),
         ]
         assert len(lines) == 6
         assert all(

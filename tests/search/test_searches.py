@@ -107,7 +107,7 @@ def ranks(scratch: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if "cyclesr_dist.train" in process.cmdline() and process.cwd().startswith(str(scratch)):
+            if "cyclesr_dist.training" in process.cmdline() and process.cwd().startswith(str(scratch)):
                 found.append(process)
         except psutil.Error:
             continue

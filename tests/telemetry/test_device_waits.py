@@ -15,8 +15,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cyclesr_dist.telemetry.prometheus import Metrics
-from cyclesr_dist.train.loop import Attempt
-from cyclesr_dist.train.main import main as train
+from cyclesr_dist.training.loop import Attempt
+from cyclesr_dist.training.main import main as train
 
 COPIES = ("tolist", "numpy", "cpu")
 STEPS, LOG_EVERY = 4, 2
@@ -78,7 +78,7 @@ def test_only_a_logged_step_fetches_anything_and_with_one_copy(
         return [Counter({name: count for name, count in step.items() if count}) for step in steps[:STEPS]]
 
     watched = run("watched")
-    for name in ("gradients", "stepped", "measured", "logged"):
+    for name in ("gradients", "stepped", "logged"):
         monkeypatch.setattr(Metrics, name, lambda *_: None)
     monkeypatch.setattr(Attempt, "log", lambda *_: None)
     unwatched = run("unwatched")

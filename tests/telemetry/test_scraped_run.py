@@ -17,7 +17,7 @@ from helpers.waiting import until
 from prometheus_client.parser import text_string_to_metric_families
 
 from cyclesr_dist.telemetry import definitions as d
-from cyclesr_dist.train.main import main as train
+from cyclesr_dist.training.main import main as train
 
 SHARED = {"run": "run", "rank": "0"}
 Samples = dict[str, list[tuple[dict[str, str], float]]]

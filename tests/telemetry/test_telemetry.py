@@ -24,7 +24,8 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.telemetry import alerts, dashboard, definitions, monitoring
 from cyclesr_dist.telemetry.endpoint import Endpoint, Pusher
-from cyclesr_dist.telemetry.prometheus import Metrics
+from cyclesr_dist.telemetry.prometheus import Metrics, run_info
+from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
 from cyclesr_dist.telemetry.series import Series
 from cyclesr_dist.telemetry.targets import address
 
@@ -201,7 +202,8 @@ def test_promtool_accepts_the_rules(tmp_path) -> None:
 
 
 def metrics(**telemetry: Any) -> Metrics:
-    return Metrics(Config(telemetry=Telemetry(**telemetry)), World(), "mine", 100)
+    config = Config(telemetry=Telemetry(**telemetry))
+    return Metrics(config.telemetry, config.optim, run_info(config), World(), "mine", 100)
 
 
 @needs_promtool
@@ -221,9 +223,14 @@ def fill(m: Metrics) -> None:
     m.gradients({"g": 60.0, "d": 3.0})
     m.gradients({"g": float("nan")})
     m.skipped("not_finite")
-    m.measured({"mse": 0.5}, {"mean": -0.1}, {"g_l2h": 2.0}, {"g": 1.0})
-    m.logged(3, 0.5, 120.0, 7.5)
-    m.validated({"psnr": 23.0})
+    numbers = {
+        "losses": {"mse": 0.5},
+        "drift": {"mean": -0.1},
+        "network_norms": {"g_l2h": 2.0},
+        "loss_scales": {"g": 1.0},
+    }
+    m.logged(StepRecord(1, 10, 3, "joint", 120.0, 7.5, 0.5, **numbers, memory_bytes=m.memory()))
+    m.validated(ValidationRecord(1, {"psnr": 23.0}))
     m.checkpoint_written(0.2)
     m.corrupt(1)
     m.rolled_back()
@@ -289,7 +296,7 @@ def test_port_search_takes_one_behind(taken) -> None:
     assert taken < m.endpoint.port <= taken + 20
     assert m.address == f"127.0.0.1:{m.endpoint.port}"
     m.close()
-    again = Endpoint(Telemetry(port=m.config.telemetry.port + 1, port_search=20), 0, m.series.registry)
+    again = Endpoint(Telemetry(port=taken + 1, port_search=20), 0, m.series.registry)
     again.close()
 
 
@@ -305,7 +312,7 @@ def test_addresses_are_those_that_others_can_reach() -> None:
     [
         ("telemetry.push_gateway=gateway:9091", "allowed: a URL"),
         ("telemetry.port_search=-1", "telemetry.port_search = -1"),
-        ("telemetry.push_every_seconds=0", "telemetry.push_every_seconds = 0"),
+        ("telemetry.push_every_seconds=0", "telemetry.push_every_seconds' was removed"),
     ],
 )
 def test_bad_settings_are_refused(override: str, said: str) -> None:
@@ -331,7 +338,7 @@ def test_the_push_gateway_gets_the_metrics_and_a_dead_one_costs_one_warning() ->
     series = Series((definitions.STEP,), {"run": "mine", "rank": "0"})
     series.set(definitions.STEP, 7)
     url = f"http://127.0.0.1:{server.server_port}"
-    pusher = Pusher(Telemetry(push_gateway=url, push_every_seconds=1000), {"run": "mine"}, series.registry, said.append)
+    pusher = Pusher(url, {"run": "mine"}, series.registry, said.append)
     pusher.close()
     server.shutdown()
     server.server_close()
@@ -340,7 +347,7 @@ def test_the_push_gateway_gets_the_metrics_and_a_dead_one_costs_one_warning() ->
     assert b'cyclesr_step{rank="0",run="mine"} 7.0' in body
     assert not said
     assert not [name for name in names(body.decode()) if name.endswith("_created")]
-    dead = Pusher(Telemetry(push_gateway=url, push_every_seconds=0.01), {"run": "mine"}, series.registry, said.append)
+    dead = Pusher(url, {"run": "mine"}, series.registry, said.append, every_seconds=0.01)
     dead.close()
     assert len(said) == 1
     assert "does not take the metrics" in said[0]

@@ -14,10 +14,11 @@ from rich.console import Console
 
 from cyclesr_dist.runtime import bars
 from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
-from cyclesr_dist.telemetry.progress import JsonLines, LiveView, Plain, Progress, Status, open_progress
+from cyclesr_dist.telemetry.progress import JsonLines, LiveView, Plain, Progress, open_progress
+from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
 
 TERMS = {"adv_s2r": 0.25, "cyc_forward": 0.0123, "mse": 0.00456, "d_r": 0.21}
-STATUS = Status(40, 100, 2, "joint", 3723.0, 12.34, 0.07, TERMS)
+STATUS = StepRecord(40, 100, 2, "joint", 3723.0, 12.34, losses=TERMS, seconds={"data_wait": 0.07, "step": 0.93})
 
 
 class Terminal(io.StringIO):
@@ -29,9 +30,9 @@ class Terminal(io.StringIO):
 def test_the_live_view_has_everything_and_fits_the_terminal(width: int) -> None:
     out = Terminal()
     view = LiveView("cyclesr", Console(file=out, width=width, force_terminal=True, color_system=None))
-    view.show(STATUS)
-    view.validated(30, {"psnr": 23.5, "ssim": 0.6})
-    view.validated(40, {"psnr": 23.25, "ssim": 0.61})
+    view.logged(STATUS)
+    view.validated(ValidationRecord(30, {"psnr": 23.5, "ssim": 0.6}))
+    view.validated(ValidationRecord(40, {"psnr": 23.25, "ssim": 0.61}))
     view.warn(["the sky is [red]"])
     view.close()
     text = out.getvalue()
@@ -48,8 +49,8 @@ def test_the_live_view_has_everything_and_fits_the_terminal(width: int) -> None:
 def test_plain_lines_are_few_but_the_last_step_has_one(capsys) -> None:
     plain = Plain()
     for step in range(1, 101):
-        plain.show(Status(step, 100, 0, "joint", 9.0, 5.0, 0.5, TERMS))
-    plain.validated(100, {"psnr": 20.0})
+        plain.logged(StepRecord(step, 100, 0, "joint", 9.0, 5.0, losses=TERMS, seconds={"data_wait": 1.0, "step": 1.0}))
+    plain.validated(ValidationRecord(100, {"psnr": 20.0}))
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition(":")[0] for line in lines] == [
         "step 1/100 epoch 0 joint",
@@ -62,8 +63,8 @@ def test_plain_lines_are_few_but_the_last_step_has_one(capsys) -> None:
 
 def test_json_lines_are_one_object_each(capsys) -> None:
     log = JsonLines()
-    log.show(STATUS)
-    log.validated(40, {"psnr": 23.0})
+    log.logged(STATUS)
+    log.validated(ValidationRecord(40, {"psnr": 23.0}))
     log.say("a\nb")
     log.warn(["careful"])
     records = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
@@ -77,8 +78,8 @@ def test_json_lines_are_one_object_each(capsys) -> None:
 
 def test_json_lines_are_json_also_when_numbers_are_not(capsys) -> None:
     log = JsonLines()
-    log.show(Status(1, 2, 0, "joint", 1.0, 1.0, 0.0, {"mse": float("nan"), "l1": 0.5}))
-    log.validated(1, {"psnr": float("inf")})
+    log.logged(StepRecord(1, 2, 0, "joint", 1.0, 1.0, losses={"mse": float("nan"), "l1": 0.5}))
+    log.validated(ValidationRecord(1, {"psnr": float("inf")}))
 
     def refuse(text: str) -> None:
         raise AssertionError(text)
@@ -102,8 +103,8 @@ class Gone(Terminal):
 def test_a_terminal_that_is_closed_ends_nothing(log, monkeypatch) -> None:
     monkeypatch.setattr(sys, "stderr", Gone())
     view = open_progress(log, "x", enabled=True)
-    view.show(STATUS)
-    view.validated(40, {"psnr": 1.0})
+    view.logged(STATUS)
+    view.validated(ValidationRecord(40, {"psnr": 1.0}))
     view.warn(["careful"])
     view.alarm("fire")
     if isinstance(view, LiveView):
@@ -124,8 +125,8 @@ def test_the_view_follows_the_setting_and_the_terminal(monkeypatch, capsys) -> N
 
 def test_a_quiet_run_shows_alarms_alone(capsys) -> None:
     quiet = open_progress("auto", "x", enabled=False)
-    quiet.show(STATUS)
-    quiet.validated(1, {"psnr": 1.0})
+    quiet.logged(STATUS)
+    quiet.validated(ValidationRecord(1, {"psnr": 1.0}))
     quiet.say("hello")
     quiet.warn(["a"])
     quiet.alarm("fire")

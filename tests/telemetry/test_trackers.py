@@ -57,7 +57,8 @@ def test_mlflow_gets_the_run_and_goes_on_with_it(config_file, tiny_data, tmp_pat
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    settings = [*tiny_data.overrides, "telemetry.trackers=[mlflow]", "telemetry.project=tiny"]
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tiny")
+    settings = [*tiny_data.overrides, "telemetry.trackers=[mlflow]"]
     assert run(config_file, tmp_path / "run", *settings, "train.max_steps=4") == 0
     assert run(config_file, tmp_path / "run", *settings, "train.max_steps=8", "--resume") == 0
     client = mlflow.MlflowClient((tmp_path / "mlruns").as_uri())
@@ -111,7 +112,7 @@ def test_a_tracker_that_hangs_at_the_end_is_not_waited_for() -> None:
 
 def test_a_package_that_is_missing_is_named_with_its_extra(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ConfigError, match=r"names wandb, which is not installed.*'cyclesr-dist\[wandb\]'"):
+    with pytest.raises(ConfigError, match=r"names wandb, which is not installed.*pip install .*wandb"):
         open_trackers(Config(telemetry=Telemetry(trackers=("wandb",))), tmp_path, 0, print)
 
 

@@ -63,7 +63,7 @@ SMALL_NETS += ["nets.d_lr.channels=4", "nets.d_h.channels=4", "global_batch=2", 
 def test_bench_train(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CYCLESR_NUM_THREADS", "1")
     argv = ["bench", "train", "--case", "cyclesrgan small", "--rounds", "1", "--json", str(tmp_path / "t.json")]
-    argv += ["--switch", "recompute", "--switch", "join_passes"]
+    argv += ["--switch", "recompute", "--switch", "plain"]
     assert cyclesr([*argv, "--quiet", *SMALL_NETS]) == 0
     result = json.loads((tmp_path / "t.json").read_text())
     (case,) = result["cases"]
@@ -74,7 +74,7 @@ def test_bench_train(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert case["first_gradients_apart"]["float64"] < 1e-6
     assert case["first_gradients_apart"]["ours"] < 1e-3  # fp32, of tiny networks; tests/nets/test_tuned.py is strict
     assert case["peak_memory_mb"]["ours"] > 0
-    assert {name: s["on"] for name, s in case["switches"].items()} == {"recompute": True, "join_passes": False}
+    assert {name: s["on"] for name, s in case["switches"].items()} == {"recompute": True, "plain": True}
     assert "cyclesrgan small" in capsys.readouterr().out
 
 

@@ -36,7 +36,6 @@ def table_file(tmp_path: Path) -> Path:
                 "shards.hr_region=left",
                 "shards.lr_region=right",
                 "shards.stride=24",
-                "validate.crop_px=16",
             ],
         )
     )

@@ -7,10 +7,10 @@ from typing import Protocol
 
 from torch import Tensor
 
+from cyclesr_dist.config.systems import Phase
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.distributed.player import Player, PlayerState
 from cyclesr_dist.method.step import StepResult
-from cyclesr_dist.method.types import Phase
 
 G_L2H, ESTIMATED = "g_l2h", "g_l2h_estimated"
 

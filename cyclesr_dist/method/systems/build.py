@@ -9,19 +9,16 @@ from pathlib import Path
 from torch import nn
 
 from cyclesr_dist.config.schema import Config
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.distributed.player import MakePlayer
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.objectives import JointGenerators
 from cyclesr_dist.method.systems.base import System, SystemState
-from cyclesr_dist.method.systems.cyclegan import CycleGANSystem
-from cyclesr_dist.method.systems.estimated import EstimatedSystem
-from cyclesr_dist.method.systems.joint import JointSystem
-from cyclesr_dist.method.systems.separate import SeparateSystem
-from cyclesr_dist.method.systems.sr_only import SROnlySystem
 from cyclesr_dist.nets.enlarge_first import EnlargeFirst
 from cyclesr_dist.nets.tune import tune
 from cyclesr_dist.runtime.memory import keep_freed
+from cyclesr_dist.runtime.user_modules import find_object
 
 
 def build_system(
@@ -37,7 +34,7 @@ def build_system(
 
     Raises ConfigError or InputError when the perceptual network cannot be had.
     """
-    if config.speed.keep_memory and world.device.type == "cpu":
+    if not config.speed.plain and world.device.type == "cpu":
         keep_freed()
     system = _build(config, make_player, world, degradation)
     if config.speed.compile:
@@ -69,14 +66,8 @@ def _networks(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _build(config: Config, make_player: MakePlayer, world: World, degradation: Degradation | None) -> System:
-    match config.system:
-        case "sr_syn" | "sr_paired":
-            return SROnlySystem(config, make_player)
-        case "estimated":
-            return EstimatedSystem(config, make_player, degradation)
-        case "cyclegan":
-            return CycleGANSystem(config, make_player, world)
-        case "cycle_sr_separate":
-            return SeparateSystem(config, make_player, world, degradation)
-        case "cyclesr" | "cyclesrgan":
-            return JointSystem(config, make_player, world, degradation)
+    build = spec_of(config.system).build
+    if isinstance(build, str):
+        build = find_object("system", build)
+    system: System = build(config, make_player, world, degradation)
+    return system

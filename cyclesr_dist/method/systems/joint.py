@@ -7,6 +7,7 @@ import math
 import torch
 
 from cyclesr_dist.config.schema import MEASURED, Config
+from cyclesr_dist.config.systems import Phase, spec_of
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.distributed.collectives import mean_over_ranks
@@ -14,22 +15,23 @@ from cyclesr_dist.distributed.player import MakePlayer, ParamGroup, Player
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.objectives import JointGenerators, SRTerms
 from cyclesr_dist.method.step import StepResult, joint_step, sr_step
-from cyclesr_dist.method.systems.base import ESTIMATED, G_L2H, SystemState
+from cyclesr_dist.method.systems.base import ESTIMATED, G_L2H
 from cyclesr_dist.method.systems.parts import (
+    PlayersAndPools,
     Pools,
     build_g_l2h,
     build_spectrum,
     discriminator_player,
-    load_players,
+    passes_of,
     sr_player,
+    user_terms,
 )
-from cyclesr_dist.method.types import Phase
 from cyclesr_dist.nets.build import build_g_s2r, build_translator
 from cyclesr_dist.nets.measured import MeasuredDegradation
-from cyclesr_dist.nets.vgg import build_vgg
+from cyclesr_dist.nets.vgg import TEXTURE_LAYERS, build_vgg
 
 
-class JointSystem:
+class JointSystem(PlayersAndPools):
     """Builds the networks from `config.nets`, equally on all ranks, and steps them.
 
     cyclesr with a g_s2r that starts from a measured degradation trains a second g_l2h beside, on that degradation as it
@@ -48,7 +50,7 @@ class JointSystem:
             weights=config.weights,
             sr_terms=terms,
             global_mean=mean_over_ranks,
-            join=config.speed.join_passes,
+            passes=passes_of(config.speed),
             spectrum=build_spectrum(config),
             pretrain_on_fakes=measured,
         )
@@ -58,7 +60,7 @@ class JointSystem:
         )
         d = discriminator_player(config, make_player, nets.d_lr, gan=terms.gan)
         self.players = {"g": make_player(generators, g_groups), "d": d}
-        if measured and config.system == "cyclesr":
+        if measured and spec_of(config.system).keeps_estimated:
             torch.manual_seed(config.seed)
             self.players["e"] = sr_player(config, make_player, MeasuredDegradation(degradation))
         self.pools = Pools(config, world)
@@ -76,21 +78,15 @@ class JointSystem:
             result.grad_norm["e"] = beside.grad_norm["g"]
         return result
 
-    def state(self) -> SystemState:
-        return SystemState({name: player.state() for name, player in self.players.items()}, self.pools.state())
-
-    def load(self, saved: SystemState) -> None:
-        load_players(self.players, saved)
-        self.pools.load(saved.pools)
-
 
 def _sr_terms(config: Config, world: World) -> SRTerms:
     """cyclesr has the pixel-wise terms alone, whatever the other weights say. A term of weight 0 is not built."""
-    if config.system == "cyclesr":
-        return SRTerms()
+    if not spec_of(config.system).perceptual:
+        return SRTerms(more=user_terms(config))
     p, w = config.perceptual, config.weights
     return SRTerms(
         percep=build_vgg(p.source, (p.layer,)).to(world.device) if w.percep else None,
-        texture=build_vgg(p.source, p.texture_layers).to(world.device) if w.texture else None,
+        texture=build_vgg(p.source, TEXTURE_LAYERS).to(world.device) if w.texture else None,
         gan=w.advsr > 0,
+        more=user_terms(config),
     )

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
-from cyclesr_dist.config.schema import Config, PatchGANNet
+from cyclesr_dist.config.schema import Config, PatchGANNet, Speed
 from cyclesr_dist.distributed.collectives import elementwise_mean_over_ranks, gather_batch, mean_over_ranks
 from cyclesr_dist.distributed.player import MakePlayer, ParamGroup, Player
 from cyclesr_dist.distributed.world import World
+from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.method.losses.pixel import full
 from cyclesr_dist.method.losses.spectrum import SpectrumMatch
-from cyclesr_dist.method.objectives import Discriminators, SRGenerator
+from cyclesr_dist.method.objectives import Discriminators, SRGenerator, SRTerm, SRTerms
+from cyclesr_dist.method.passes import Passes, joined, one_by_one
 from cyclesr_dist.method.pool import ImagePool
-from cyclesr_dist.method.systems.base import SystemState
+from cyclesr_dist.method.systems.base import G_L2H, SystemState
 from cyclesr_dist.method.types import Fakes
 from cyclesr_dist.nets.build import build_discriminator, build_sr
+from cyclesr_dist.runtime.user_modules import find_object
 
 
 def build_g_l2h(config: Config) -> nn.Module:
@@ -25,6 +30,22 @@ def build_g_l2h(config: Config) -> nn.Module:
     return net
 
 
+def user_terms(config: Config) -> tuple[SRTerm, ...]:
+    """Those of `weights.more`. Raises ConfigError where one is not there, or two have the same name."""
+    terms: dict[str, SRTerm] = {}
+    for path, weight in config.weights.more.items():
+        name = f"more.{path.partition(':')[2]}"
+        if name in terms:
+            raise ConfigError(f"weights.more: {path} has the name of another term; call the function something else")
+        terms[name] = SRTerm(name, float(weight), find_object("weights.more", path, "package.module:function"))
+    return tuple(terms.values())
+
+
+def passes_of(speed: Speed) -> Passes:
+    """How the objectives' images go through the networks."""
+    return one_by_one if speed.plain else joined
+
+
 def build_spectrum(config: Config) -> SpectrumMatch | None:
     """The spectral term's running means; None where its weight is zero."""
     return SpectrumMatch(elementwise_mean_over_ranks) if config.weights.spectrum else None
@@ -32,7 +53,7 @@ def build_spectrum(config: Config) -> SpectrumMatch | None:
 
 def sr_player(config: Config, make_player: MakePlayer, measured: nn.Module | None = None) -> Player:
     """g_l2h as a player of its own, on what `measured`, if given, makes of LR."""
-    generator = SRGenerator(build_g_l2h(config), config.weights, measured)
+    generator = SRGenerator(build_g_l2h(config), config.weights, measured, SRTerms(more=user_terms(config)))
     return make_player(generator, (ParamGroup(("g_l2h.",), config.optim.lr_sr),))
 
 
@@ -43,7 +64,7 @@ def discriminator_player(config: Config, make_player: MakePlayer, net: PatchGANN
     if gan:
         critics["d_h"] = build_discriminator(config.nets.d_h)
         groups.append(ParamGroup(("critics.d_h.",), config.optim.lr_sr))
-    return make_player(Discriminators(critics, mean_over_ranks, config.speed.join_passes), tuple(groups))
+    return make_player(Discriminators(critics, mean_over_ranks, passes_of(config.speed)), tuple(groups))
 
 
 class Pools:
@@ -73,7 +94,31 @@ class Pools:
         return {name: images.cpu() for name, images in states.items() if images is not None}
 
 
-def load_players(players: dict[str, Player], saved: SystemState) -> None:
-    """Every player takes over its state. All ranks call it."""
-    for name, player in players.items():
-        player.load(saved.players[name])
+class Players:
+    """What most systems share: g_l2h in player `g`, and the state of all players."""
+
+    players: dict[str, Player]
+
+    @property
+    def sr_players(self) -> dict[str, Player]:
+        return {G_L2H: self.players["g"]}
+
+    def state(self) -> SystemState:
+        return SystemState({name: player.state() for name, player in self.players.items()})
+
+    def load(self, saved: SystemState) -> None:
+        for name, player in self.players.items():
+            player.load(saved.players[name])
+
+
+class PlayersAndPools(Players):
+    """With the history of fakes of the LR discriminators."""
+
+    pools: Pools
+
+    def state(self) -> SystemState:
+        return replace(super().state(), pools=self.pools.state())
+
+    def load(self, saved: SystemState) -> None:
+        super().load(saved)
+        self.pools.load(saved.pools)

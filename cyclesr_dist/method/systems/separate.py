@@ -5,19 +5,26 @@ from __future__ import annotations
 import torch
 
 from cyclesr_dist.config.schema import Config
+from cyclesr_dist.config.systems import Phase
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.distributed.player import MakePlayer, ParamGroup, Player
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.objectives import CycleGenerators
 from cyclesr_dist.method.step import StepResult, joint_step, sr_step
-from cyclesr_dist.method.systems.base import G_L2H, SystemState
-from cyclesr_dist.method.systems.parts import Pools, build_spectrum, discriminator_player, load_players, sr_player
-from cyclesr_dist.method.types import Phase
+from cyclesr_dist.method.systems.base import G_L2H
+from cyclesr_dist.method.systems.parts import (
+    PlayersAndPools,
+    Pools,
+    build_spectrum,
+    discriminator_player,
+    passes_of,
+    sr_player,
+)
 from cyclesr_dist.nets.build import build_g_s2r, build_translator
 
 
-class SeparateSystem:
+class SeparateSystem(PlayersAndPools):
     """Each half is as long as a joint run, so that both parts get as many updates as they would there."""
 
     def __init__(self, config: Config, make_player: MakePlayer, world: World, degradation: Degradation | None) -> None:
@@ -26,7 +33,7 @@ class SeparateSystem:
             build_g_s2r(config, degradation),
             build_translator(config.nets.translator),
             config.weights,
-            config.speed.join_passes,
+            passes_of(config.speed),
             build_spectrum(config),
         )
         groups = (ParamGroup(("g_s2r.", "g_r2s."), config.optim.lr_cyclegan),)
@@ -46,10 +53,3 @@ class SeparateSystem:
         if phase is Phase.TRANSLATE:
             return joint_step(self.players["g"], self.players["d"], batch, phase, self.pools.exchange)
         return sr_step(self.players["sr"], batch.syn, batch.hr, batch.noise[0], self.g_s2r)
-
-    def state(self) -> SystemState:
-        return SystemState({name: player.state() for name, player in self.players.items()}, self.pools.state())
-
-    def load(self, saved: SystemState) -> None:
-        load_players(self.players, saved)
-        self.pools.load(saved.pools)

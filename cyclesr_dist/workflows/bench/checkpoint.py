@@ -16,8 +16,8 @@ from cyclesr_dist.method.systems.base import System
 from cyclesr_dist.method.systems.build import build_system
 from cyclesr_dist.models.checkpoint import Checkpoint
 from cyclesr_dist.runtime.bars import each
-from cyclesr_dist.train.checkpoint_store import LocalStore
-from cyclesr_dist.train.saver import Saver
+from cyclesr_dist.training.checkpoint_store import LocalStore
+from cyclesr_dist.training.saver import Saver
 
 
 def bench_checkpoint(config: Config, folder: Path, rounds: int, progress: bool) -> dict[str, Any]:

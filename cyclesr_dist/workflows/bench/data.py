@@ -161,7 +161,7 @@ def measure_encodings(sets: Sets, settings: Settings) -> list[dict[str, Any]]:
         num_bytes = 0
         for patch in patches:
             started = time.perf_counter()
-            data = encode(patch, name, 95)
+            data = encode(patch, name)
             encoded = time.perf_counter()
             back = decode(data, name, size, name)
             decode_ms.append((time.perf_counter() - encoded) * 1e3)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import nn
 
 from cyclesr_dist.config.schema import Config
+from cyclesr_dist.config.systems import Phase
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.distributed.build import build_backend
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.systems.build import build_system
 from cyclesr_dist.method.systems.joint import JointSystem
-from cyclesr_dist.method.types import Phase
 from cyclesr_dist.workflows.bench.reference import Moments, compared
 
 

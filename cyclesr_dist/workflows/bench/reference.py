@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cyclesr_dist.config.schema import Config
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.nets.build import build_discriminator, build_sr, build_translator
 from cyclesr_dist.nets.vgg import build_vgg
@@ -37,8 +38,8 @@ class ReferenceLoop:
     def __init__(self, config: Config, device: torch.device, one_backward: bool = False) -> None:
         torch.manual_seed(config.seed)
         self.w = config.weights
-        self.gan = config.system == "cyclesrgan" and config.weights.advsr > 0
-        self.percep = config.system == "cyclesrgan" and config.weights.percep > 0
+        self.gan = spec_of(config.system).perceptual and config.weights.advsr > 0
+        self.percep = spec_of(config.system).perceptual and config.weights.percep > 0
         self.one_backward = one_backward
         self.clip_norm = config.optim.clip_norm
         translator, critic = config.nets.translator, config.nets.d_lr

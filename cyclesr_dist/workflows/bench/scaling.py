@@ -13,13 +13,13 @@ import torch.distributed as dist
 from torch import nn
 
 from cyclesr_dist.config.schema import Config, load, noise_channels
+from cyclesr_dist.config.systems import Phase
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.resize import bicubic_down
 from cyclesr_dist.distributed.build import build_backend
 from cyclesr_dist.distributed.local_ranks import run_ranks
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.systems.build import build_system
-from cyclesr_dist.method.types import Phase
 from cyclesr_dist.workflows.bench.train import CASES
 
 _CALLS = ("all_reduce", "all_gather", "broadcast", "reduce_scatter", "all_gather_into_tensor", "reduce_scatter_tensor")

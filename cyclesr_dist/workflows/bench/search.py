@@ -15,7 +15,7 @@ from cyclesr_dist.config.reader import write_resolved
 from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.runtime.bars import each
 from cyclesr_dist.search.config import Search, absolute
-from cyclesr_dist.search.run import run_search
+from cyclesr_dist.search.run import require_ray, run_search
 from cyclesr_dist.search.space import with_values
 
 
@@ -23,8 +23,10 @@ def bench_search(search: Search, folder: Path, trials: int, steps: int, progress
     """`trials` whole trials of `steps` steps, one at a time, and then the same values as plain runs.
 
     Seconds: `search` from the first trial's begin to the last one's end, `startup` before and after that (the cluster,
-    the checks, the page), `plain` all plain runs. Raises CycleSRError when a trial or run fails.
+    the checks, the page), `plain` all plain runs. Raises CycleSRError when a trial or run fails, InputError
+    without Ray.
     """
+    require_ray()
     search = replace(
         search,
         scheduler="none",
@@ -64,7 +66,7 @@ def _train(search: Search, config: Path, run_dir: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "cyclesr_dist.train",
+        "cyclesr_dist.training",
         "--config",
         str(config),
         "--run-dir",

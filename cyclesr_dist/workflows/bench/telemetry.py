@@ -19,6 +19,7 @@ from prometheus_client import generate_latest
 from rich.console import Console
 
 from cyclesr_dist.config.schema import Config, load
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.faults import FaultLog
 from cyclesr_dist.data.loader import Sources, batches
@@ -28,18 +29,15 @@ from cyclesr_dist.method.step import StepResult
 from cyclesr_dist.method.systems.base import System
 from cyclesr_dist.method.systems.build import build_system
 from cyclesr_dist.runtime.bars import Bar
-from cyclesr_dist.runtime.stopping import StopRequest
-from cyclesr_dist.telemetry.diagnosis import Diagnosis
-from cyclesr_dist.telemetry.progress import REDRAW_SECONDS, LiveView, Progress, Status
+from cyclesr_dist.telemetry.progress import REDRAW_SECONDS, LiveView, Progress
 from cyclesr_dist.telemetry.prometheus import Metrics
-from cyclesr_dist.telemetry.trackers import open_trackers
-from cyclesr_dist.train.checkpoint_store import LocalStore
-from cyclesr_dist.train.journal import Journal
-from cyclesr_dist.train.loop import Attempt, Run
-from cyclesr_dist.train.run_folder import RunFolder
-from cyclesr_dist.train.saver import Saver
-from cyclesr_dist.train.schedule import Schedule
-from cyclesr_dist.train.validation import Validator
+from cyclesr_dist.telemetry.record import StepRecord
+from cyclesr_dist.training.loop import Attempt
+from cyclesr_dist.training.run_folder import RunFolder
+from cyclesr_dist.training.saver import Saver
+from cyclesr_dist.training.schedule import Schedule
+from cyclesr_dist.training.setup import RunInputs, build_run
+from cyclesr_dist.training.validation import Validator
 from cyclesr_dist.workflows.bench.data import Settings, make_sets
 from cyclesr_dist.workflows.bench.scraper import Scraper
 from cyclesr_dist.workflows.bench.train import CASES
@@ -90,12 +88,15 @@ def bench_telemetry(plan: TelemetryBench, photos: list[Path], folder: Path, prog
         with Scraper(plan.scrape_seconds) as scraper:
             telling = replace(config.train, log_every_steps=plan.block)
             loud = _Loop(replace(config, train=telling), sources, system, folder / "on", scraper)
-            quiet = _Loop(replace(config, train=replace(telling, log_every_steps=_ENDLESS)), sources, system, None)
+            quiet = _Loop(
+                replace(config, train=replace(telling, log_every_steps=_ENDLESS)), sources, system, folder / "off"
+            )
             try:
                 seconds = _in_turns({"on": loud, "off": quiet}, some, plan, progress)
                 alone = _alone(loud, some[0])
             finally:
                 loud.close()
+                quiet.close()
             scrapes = scraper.count
     finally:
         world.leave()
@@ -152,49 +153,33 @@ class _NoMetrics(Metrics):
 
     def stepped(self, step: int, phase: str, hr_keys: Sequence[str], lr_keys: Sequence[str]) -> None: ...
 
+    def started(self, step: int, restarts: int) -> None: ...
+
+    @property
+    def address(self) -> str:
+        return ""
+
     def close(self) -> None: ...
 
 
 class _Loop:
-    """A training run as `train/main.py` puts it together; without a scraper, one that tells nothing."""
+    """A training run as `training/main.py` puts it together; without a scraper, one that tells nothing."""
 
     def __init__(
-        self, config: Config, sources: Sources, system: System, folder: Path | None, scraper: Scraper | None = None
+        self, config: Config, sources: Sources, system: System, folder: Path, scraper: Scraper | None = None
     ) -> None:
         world = World()
         self.scraper = scraper
-        self.metrics: Metrics = _NoMetrics()
-        run_folder = RunFolder(folder or Path(os.devnull))
-        schedule = Schedule(replace(config.train, pretrain_epochs=0), 1, config.system)
-        if scraper and folder:
-            run_folder.prepare(resume=False)
-            config = replace(config, telemetry=replace(config.telemetry, port=scraper.port, host="127.0.0.1"))
-            self.metrics = Metrics(config, world, "bench", schedule.num_steps)
-        self.trackers = open_trackers(
-            config if folder else replace(config, telemetry=replace(config.telemetry, trackers=())),
-            run_folder.path,
-            0,
-            print,
-        )
-        checkpoints = LocalStore(run_folder.checkpoints)
-        run = Run(
-            config=config,
-            world=world,
-            folder=run_folder,
-            sources=sources,
-            system=system,
-            validator=Validator(config, world),
-            metrics=self.metrics,
-            saved=None,
-            identity={},
-            checkpoints=checkpoints,
-            stop=StopRequest(),
-            journal=Journal(run_folder, world),
-            trackers=self.trackers,
-        )
-        self.attempt = Attempt(
-            run, Progress(), schedule, Saver(checkpoints, {}, 1), Diagnosis(schedule.num_steps, config)
-        )
+        telemetry = replace(config.telemetry, trackers=(), port=0)
+        if scraper:
+            telemetry = replace(config.telemetry, port=scraper.port, host="127.0.0.1")
+        config = replace(config, telemetry=telemetry)
+        schedule = Schedule(replace(config.train, pretrain_epochs=0), 1, spec_of(config.system).rounds)
+        inputs = RunInputs(config, sources, Validator(config, world), schedule)
+        silent = None if scraper else _NoMetrics()
+        self.run = build_run(inputs, world, RunFolder(folder), quiet=True, system=system, metrics=silent)
+        self.metrics = self.run.metrics
+        self.attempt = Attempt(self.run, Saver(self.run.checkpoints, {}, 1))
         self.faults = FaultLog(0, world)
 
     def advance(self, some: Iterable[Batch]) -> tuple[float, float]:
@@ -215,7 +200,7 @@ class _Loop:
             return
         with open(os.devnull, "w") as nowhere:
             view = LiveView("bench", Console(file=nowhere, force_terminal=True, width=120))
-            self.attempt.progress = view
+            self.run.progress = view
             self.scraper.on.set()
             try:
                 yield
@@ -224,8 +209,7 @@ class _Loop:
                 view.close()
 
     def close(self) -> None:
-        self.metrics.close()
-        self.trackers.close()
+        self.run.close()
 
 
 Seconds = list[tuple[float, float]]
@@ -256,14 +240,14 @@ def _alone(loop: _Loop, batch: Batch) -> dict[str, float]:
             metrics.stepped(attempt.step, "joint", batch.hr_keys, batch.lr_keys)
 
     def step() -> StepResult:
-        return attempt.run.system.step(batch, attempt.schedule.phase(attempt.step))
+        return attempt.run.system.step(batch, attempt.run.schedule.phase(attempt.step))
 
     result = step()
     with open(os.devnull, "w") as nowhere:
         view = LiveView("bench", Console(file=nowhere, force_terminal=True, width=120))
         terms = {name: float(value) for name, value in result.losses.items()}
-        view.show(Status(1, 2, 0, "joint", 1.0, 1.0, 0.0, terms))
-        attempt.progress = Progress()
+        view.logged(StepRecord(1, 2, 0, "joint", 1.0, 1.0, losses=terms))
+        loop.run.progress = Progress()
         try:
             return {
                 "series": _median_seconds(series),

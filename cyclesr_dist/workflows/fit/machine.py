@@ -10,12 +10,13 @@ from functools import partial
 import torch
 
 from cyclesr_dist.config.schema import Config, noise_channels
+from cyclesr_dist.config.systems import Phase
 from cyclesr_dist.data.batch import Batch
+from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.distributed.build import build_backend
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.systems.build import build_system
-from cyclesr_dist.method.types import Phase
-from cyclesr_dist.train.memory_need import free_bytes, gib
+from cyclesr_dist.training.memory_need import free_bytes, gib
 
 _TIMED_STEPS = 3
 
@@ -40,12 +41,15 @@ def this_machine() -> Machine:
     return Machine(gpus, cores, free_bytes(World()), torch.cuda.get_device_name(0) if gpus else "")
 
 
-def seconds_a_step(config: Config, patch: int) -> float:
-    """Of a run by `config` on one device, measured on noise; without what reading photographs takes."""
+def seconds_a_step(config: Config, patch: int, degradation: Degradation | None = None) -> float:
+    """Of a run by `config` on one device, measured on noise; without what reading photographs takes.
+
+    `degradation` is what LR is imitated with: JPEG, for instance, takes its time in every step.
+    """
     world = World()
     world.join()
     try:
-        system = build_system(config, build_backend(config, world), world)
+        system = build_system(config, build_backend(config, world), world, None, degradation)
         step = partial(system.step, _noise_batch(config, patch, world.device), Phase.SR)
         step()  # sets everything up
         _wait(world.device)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cyclesr_dist.config.schema import load
 from cyclesr_dist.degradation.record import FACTS
+from cyclesr_dist.degradation.record import load as load_degradation
 from cyclesr_dist.errors import FailedElsewhere, InputError
 from cyclesr_dist.reports.run_files import UPSCALED
 from cyclesr_dist.reports.run_report import write_report
 from cyclesr_dist.runtime.files import write_text
-from cyclesr_dist.train.run_folder import read_summary
+from cyclesr_dist.training.run_folder import read_summary
 from cyclesr_dist.workflows.fit.commands import run
 from cyclesr_dist.workflows.fit.machine import Machine, seconds_a_step, this_machine
 from cyclesr_dist.workflows.fit.photos import Folders, Split, check_apart, lay_out, look, split
@@ -84,7 +86,8 @@ def _settings(wanted: Wanted, chosen: Split, machine: Machine) -> Path:
         return path
     hours = wanted.hours if wanted.hours is not None else GPU_HOURS if machine.gpus else CPU_HOURS
     _say(f"time: {hours:g} hours (--hours)")
-    write_text(path, choose(chosen, machine, wanted.scale, hours, wanted.run, seconds_a_step, _say))
+    timed = partial(seconds_a_step, degradation=load_degradation(wanted.run / ESTIMATE))
+    write_text(path, choose(chosen, machine, wanted.scale, hours, wanted.run, timed, _say))
     config = load(path)
     net = config.nets.sr
     _say(

@@ -19,7 +19,7 @@ from cyclesr_dist.reports.curves import line_chart
 from cyclesr_dist.reports.page import charts, page, paragraph, section, table
 from cyclesr_dist.reports.strips import comparison_strip, most_detailed_crop, renormalised
 from cyclesr_dist.scoring.score import to_uint8
-from cyclesr_dist.train.run_folder import read_summary
+from cyclesr_dist.training.run_folder import read_summary
 from cyclesr_dist.workflows.table.config import Table
 from cyclesr_dist.workflows.table.data import TableData
 from cyclesr_dist.workflows.table.jobs import Job

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.scoring.reference_free import SCORES, SMALLER_IS_BETTER
 from cyclesr_dist.workflows.table.jobs import Job
 
@@ -25,7 +26,7 @@ def correlations(jobs: Sequence[Job]) -> dict[str, Any]:
     tracks: dict[str, list[list[dict[str, float]]]] = defaultdict(list)
     for job in jobs:
         path = job.folder / "validation.jsonl"
-        if not job.done or job.config.system == "sr_syn" or not path.is_file():
+        if not job.done or spec_of(job.config.system).data == "hr" or not path.is_file():
             continue
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         if rows and "psnr" in rows[0]:

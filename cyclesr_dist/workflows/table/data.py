@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from cyclesr_dist.config.schema import MEASURED, Shards, Track
+from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.build import build_set
 from cyclesr_dist.data.images import images_folder, list_images, read_rgb8, write_png
 from cyclesr_dist.data.resize import bicubic_down
@@ -141,14 +142,15 @@ def _track(
     shards = table.run.shards
     lr = _pack("lr", root / "shards" / "lr", shards, scale, None, train_lr, quiet)
     pairs = ""
-    if "sr_paired" in table.systems:
+    if any(spec_of(name).data == "pairs" for name in table.trained):
         pairs = _pack("pairs", root / "shards" / "pairs", shards, scale, train_hr, train_lr, quiet)
     return Folders(lr, pairs, valid_lr, test_lr)
 
 
 def _estimated(table: Table, out: Path, hr: str, lr: str) -> str:
     """Measured once for all seeds and systems."""
-    if "estimated" not in table.systems and table.run.nets.translator.kind != MEASURED:
+    measured = table.run.nets.translator.kind == MEASURED
+    if not any(spec_of(name).needs_estimate(measured) for name in table.trained):
         return ""
     if not (out / FACTS).is_file():
         save(out, estimate(hr, lr, scale=table.run.scale, seed=table.run.seed, data=table.run.data))

@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cyclesr_dist.config.reader import dump, write_resolved
+from cyclesr_dist.config.reader import read, write_resolved
 from cyclesr_dist.config.schema import Config, Protocol, System, Track
-from cyclesr_dist.errors import CycleSRError, InputError
+from cyclesr_dist.config.systems import spec_of
+from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.models.model_file import resolve_model
+from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.scoring.score import evaluate_folder, write_scores
-from cyclesr_dist.train.run_folder import read_summary
+from cyclesr_dist.training.run_folder import read_summary
 from cyclesr_dist.workflows.table.config import Table
 from cyclesr_dist.workflows.table.data import TableData
 
@@ -53,10 +55,8 @@ def table_jobs(table: Table, data: TableData, root: Path) -> list[Job]:
     """All runs of the table, seed by seed, so that a stopped table has whole seeds."""
     jobs = []
     for seed in table.seeds:
-        for system in table.systems:
-            if system == "bicubic":
-                continue
-            if system == "sr_syn":
+        for system in table.trained:
+            if spec_of(system).data == "hr":  # one for all tracks
                 jobs.append(_job(table, data, root, None, system, seed))
                 continue
             jobs += [_job(table, data, root, track, system, seed) for track in data.tracks]
@@ -130,7 +130,7 @@ def _with_ray(jobs: Sequence[Job], address: str, cpus: int, gpus: float) -> Iter
     try:
         import ray
     except ImportError as error:
-        raise InputError("--ray needs Ray: pip install 'cyclesr-dist[tune]'") from error
+        raise InputError(f"--ray needs Ray: {install_hint('tune')}") from error
     ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     try:
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1)(do)
@@ -151,8 +151,11 @@ def do(job: Job) -> str:
     job.folder.mkdir(parents=True, exist_ok=True)
     os.environ[FOLDER_VARIABLE] = job.working_dir
     if completed(job.folder):
-        held = (job.folder / "config.yaml").read_text(encoding="utf-8")
-        if held != dump(job.config):
+        try:
+            is_other = read(Config, job.folder / "config.yaml", beside=False) != job.config
+        except ConfigError as error:
+            return str(error)
+        if is_other:
             return f"{job.folder} holds a run with other settings; remove it or choose another --run-dir"
     else:
         code = _train(job)
@@ -174,7 +177,7 @@ def _train(job: Job) -> int:
     config = job.folder / "wanted.yaml"
     write_resolved(job.config, config)
     command = [
-        *(sys.executable, "-m", "cyclesr_dist.train", "--config", str(config)),
+        *(sys.executable, "-m", "cyclesr_dist.training", "--config", str(config)),
         *("--run-dir", str(job.folder), "--resume", "--quiet"),
     ]
     environment = os.environ | {"CYCLESR_NUM_THREADS": str(job.threads), "OMP_NUM_THREADS": str(job.threads)}

@@ -7,7 +7,7 @@ from torch import nn
 
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.nets.build import build_g_s2r, build_translator
-from cyclesr_dist.train.checkpoint_store import LocalStore
+from cyclesr_dist.training.checkpoint_store import LocalStore
 from cyclesr_dist.workflows.table.jobs import Job
 
 

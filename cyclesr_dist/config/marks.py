@@ -1,0 +1,168 @@
+"""What is said of a key at its field, beside its type: how far a number may go, what names a file, what was removed.
+
+Said once: the checks of a configuration and its JSON Schema both read it there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, is_dataclass, replace
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from cyclesr_dist.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Of a number. A limit of None does not apply; two are inclusive, two are not."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def check(self, key: str, value: float) -> None:
+        """Raise ConfigError naming `key`, `value` and the range unless the value keeps all limits. nan keeps none."""
+        limits = (
+            (self.minimum, "at least", value.__ge__),
+            (self.above, "above", value.__gt__),
+            (self.maximum, "at most", value.__le__),
+            (self.below, "below", value.__lt__),
+        )
+        if not all(limit is None or holds(limit) for limit, _, holds in limits):
+            allowed = " and ".join(f"{word} {limit}" for limit, word, _ in limits if limit is not None)
+            raise ConfigError(f"{key} = {value} is out of range; allowed: {allowed}")
+
+
+@dataclass(frozen=True)
+class EachOnce:
+    """Of a list: one value or more, each once."""
+
+    def check(self, key: str, value: tuple[Any, ...]) -> None:
+        if not value or len(set(value)) != len(value):
+            raise ConfigError(f"{key} = {list(value)}; allowed: one value or more, each once")
+
+
+@dataclass(frozen=True)
+class ToRead:
+    """Of a path: a file or folder that is read, not written. `names` are other things that may stand there."""
+
+    names: tuple[str, ...] = ()
+
+    def check(self, key: str, value: str) -> None:
+        """Any text will do: whether there is such a file is found out when it is read."""
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A key that is no more, in `REMOVED` of its section. Where it has `standing`, as everywhere now, it may stay."""
+
+    standing: bool | float | str | list[Any]
+    """As YAML has it."""
+    text: str
+    """How it is now, as part of a sentence."""
+
+
+Count = Annotated[int, Range(minimum=0)]
+Positive = Annotated[int, Range(minimum=1)]
+Amount = Annotated[float, Range(minimum=0)]
+AboveZero = Annotated[float, Range(above=0)]
+PathToRead = Annotated[str, ToRead()]
+
+_Mark = Range | EachOnce | ToRead
+
+
+def annotated_types(cls: type) -> dict[str, Any]:
+    """Types of a dataclass's fields by name, with their marks."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {name: kind for name, kind in hints.items() if get_origin(kind) is not ClassVar and kind is not ClassVar}
+
+
+def split_marks(kind: Any) -> tuple[Any, tuple[_Mark, ...], bool]:
+    """(type, marks, whether it may be null) of a field's type."""
+    optional = False
+    if get_origin(kind) in (Union, UnionType):
+        rest = [arg for arg in get_args(kind) if arg is not NoneType]
+        optional = len(rest) < len(get_args(kind))
+        if optional and len(rest) == 1:
+            kind = rest[0]
+    if get_origin(kind) is not Annotated:
+        return kind, (), optional
+    inner, *marks = get_args(kind)
+    return inner, tuple(mark for mark in marks if isinstance(mark, _Mark)), optional
+
+
+def check_marks(config: Any, prefix: str = "") -> None:
+    """Raise ConfigError naming the key, the value and what is allowed where a value of a dataclass breaks a mark."""
+    for name, kind in annotated_types(type(config)).items():
+        _check(kind, getattr(config, name), prefix + name)
+
+
+def _check(kind: Any, value: Any, key: str) -> None:
+    inner, marks, _ = split_marks(kind)
+    if value is None:
+        return
+    for mark in marks:
+        mark.check(key, value)
+    if is_dataclass(value):
+        check_marks(value, f"{key}.")
+    elif get_origin(inner) is tuple:
+        for i, (item, one) in enumerate(zip(item_types(inner, len(value)), value, strict=True)):
+            _check(item, one, f"{key}[{i}]")
+
+
+def item_types(kind: Any, length: int) -> tuple[Any, ...]:
+    """The types of `length` items of a tuple type."""
+    items = get_args(kind)
+    return items[:1] * length if items[-1] is Ellipsis else items
+
+
+def found_beside(config: T, folder: Path) -> T:
+    """With every relative path to read that exists in `folder`, the configuration file's own, made absolute.
+
+    Others stay: they are relative to the working directory.
+    """
+    if folder.absolute() == Path.cwd():
+        return config
+    changes: dict[str, Any] = {}
+    for name, kind in annotated_types(type(config)).items():
+        value = getattr(config, name)
+        _, marks, _ = split_marks(kind)
+        if is_dataclass(value):
+            changes[name] = found_beside(value, folder)
+        elif any(isinstance(mark, ToRead) and value not in mark.names for mark in marks) and _is_relative(value):
+            place = (folder / value).absolute()
+            changes[name] = str(place) if os.path.exists(place) else value
+    return replace(config, **changes)  # type: ignore[type-var]  # T is a dataclass type
+
+
+def _is_relative(value: str) -> bool:
+    return bool(value) and "://" not in value and not Path(value).is_absolute()
+
+
+def without_removed(cls: type, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A section as it was written, without the keys that were removed since and had the value that stands now."""
+    return dict(_without_removed(cls, saved))
+
+
+def _without_removed(cls: type, saved: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    types = annotated_types(cls)
+    for name, value in saved.items():
+        removed = removed_keys(cls).get(name)
+        if removed is None:
+            inner = split_marks(types[name])[0] if name in types else None
+            is_section = is_dataclass(inner) and isinstance(value, Mapping)
+            yield name, without_removed(inner, value) if is_section else value  # type: ignore[arg-type]  # a class
+        elif value != removed.standing:
+            yield name, value
+
+
+def removed_keys(cls: type) -> Mapping[str, Removed]:
+    """Of this section alone."""
+    found: Mapping[str, Removed] = getattr(cls, "REMOVED", {})
+    return found

@@ -1,0 +1,38 @@
+"""Scores of two images that a Python program holds, two image files, or two folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cyclesr_dist.data.given import read_given
+from cyclesr_dist.data.images import images_folder
+from cyclesr_dist.errors import InputError
+from cyclesr_dist.models.upscaler import Upscaler
+from cyclesr_dist.runtime.arguments import is_path, path_of, word
+from cyclesr_dist.scoring.score import evaluate_folder, score_image, scorer_of, to_uint8
+
+
+def score_given(image: object, original: object, protocol: str, upscaler: Upscaler | None) -> dict[str, float]:
+    """Of `image`, or of its enlargement where there is an `upscaler`, against `original`; of folders the means.
+
+    Raises InputError.
+    """
+    scorer_of(word("protocol", protocol))  # an unknown one is refused before any work
+    first, second = (_folder(name, value) for name, value in (("image", image), ("original", original)))
+    if first and second:
+        lr = images_folder(first, upscaler.scale) if upscaler else first
+        mean: dict[str, float] = evaluate_folder(upscaler, lr, second, protocol)["mean"]
+        return mean
+    if first or second:
+        raise InputError(f"{first or second}: is a folder; a folder is scored against another folder")
+    named = _named(image, "the image"), _named(original, "the original")
+    return score_image(upscaler, read_given(image).rgb, to_uint8(read_given(original).rgb), protocol, named=named)
+
+
+def _folder(name: str, value: object) -> Path | None:
+    path = path_of(name, value) if is_path(value) else None
+    return path if path and path.is_dir() else None
+
+
+def _named(value: object, otherwise: str) -> str:
+    return str(value) if is_path(value) else otherwise

@@ -1,0 +1,175 @@
+"""`launch/train.py`: arguments; a training under any launcher, whose ranks stop together."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from cyclesr_dist.config.reader import dump
+from cyclesr_dist.config.schema import Config, load
+from cyclesr_dist.distributed.build import build_backend, check_backend
+from cyclesr_dist.distributed.placement import check_launch
+from cyclesr_dist.distributed.watch import Watch
+from cyclesr_dist.distributed.world import World
+from cyclesr_dist.errors import ConfigError, CycleSRError
+from cyclesr_dist.method.systems.build import build_system
+from cyclesr_dist.reports.run_report import write_report
+from cyclesr_dist.runtime.command import RankParser, add_common_arguments, guarded
+from cyclesr_dist.runtime.exit_codes import started_as
+from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.stopping import StopRequest
+from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
+from cyclesr_dist.telemetry.trackers import tracker_class
+from cyclesr_dist.training.ending import last_lines, summary_of
+from cyclesr_dist.training.journal import Journal
+from cyclesr_dist.training.loop import train
+from cyclesr_dist.training.mirror import MirroredStore
+from cyclesr_dist.training.run import Run
+from cyclesr_dist.training.run_folder import RunFolder
+from cyclesr_dist.training.setup import RunInputs, build_run, open_inputs, warn
+
+_EXAMPLE = """example:
+  deepspeed --num_gpus 8 launch/train.py --config configs/ntire17_t2.yaml --run-dir runs/t2 data.hr=/data/hr
+  torchrun --nproc-per-node 8 launch/train.py --config configs/ntire17_t2.yaml backend=ddp
+  python launch/train.py --config configs/demo.yaml train.max_steps=20"""
+
+
+def build_parser(prog: str = "train.py") -> argparse.ArgumentParser:
+    parser = RankParser(
+        prog=prog,
+        description="Train one system. Run it under deepspeed, torchrun or plain python; the config stays the same.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", required=True, help="YAML file, see configs/")
+    parser.add_argument("--run-dir", type=Path, help="run folder; default: runs/<name of the config file>")
+    parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint, if there is one")
+    parser.add_argument("--dry-run", action="store_true", help="check all, print the resolved config, write nothing")
+    parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)  # the deepspeed launcher passes it
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides")
+    add_common_arguments(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "train.py") -> int:
+    """Returns the exit code: 0 done, 2 bad config or input, 1 otherwise."""
+    args = build_parser(prog).parse_intermixed_args(argv)
+    return guarded(lambda: _run(args), debug=args.debug)
+
+
+def _run(args: argparse.Namespace) -> int:
+    folder = args.run_dir or Path("runs") / Path(args.config).stem
+    run_training(lambda: _load_config(args), folder, resume=args.resume, quiet=args.quiet, dry_run=args.dry_run)
+    return 0
+
+
+def run_training(
+    load_config: Callable[[], Config],
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Train in this process, one rank of those that the launcher's variables tell of, or alone.
+
+    Returns what summary.json holds; empty with `dry_run`, which prints the configuration and writes nothing. Raises
+    CycleSRError; where another rank failed first, with its cause.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise CycleSRError("training must be started from the main thread, which alone can take signals")
+    if dist.is_initialized():
+        raise CycleSRError("torch.distributed has a process group in this process; training makes its own: destroy it")
+    stop = StopRequest()
+    with stop.listening(), LibraryWarnings() as libraries:
+        world = World.from_env()
+        started_as(world.rank)
+        store = world.join()
+        watch = Watch(store, world, stop)
+        folder = RunFolder(run_dir)
+        journal = Journal(folder, world)
+        try:
+            check_launch(world, warn)
+            config = world.together(lambda: _checked(load_config(), world))
+            stop.grace_seconds = config.train.grace_seconds
+            watch.silence_seconds = config.train.lost_rank_seconds
+            inputs = open_inputs(config, world)
+            summary: dict[str, Any] = {}
+            if dry_run:
+                _dry_run(inputs, world)
+            else:
+                options: dict[str, Any] = {"resume": resume, "quiet": quiet}
+                run = build_run(inputs, world, folder, stop=stop, journal=journal, libraries=libraries, **options)
+                summary = _train(run)
+            world.leave()
+        except BaseException as error:
+            first = watch.failed(error)
+            journal.ended(first)
+            if first is error:
+                raise
+            if not isinstance(error, CycleSRError):
+                traceback.print_exc()
+            raise first from None
+        finally:
+            watch.close()
+            if world.num_ranks == 1:
+                world.leave()  # with others, who may be stuck, taking the group apart could wait for ever
+    return summary
+
+
+def _train(run: Run) -> dict[str, Any]:
+    """To the end, with all its files. Returns the summary. All ranks call it."""
+    with closing(run):
+        numbers = train(run)
+        summary = summary_of(run.config, run.sources, numbers, run.world.num_ranks, run.folder.path)
+        for text in last_lines(run.config, summary, run.folder.path):
+            run.progress.say(text)
+    run.world.together(lambda: _finish(run, summary) if run.world.is_main else None)
+    return summary
+
+
+def _load_config(args: argparse.Namespace) -> Config:
+    for text in args.overrides:
+        if "=" not in text:
+            raise ConfigError(f"argument {text!r} is no override; expected key.sub=value")
+    return load(args.config, args.overrides)
+
+
+def _checked(config: Config, world: World) -> Config:
+    """Raises ConfigError for what only this launch shows to be wrong."""
+    check_backend(config, world)
+    world.rank_batch(config.global_batch)
+    for name in config.telemetry.trackers:
+        tracker_class(name)
+    return config
+
+
+def _dry_run(inputs: RunInputs, world: World) -> None:
+    config, schedule = inputs.config, inputs.schedule
+    system = build_system(config, build_backend(config, world), world)
+    if not world.is_main:
+        return
+    print(dump(config), end="")
+    for name, player in system.players.items():
+        for part, module in player.module.named_children():
+            print(f"# {name}.{part}: {sum(p.numel() for p in module.parameters()):,} parameters")
+    print(f"# samples: {inputs.num_samples}; {schedule.epoch_steps} steps an epoch, {schedule.num_steps} in all")
+    each = world.rank_batch(config.global_batch)
+    print(f"# {world.num_ranks} ranks, {each} samples each a step; nothing was written")
+
+
+def _finish(run: Run, summary: dict[str, Any]) -> None:
+    """The main rank: summary and report."""
+    write_text(run.folder.summary, json.dumps(summary, indent=1) + "\n")
+    run.journal.ended()
+    write_report(run.folder.path)
+    if isinstance(run.checkpoints, MirroredStore):
+        run.checkpoints.mirror.send()

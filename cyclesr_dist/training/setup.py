@@ -1,0 +1,208 @@
+"""From a configuration to a `Run`. All ranks call what is here."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from cyclesr_dist.config.reader import write_resolved
+from cyclesr_dist.config.schema import Config, uses_estimate
+from cyclesr_dist.config.systems import spec_of
+from cyclesr_dist.data.loader import Sources, num_epoch_steps, open_sources
+from cyclesr_dist.degradation.record import Degradation
+from cyclesr_dist.degradation.sentences import sentences
+from cyclesr_dist.distributed.build import build_backend
+from cyclesr_dist.distributed.world import World
+from cyclesr_dist.errors import InputError
+from cyclesr_dist.method.systems.base import System
+from cyclesr_dist.method.systems.build import build_system
+from cyclesr_dist.models.checkpoint import Checkpoint
+from cyclesr_dist.models.checkpoint import identity as identity_of
+from cyclesr_dist.runtime.stopping import StopRequest
+from cyclesr_dist.telemetry.diagnosis import diagnosis_of
+from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
+from cyclesr_dist.telemetry.progress import open_progress
+from cyclesr_dist.telemetry.prometheus import Metrics, run_info
+from cyclesr_dist.telemetry.targets import write_targets
+from cyclesr_dist.telemetry.trackers import Trackers, open_trackers
+from cyclesr_dist.training.checkpoint_store import CheckpointStore, open_store
+from cyclesr_dist.training.estimation import degradation_of_run
+from cyclesr_dist.training.journal import Journal
+from cyclesr_dist.training.mirror import Mirror, MirroredStore
+from cyclesr_dist.training.opening import first_lines
+from cyclesr_dist.training.resume import load_newest
+from cyclesr_dist.training.run import Run
+from cyclesr_dist.training.run_folder import RunFolder
+from cyclesr_dist.training.schedule import Schedule
+from cyclesr_dist.training.validation import Validator
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """What is known of a run before anything is written."""
+
+    config: Config
+    sources: Sources
+    validator: Validator
+    schedule: Schedule
+
+    @property
+    def num_samples(self) -> dict[str, int]:
+        """Of each shard set."""
+        named = {"hr": self.sources.hr, "lr": self.sources.lr, "pairs": self.sources.pairs}
+        return {name: len(shard_set) for name, shard_set in named.items() if shard_set is not None}
+
+
+def open_inputs(config: Config, world: World) -> RunInputs:
+    """Open the data that the configuration names. Raises ConfigError and InputError on all ranks."""
+    sources = world.together(lambda: open_sources(config))
+    validator = world.together(lambda: Validator(config, world))
+    schedule = Schedule(config.train, num_epoch_steps(sources, config), spec_of(config.system).rounds)
+    return RunInputs(config, sources, validator, schedule)
+
+
+def build_run(
+    inputs: RunInputs,
+    world: World,
+    folder: RunFolder,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    stop: StopRequest | None = None,
+    journal: Journal | None = None,
+    libraries: LibraryWarnings | None = None,
+    system: System | None = None,
+    metrics: Metrics | None = None,
+) -> Run:
+    """Everything that training needs, with the run folder begun, or with `resume` taken up again. Close it in the end.
+
+    `system` and `metrics` stand for those that the configuration describes: a benchmark has its own. Raises ConfigError
+    and InputError, on all ranks, before a folder that cannot be used has become a run's.
+    """
+    config = inputs.config
+    world.together(lambda: folder.prepare(resume) if world.is_main else None)
+    identity = identity_of(config, inputs.num_samples)
+    checkpoints, saved = _checkpoints(config, world, folder, identity, resume)
+    with ExitStack() as opened:
+        if metrics is None:
+            name, num_steps = folder.path.resolve().name, inputs.schedule.num_steps
+            metrics = world.together(
+                lambda: Metrics(config.telemetry, config.optim, run_info(config), world, name, num_steps, warn)
+            )
+        opened.callback(metrics.close)
+        if libraries:
+            libraries.to(folder.log if world.is_main else None)
+        degradation = _degradation(inputs, world, folder, saved)
+        system = system or _system(config, world, saved, degradation)
+        start = saved.step if saved else 0
+        # Before the folder becomes a run's: one that is refused may be started again with what the error names.
+        opening = world.together(lambda: _opening(inputs, world, system, start))
+        world.together(lambda: _start_files(config, folder, start) if world.is_main else None)
+        if config.data.log_keys:
+            world.together(lambda: None if world.is_main else folder.start_keys(world.rank, start))
+        trackers = world.together(
+            lambda: open_trackers(config, folder.path, start, warn) if world.is_main else Trackers({}, warn)
+        )
+        opened.callback(trackers.close)
+        progress = open_progress(config.telemetry.log, config.system, enabled=world.is_main and not quiet)
+        opened.callback(progress.close)
+        run = Run(
+            config=config,
+            world=world,
+            folder=folder,
+            sources=inputs.sources,
+            system=system,
+            validator=inputs.validator,
+            schedule=inputs.schedule,
+            checkpoints=checkpoints,
+            identity=identity,
+            saved=saved,
+            stop=stop or StopRequest(),
+            journal=journal or Journal(folder, world),
+            diagnosis=diagnosis_of(config, inputs.schedule.num_steps),
+            metrics=metrics,
+            trackers=trackers,
+            progress=progress,
+        )
+        restarts = world.together(lambda: run.journal.started(start, inputs.schedule.num_steps))
+        metrics.started(start, restarts)
+        _publish(run, opened)
+        for line in [
+            *opening,
+            *(f"measured: {text}" for text in (sentences(degradation.facts) if degradation else [])),
+        ]:
+            progress.say(line)
+        run.closing = opened.pop_all()
+    return run
+
+
+def warn(line: str) -> None:
+    print(f"cyclesr: warning: {line}", file=sys.stderr, flush=True)
+
+
+def _checkpoints(
+    config: Config, world: World, folder: RunFolder, identity: dict[str, Any], resume: bool
+) -> tuple[CheckpointStore, Checkpoint | None]:
+    """Where they are kept, and the newest one where the run is resumed."""
+    place = config.train.checkpoints or str(folder.checkpoints)
+    checkpoints = world.together(lambda: open_store(place, config.data.remote))
+    if not resume:
+        world.together(lambda: _check_is_free(config, checkpoints) if world.is_main else None)
+    saved = load_newest(checkpoints, identity, world) if resume else None
+    if resume and saved is None and world.is_main:
+        print("cyclesr: no checkpoint yet: starting from the beginning", file=sys.stderr)
+    if "://" not in config.train.checkpoints:
+        return checkpoints, saved
+    mirror = world.together(lambda: Mirror(folder, config.train.checkpoints, config.data.remote))
+    world.together(lambda: mirror.fetch() if saved and world.is_main else None)
+    return MirroredStore(checkpoints, mirror), saved
+
+
+def _check_is_free(config: Config, checkpoints: CheckpointStore) -> None:
+    if names := checkpoints.names():
+        raise InputError(
+            f"train.checkpoints = {config.train.checkpoints} already holds {names[-1]}; use --resume, or another place"
+        )
+
+
+def _degradation(inputs: RunInputs, world: World, folder: RunFolder, saved: Checkpoint | None) -> Degradation | None:
+    """Measured, or read, where the system starts from it or validation scores with it."""
+    # The checkpoint of a system that starts from it holds it.
+    needed = saved is None if uses_estimate(inputs.config) else inputs.validator.needs_estimate
+    if not needed:
+        return None
+    degradation = degradation_of_run(inputs.config, inputs.sources, folder.path, world, resumed=saved is not None)
+    inputs.validator.measured(degradation)
+    return degradation
+
+
+def _system(config: Config, world: World, saved: Checkpoint | None, degradation: Degradation | None) -> System:
+    make_player = build_backend(config, world)
+    state = saved.system if saved else None
+    return world.together(lambda: build_system(config, make_player, world, state, degradation))
+
+
+def _opening(inputs: RunInputs, world: World, system: System, start: int) -> list[str]:
+    return first_lines(inputs.config, world, system, inputs.sources.epoch_set.patch, inputs.schedule.num_steps, start)
+
+
+def _start_files(config: Config, folder: RunFolder, start: int) -> None:
+    write_resolved(config, folder.config)
+    folder.cut_back(start)
+
+
+def _publish(run: Run, opened: ExitStack) -> None:
+    """Where the metrics of all ranks are, while it runs."""
+    addresses = run.world.gather_objects(run.metrics.address)
+
+    def publish() -> None:
+        run.folder.targets.unlink(missing_ok=True)  # of a process that was killed
+        if any(addresses):
+            write_targets(run.folder.targets, addresses)
+            run.progress.say(f"metrics: http://{addresses[0]}/metrics; of all ranks: {run.folder.targets}")
+
+    if run.world.is_main:
+        opened.callback(run.folder.targets.unlink, missing_ok=True)
+    run.world.together(lambda: publish() if run.world.is_main else None)
