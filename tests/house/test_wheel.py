@@ -50,16 +50,7 @@ def test_the_wheel_trains_renders_and_prepares_the_demo_elsewhere(tmp_path: Path
     quiet = ("--config", config, "--quiet")
     for command in (
         [cyclesr, "demo", "--data-only", "--quiet"],
-        [
-            str(python),
-            "-m",
-            "cyclesr_dist.training",
-            "--config",
-            config,
-            "--quiet",
-            "backend=single",
-            "train.max_steps=2",
-        ],
+        [str(python), "-m", "cyclesr_dist.training", *quiet, "backend=single", "train.max_steps=2"],
         [cyclesr, "report", "runs/demo"],
         [str(python), "-m", "cyclesr_dist.kubernetes", "--config", config, "--dry-run"],
     ):

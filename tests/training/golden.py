@@ -30,7 +30,7 @@ Curves = dict[str, list[float]]
 
 _NOTHING = 1e-7  # residual translators start as the identity, and some losses at zero
 _SHARES = ["weights.mse=10", "weights.adv=2", "optim.lr_sr=1e-3"]  # so that no term is lost beside the others
-_FEATURES = ["perceptual.texture_layers=[0]", "weights.percep=10", "weights.texture=5", "weights.advsr=5"]
+_FEATURES = ["weights.percep=10", "weights.texture=5", "weights.advsr=5"]
 RUNS = {
     "cyclesr": ["system=cyclesr", *_SHARES, "nets.translator.kind=resnet", "weights.spectrum=2", "weights.l1=5"],
     "cyclesr_measured": ["system=cyclesr", *_SHARES, "nets.translator.kind=degradation", "weights.spectrum=5"],
