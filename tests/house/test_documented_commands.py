@@ -1,7 +1,7 @@
 """Every command that a document, a comment or `--help` shows is one that a reader can give.
 
 Nothing is run here: the real parsers must take the words, the real loaders the configuration with its overrides.
-tests/integration/test_documented_runs.py runs what can be run in seconds.
+tests/house/test_documented_runs.py runs what can be run in seconds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import ast
 import contextlib
 import io
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +28,6 @@ from helpers.documents import (
     blocks,
     commented,
     helped,
-    is_ours,
     of_shell,
     script_parser,
     shown,
@@ -50,7 +48,7 @@ from cyclesr_dist.workflows.fit.settings import choose
 from cyclesr_dist.workflows.table.config import load_table
 
 OTHERS = {
-    "docker": "builds the image; each step of the Dockerfile is run by tests/integration/test_image.py",
+    "docker": "builds the image; each step of the Dockerfile is run by tests/house/test_image.py",
     "kind": "a cluster of one machine, which needs docker",
     "kubectl": "needs a cluster; the files that it is given are checked here and in test_kustomize.py",
     "minikube": "a cluster of one machine",
@@ -437,12 +435,12 @@ WRONG = [
     ("deepspeed --num_gpus 2 launch/train.py --config configs/demo.yaml train.step=3", "train.step"),
     ("deepspeed --module cyclesr_dist.cli.main train --config configs/demo.yaml x.y=3", "x.y"),
     ("srun --nodes 2 torchrun --nnodes 2 launch/train.py --config configs/demo.yaml train.step=3", "train.step"),
-    ("python -m cyclesr_dist.training --config configs/demo.yaml", "cyclesr_dist.training"),
+    ("python -m cyclesr_dist.trainer --config configs/demo.yaml", "cyclesr_dist.trainer"),
     ("python -m cyclesr_dist.training --config configs/demo.yaml train.step=3", "train.step"),
     ("python examples/damage.py PHOTOS OUT --kind noise", "--kind"),
     ("python examples/damage.py PHOTOS", "out"),
     ("python tests/no_such.py", "tests/no_such.py"),
-    ("python -m pytest -m slwo tests/unit", "slwo"),
+    ("python -m pytest -m slwo tests/nets", "slwo"),
     ("make demos", "demos"),
     ("bash .ci/runs", ".ci/runs"),
     ("kubectl apply -k k8s/overlays/none", "k8s/overlays/none"),
@@ -456,76 +454,3 @@ def test_a_wrong_command_is_found(line: str, named: str, desk: Path) -> None:
     (command,) = of_shell("README.md", 1, [line])
     with pytest.raises(WrongError, match=re.escape(named)):
         check(command)
-
-
-def commands_of(tmp_path: Path, text: str) -> list[str]:
-    page = tmp_path / "page.md"
-    page.write_text(text)
-    return [shlex.join(command.words) for command in shown(page)]
-
-
-def test_commands_are_found_however_they_are_written(tmp_path: Path) -> None:
-    text = """\
-A sentence with `cyclesr report RUN`, `cyclesr.yaml` and `cyclesr fit
---hours 1`.
-
-```sh
-# a comment, the reader's
-cyclesr train --config a.yaml \\
-    nets.sr.arguments='{width: 64; # no comment}'   # it's a comment
-A=1 B=2 cyclesr report runs/a && cyclesr compare a b; make demo | tee log > file
-```
-
-  ```console
-  $ cyclesr demo
-  bicubic 22.5
-  $ cyclesr estimate \\
-      --hr a
-  ```
-
-    torchrun --nproc-per-node 2 \\
-        launch/train.py
-
-```text
-cyclesr          23.5     25.2
-```
-
-| `cyclesr bench train ...` | seconds |
-|---|---|
-| `--rounds 3` | 5 |
-"""
-    assert commands_of(tmp_path, text) == [
-        "cyclesr train --config a.yaml 'nets.sr.arguments={width: 64; # no comment}'",
-        "cyclesr report runs/a",
-        "cyclesr compare a b",
-        "make demo",
-        "tee log",
-        "cyclesr demo",
-        "cyclesr estimate --hr a",
-        "torchrun --nproc-per-node 2 launch/train.py",
-        "cyclesr report RUN",
-        "cyclesr fit --hours 1",
-        "cyclesr bench train",
-        "cyclesr bench train --rounds 3",
-    ]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "```\ncyclesr demo\n```\n",
-        "```fish\ncyclesr demo\n```\n",
-        "```text\ncyclesr demo --config configs/no.yaml\n```\n",
-        "~~~yaml\n$ make demo\n~~~\n",
-        "```sh\ncyclesr demo\n",
-        "```sh\ncyclesr demo 'open\n```\n",
-    ],
-)
-def test_what_cannot_be_told_apart_is_refused(text: str, tmp_path: Path) -> None:
-    with pytest.raises(WrongError, match=r"page\.md:[12]"):
-        commands_of(tmp_path, text)
-
-
-def test_sentences_and_tables_are_no_commands() -> None:
-    assert not any(map(is_ours, ["cyclesr          23.5", "make a folder", "python is needed", "torchrun", "bash it"]))
-    assert all(map(is_ours, ["cyclesr fit", "  $ make test", "A=1 python x.py", "python -m x", "bash .ci/run"]))

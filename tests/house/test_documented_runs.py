@@ -1,6 +1,6 @@
 """The commands of the documents are run, in their order, on small photographs and with little time.
 
-tests/unit/test_documented_commands.py looks at the words of all of them; here it is seen that they do something.
+tests/house/test_documented_commands.py looks at the words of all of them; here it is seen that they do something.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from cyclesr_dist.cli.main import main as cyclesr
 
 NOT_RUN = {
     "source .venv/bin/activate": "of the shell",
-    "make": "this test is part of them; tests/integration/test_demo.py runs the demo",
+    "make": "this test is part of them; tests/workflows/test_demo.py runs the demo",
     "cyclesr table --config configs/table_paper.yaml": "DIV2K, and weeks of GPU time",
     "cyclesr table --config configs/table_small.yaml --run-dir runs/table --into": "hours; the README's is run",
     "cyclesr table --config configs/table_small.yaml --run-dir runs/long": "hours; the README's is run",
     "cyclesr ablate --config configs/table_small.yaml --run-dir runs/ablation photos=photos valid_hr=valid": "the same",
-    "python launch/tune.py": "Ray takes half a minute to begin; tests/integration/test_searches.py runs searches",
-    "deepspeed --num_gpus": "GPUs; tests/integration/test_launchers.py has deepspeed on CPUs",
-    "deepspeed --hostfile": "two machines; tests/integration/test_multi_node.py has two hosts",
+    "python launch/tune.py": "Ray takes half a minute to begin; tests/search/test_searches.py runs searches",
+    "deepspeed --num_gpus": "GPUs; tests/distributed/test_launchers.py has deepspeed on CPUs",
+    "deepspeed --hostfile": "two machines; tests/runtime/test_multi_node.py has two hosts",
     "torchrun --nnodes 2": "two machines; the same",
     "srun": "a Slurm cluster",
-    "docker": "builds the image; tests/integration/test_image.py runs its steps",
+    "docker": "builds the image; tests/house/test_image.py runs its steps",
     "kind": "a cluster",
     "kubectl": "a cluster",
-    "cyclesr bench train precision=bf16 speed.compile=true": "a GPU; tests/integration/test_bench.py has small cases",
+    "cyclesr bench train precision=bf16 speed.compile=true": "a GPU; tests/workflows/test_bench.py has small cases",
 }
 """What cannot be run on a laptop in seconds, by its first words, and why."""
 FEW_STEPS = ["train.max_steps=2", "train.validate_every_steps=2"]
