@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check manifests clean
+.PHONY: demo test test-slow coverage matrix check manifests clean
 
 # Train on the bundled photographs and print the table. Run it again: what is there is reused.
 demo: $(READY)
@@ -21,6 +21,14 @@ check: $(READY)
 # End-to-end runs of minutes.
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow
+
+# How much of each room of the package the default tests execute.
+coverage: $(READY)
+	$(BIN)/python .ci/coverage_by_room.py -n 2 --dist loadfile
+
+# The default tests with each Python and torch that is promised and can be had: hours. TESTS=tests/nets: minutes.
+matrix:
+	$(PYTHON) .ci/matrix.py $(TESTS)
 
 # torch first: DeepSpeed's build looks for it, and the pin keeps pip from trying newer builds.
 $(READY): pyproject.toml constraints.txt

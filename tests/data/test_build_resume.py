@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -34,13 +35,13 @@ def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path: Path, waits_for: str
     photos = write_photos(tmp_path / "photos", 8, 96, 96, seed=0)
     build(photos, tmp_path / "whole")
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import time;"
+        "import sys; from pathlib import Path; import time;"
         "import cyclesr_dist.data.build as b; from test_build_resume import build;"
         "real = b.write_text; b.write_text = lambda *a: (time.sleep(0.1), real(*a));"
-        "build(Path(sys.argv[2]), Path(sys.argv[3]))"
+        "build(Path(sys.argv[1]), Path(sys.argv[2]))"
     )
-    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(photos), str(tmp_path / "parts")]
-    with subprocess.Popen(command) as process:
+    command = [sys.executable, "-c", code, str(photos), str(tmp_path / "parts")]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}) as process:
         until(lambda: process.poll() is not None or list((tmp_path / ".parts.building").glob(waits_for)))
         assert process.poll() is None
         process.send_signal(signal.SIGKILL)

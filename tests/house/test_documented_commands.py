@@ -11,7 +11,6 @@ import ast
 import contextlib
 import io
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +28,6 @@ from helpers.documents import (
     blocks,
     commented,
     helped,
-    is_ours,
     of_shell,
     script_parser,
     shown,
@@ -442,7 +440,7 @@ WRONG = [
     ("python examples/damage.py PHOTOS OUT --kind noise", "--kind"),
     ("python examples/damage.py PHOTOS", "out"),
     ("python tests/no_such.py", "tests/no_such.py"),
-    ("python -m pytest -m slwo tests/house", "slwo"),
+    ("python -m pytest -m slwo tests/nets", "slwo"),
     ("make demos", "demos"),
     ("bash .ci/runs", ".ci/runs"),
     ("kubectl apply -k k8s/overlays/none", "k8s/overlays/none"),
@@ -456,76 +454,3 @@ def test_a_wrong_command_is_found(line: str, named: str, desk: Path) -> None:
     (command,) = of_shell("README.md", 1, [line])
     with pytest.raises(WrongError, match=re.escape(named)):
         check(command)
-
-
-def commands_of(tmp_path: Path, text: str) -> list[str]:
-    page = tmp_path / "page.md"
-    page.write_text(text)
-    return [shlex.join(command.words) for command in shown(page)]
-
-
-def test_commands_are_found_however_they_are_written(tmp_path: Path) -> None:
-    text = """\
-A sentence with `cyclesr report RUN`, `cyclesr.yaml` and `cyclesr fit
---hours 1`.
-
-```sh
-# a comment, the reader's
-cyclesr train --config a.yaml \\
-    nets.sr.arguments='{width: 64; # no comment}'   # it's a comment
-A=1 B=2 cyclesr report runs/a && cyclesr compare a b; make demo | tee log > file
-```
-
-  ```console
-  $ cyclesr demo
-  bicubic 22.5
-  $ cyclesr estimate \\
-      --hr a
-  ```
-
-    torchrun --nproc-per-node 2 \\
-        launch/train.py
-
-```text
-cyclesr          23.5     25.2
-```
-
-| `cyclesr bench train ...` | seconds |
-|---|---|
-| `--rounds 3` | 5 |
-"""
-    assert commands_of(tmp_path, text) == [
-        "cyclesr train --config a.yaml 'nets.sr.arguments={width: 64; # no comment}'",
-        "cyclesr report runs/a",
-        "cyclesr compare a b",
-        "make demo",
-        "tee log",
-        "cyclesr demo",
-        "cyclesr estimate --hr a",
-        "torchrun --nproc-per-node 2 launch/train.py",
-        "cyclesr report RUN",
-        "cyclesr fit --hours 1",
-        "cyclesr bench train",
-        "cyclesr bench train --rounds 3",
-    ]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "```\ncyclesr demo\n```\n",
-        "```fish\ncyclesr demo\n```\n",
-        "```text\ncyclesr demo --config configs/no.yaml\n```\n",
-        "~~~yaml\n$ make demo\n~~~\n",
-        "```sh\ncyclesr demo\n",
-        "```sh\ncyclesr demo 'open\n```\n",
-    ],
-)
-def test_what_cannot_be_told_apart_is_refused(text: str, tmp_path: Path) -> None:
-    with pytest.raises(WrongError, match=r"page\.md:[12]"):
-        commands_of(tmp_path, text)
-
-
-def test_sentences_and_tables_are_no_commands() -> None:
-    assert not any(map(is_ours, ["cyclesr          23.5", "make a folder", "python is needed", "torchrun", "bash it"]))
-    assert all(map(is_ours, ["cyclesr fit", "  $ make test", "A=1 python x.py", "python -m x", "bash .ci/run"]))

@@ -21,7 +21,7 @@ from helpers import tiny_overrides, write_photos
 
 from cyclesr_dist.cli.main import main as cyclesr
 from cyclesr_dist.degradation.record import Degradation, save
-from cyclesr_dist.training.main import main as train
+from cyclesr_dist.training import main as training
 
 FILE = Path(__file__).with_suffix(".json")
 STEPS = 50
@@ -76,7 +76,7 @@ def losses(name: str, data: list[str], run_dir: Path, *more: str, steps: int = S
     schedule = [f"steps={STEPS}", "epochs=5", "pretrain_epochs=1", "constant_epochs=3", "log_every_steps=1"]
     overrides = [*tiny_overrides(), *data, *(f"train.{text}" for text in schedule), *RUNS[name]]
     command = ["--config", str(config), "--run-dir", str(run_dir), "--quiet", *overrides, *more]
-    assert train([*command, f"train.max_steps={steps}"]) == 0
+    assert training.main([*command, f"train.max_steps={steps}"]) == 0
     written = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in written] == list(range(1, steps + 1))
     terms = [key for key in written[0] if key.startswith("loss.")]
