@@ -67,6 +67,15 @@ class SystemSpec:
     keeps_estimated: bool = False
     """Whether a g_l2h on the measured degradation is trained beside where g_s2r starts from that."""
 
+    def __post_init__(self) -> None:
+        if not self.rounds or not all(isinstance(one, Round) for one in self.rounds):
+            raise ConfigError(f"SystemSpec(rounds={self.rounds!r:.80}); allowed: one Round or more")
+        for name, allowed in (("data", ("unpaired", "hr", "pairs")), ("cycle", ("none", "lr", "hr"))):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"SystemSpec({name}={getattr(self, name)!r}); allowed: {', '.join(allowed)}")
+        if self.measured and self.data != "unpaired":
+            raise ConfigError(f"SystemSpec(measured=True, data={self.data!r}): measuring needs data='unpaired'")
+
     @property
     def translates(self) -> bool:
         """Whether it has a g_s2r and a g_r2s that learn."""

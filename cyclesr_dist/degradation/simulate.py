@@ -20,9 +20,10 @@ from cyclesr_dist.config.schema import Degrade
 from cyclesr_dist.data.images import list_images, read_rgb8, write_png
 from cyclesr_dist.data.overlap import RECORD
 from cyclesr_dist.degradation.track import BUILT_IN, Draws, SimulatedTrack, track_of
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.runtime.bars import each
 from cyclesr_dist.runtime.files import new_folder, sha256, write_json
+from cyclesr_dist.runtime.user_modules import call_of_user
 
 TRACKS: tuple[str, ...] = tuple(BUILT_IN)
 _VERSION = 1  # of the drawing code and the record; a change of either makes old folders differ
@@ -43,13 +44,42 @@ def degrade(
     height, width = (size // scale * scale for size in hr.shape[-2:])
     if min(height, width) < smallest_px(simulated, scale):
         raise ValueError(f"an image of {hr.shape[-1]} x {hr.shape[-2]} px cannot be shrunk by {scale}")
-    draws = Draws(seed, track, name, variant)
-    return simulated.apply(hr[..., :height, :width], scale, levels, parameters, draws), parameters
+    used, draws = hr[..., :height, :width], Draws(seed, track, name, variant)
+    if track in BUILT_IN:
+        return simulated.apply(used, scale, levels, parameters, draws), parameters
+    lr = call_of_user(f"track = {track}", lambda: simulated.apply(used, scale, levels, parameters, draws))
+    _check_lr(track, lr, (1, 3, height // scale, width // scale))
+    return lr, parameters
 
 
 def draw_parameters(track: str, levels: Degrade, seed: int, name: str, variant: int = 0) -> dict[str, Any]:
     """What `degrade` draws for one image, without its pixels; empty for `unknown`, which has one kernel for all."""
-    return track_of(track).draw(levels, Draws(seed, track, name, variant))
+    simulated, draws = track_of(track), Draws(seed, track, name, variant)
+    if track in BUILT_IN:
+        return simulated.draw(levels, draws)
+    drawn, again = (call_of_user(f"track = {track}", lambda: simulated.draw(levels, draws)) for _ in range(2))
+    try:
+        same = json.dumps(drawn) == json.dumps(again)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"track = {track} draws what JSON cannot hold ({error})") from error
+    if not isinstance(drawn, dict) or not same:
+        raise ConfigError(
+            f"track = {track} draws {drawn!r:.80} and then {again!r:.80}; allowed: the same dict each time"
+        )
+    return drawn
+
+
+def _check_lr(track: str, lr: object, shape: tuple[int, ...]) -> None:
+    """Raise ConfigError unless it can be written as 8 bits without a change."""
+    if not isinstance(lr, Tensor) or lr.shape != shape or not lr.is_floating_point():
+        given = f"{tuple(lr.shape)}, {lr.dtype}" if isinstance(lr, Tensor) else f"a {type(lr).__name__}"
+        raise ConfigError(f"track = {track} gives {given}; allowed: a float tensor {shape}")
+    if not bool(((lr >= 0) & (lr <= 1)).all()):  # not a number is neither
+        raise ConfigError(f"track = {track} gives values that are not in [0, 1]")
+    if not torch.allclose(lr * 255, (lr * 255).round(), atol=1e-3):
+        raise ConfigError(
+            f"track = {track} gives values between the steps of 8 bits; end with data/resize.py's to_8bit_grid"
+        )
 
 
 def lr_names(stem: str, track: str, scale: int) -> list[str]:

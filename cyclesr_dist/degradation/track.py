@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -68,4 +69,17 @@ def track_of(name: str) -> SimulatedTrack:
     track = find_object("track", BUILT_IN.get(name, name), "package.module:TRACK")
     if not isinstance(track, SimulatedTrack):
         raise ConfigError(f"track = {name} is {track!r:.80}; allowed: a SimulatedTrack")
+    if name not in BUILT_IN:
+        _check(name, track)
     return track
+
+
+def _check(name: str, track: SimulatedTrack) -> None:
+    """Raise ConfigError for what would write no LR files, or one over another, or record levels that are not there."""
+    endings = track.variants
+    if not isinstance(endings, tuple) or not endings or len(set(endings)) < len(endings):
+        raise ConfigError(f"track = {name} has variants = {endings!r}; allowed: a tuple of different endings")
+    if not all(isinstance(ending, str) and re.fullmatch(r"\w*", ending) for ending in endings):
+        raise ConfigError(f"track = {name} has variants = {endings!r}; allowed: letters, digits and _")
+    if unknown := set(track.levels) - set(LEVELS):
+        raise ConfigError(f"track = {name} has levels = {sorted(unknown)}; allowed: {', '.join(LEVELS)}")

@@ -15,7 +15,7 @@ from cyclesr_dist.errors import ConfigError, InputError, Preempted
 from cyclesr_dist.kubernetes.objects import config_map, headless_service, metadata, network_policy, pod_monitor
 from cyclesr_dist.kubernetes.plan import CONFIG, MEETING_PORT, Plan
 from cyclesr_dist.kubernetes.pod import MEETING_SECONDS, PATIENCE, ray_pod, submitter_pod, training_pod, variable
-from cyclesr_dist.runtime.user_modules import find_object
+from cyclesr_dist.runtime.user_modules import call_of_user, find_object
 
 RAY_VERSION = "2.60.0"
 """What k8s/Dockerfile installs; KubeRay is told."""
@@ -156,6 +156,8 @@ class Target:
     runs: Literal["training", "search"] = "training"
 
 
+JOBS = ("Job", "JobSet", "TrainJob", "RayJob")
+"""Kinds whose end `follow` can tell."""
 TARGETS: dict[str, Target] = {
     "job": Target(_job),
     "jobset": Target(_job_set),
@@ -187,4 +189,21 @@ def manifests(plan: Plan, target: str) -> list[dict[str, Any]]:
     objects = [config_map(plan), network_policy(plan)]
     if plan.cluster.pod_monitor and plan.kind == "training":
         objects.append(pod_monitor(plan))
-    return [*objects, *chosen.render(plan)]
+    if target in TARGETS:
+        return [*objects, *chosen.render(plan)]
+    rendered = call_of_user(f"--target {target}", lambda: chosen.render(plan))
+    _check(target, rendered)
+    return [*objects, *rendered]
+
+
+def _check(target: str, rendered: Any) -> None:
+    """Raise ConfigError unless they are manifests that can be submitted, and followed to their end."""
+    if not isinstance(rendered, list) or not rendered:
+        raise ConfigError(f"--target {target} renders {rendered!r:.80}; allowed: a list of manifests, the job last")
+    for manifest in rendered:
+        if not isinstance(manifest, dict) or not manifest.get("kind") or not manifest.get("metadata", {}).get("name"):
+            raise ConfigError(
+                f"--target {target} renders {manifest!r:.80}; allowed: manifests with kind and metadata.name"
+            )
+    if rendered[-1]["kind"] not in JOBS:
+        raise ConfigError(f"--target {target} renders {rendered[-1]['kind']} last; allowed: {', '.join(JOBS)}")

@@ -1,7 +1,7 @@
 """What a checkpoint holds, and its files: one folder, the same for every backend and world size. Nothing is pickled.
 
 `state.json`, `tensors.safetensors`, and `manifest.json` with the sizes and SHA-256 checksums of both, written last.
-Where such folders are kept, and how they become visible all at once, is in checkpoints.py.
+Where such folders are kept, and how they become visible all at once, is in training/checkpoint_store.py.
 """
 
 from __future__ import annotations

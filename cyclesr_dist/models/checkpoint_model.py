@@ -1,4 +1,4 @@
-"""g_l2h out of a training checkpoint (training/checkpoint.py has the format), for `--model RUN/checkpoints/step-N`."""
+"""g_l2h out of a training checkpoint (models/checkpoint.py has the format), for `--model RUN/checkpoints/step-N`."""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import atexit
 import multiprocessing
+import os
+import signal
 import sys
 import time
 import traceback
@@ -57,6 +59,9 @@ def guarded(run: Callable[[], int | None], debug: bool) -> int:
             tell_torchrun(str(error), kind)
         print(f"cyclesr: {kind}: {error}", file=sys.stderr, flush=True)
         return error.exit_code
+    except BrokenPipeError:  # nobody reads any more, as in `cyclesr config keys | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         print("cyclesr: interrupted", file=sys.stderr, flush=True)
         return 130

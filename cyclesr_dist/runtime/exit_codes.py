@@ -35,7 +35,7 @@ def will_leave(code: int) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process without taking the interpreter apart; see `guard.end_process`."""
+    """End the process without taking the interpreter apart; see `command.end_process`."""
     sys.stdout.flush()
     sys.stderr.flush()
     leave_now(code)

@@ -1,8 +1,8 @@
 """Runs a launcher as a child and makes up for what launchers lack, also as a container's first process.
 
 torchrun turns every exit code into 1; `deepspeed` ignores SIGTERM as PID 1, does not pass it on, and can exit 0 while
-ranks live. So ranks started below a supervisor say which processes they are and how they left (leaving.py), signals go
-to them directly, and the exit code is made of theirs. No process outlives the supervisor.
+ranks live. So ranks started below a supervisor say which processes they are and how they left (exit_codes.py), signals
+go to them directly, and the exit code is made of theirs. No process outlives the supervisor.
 """
 
 from __future__ import annotations

@@ -9,10 +9,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
-from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.errors import ConfigError, CycleSRError
+
+T = TypeVar("T")
 
 FOLDER_VARIABLE = "CYCLESR_MODULES_FOLDER"
 """Environment variable: the user's working directory, for processes that run in another one (trials of a search)."""
@@ -52,3 +55,14 @@ def find_object(key: str, name: str, form: str = "package.module:Name") -> Any:
         return getattr(module, attribute)
     except AttributeError as error:
         raise ConfigError(f"{key} = {name!r} cannot be imported ({error})") from error
+
+
+def call_of_user(named: str, call: Callable[[], T]) -> T:
+    """What `call` gives, which runs code of the user's own. Raises ConfigError, beginning with `named`, for whatever it
+    raises: also SystemExit, which would end a run as if all were well."""
+    try:
+        return call()
+    except CycleSRError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{named} fails ({type(error).__name__}: {' '.join(str(error).split())[:300]})") from error

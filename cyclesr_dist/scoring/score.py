@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cyclesr_dist.data.images import Pair, match_pairs, read_picture, read_rgb8
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.method.losses.perceptual import perceptual
 from cyclesr_dist.models.infer import upscale_image
 from cyclesr_dist.models.upscaler import Upscaler
 from cyclesr_dist.runtime.bars import each
 from cyclesr_dist.runtime.files import replacing
-from cyclesr_dist.runtime.user_modules import find_object
+from cyclesr_dist.runtime.user_modules import call_of_user, find_object
 from cyclesr_dist.scoring import ntire, psnr
 
 Scorer = Callable[[NDArray[np.uint8], NDArray[np.uint8]], dict[str, float]]
@@ -41,6 +41,8 @@ def scorer_of(protocol: str) -> Scorer:
     if ":" not in protocol:
         raise InputError(f"protocol = {protocol!r}; allowed: {', '.join(SCORERS)}, or package.module:function")
     scorer: Scorer = find_object("protocol", protocol, "package.module:function")
+    if not callable(scorer):
+        raise ConfigError(f"protocol = {protocol} is {scorer!r:.80}; allowed: a function of (sr8, hr8)")
     return scorer
 
 
@@ -49,10 +51,17 @@ def score_pair(sr8: NDArray[np.uint8], hr8: NDArray[np.uint8], protocol: str) ->
 
     Raises InputError when the images are too small for the protocol, or a protocol of yours gives no `psnr` and `ssim`.
     """
-    scores = scorer_of(protocol)(sr8, hr8)
-    if not {"psnr", "ssim"} <= scores.keys():  # the tables, the choice of the best and the reports read them
-        raise InputError(f"protocol = {protocol} gives {sorted(scores)}; psnr and ssim must be among them")
-    return scores
+    scorer = scorer_of(protocol)
+    if protocol in SCORERS:
+        return scorer(sr8, hr8)
+    scores = call_of_user(f"protocol = {protocol}", lambda: scorer(sr8, hr8))
+    if not isinstance(scores, dict) or not {"psnr", "ssim"} <= scores.keys():  # tables, reports, the choice of the best
+        given = sorted(map(str, scores)) if isinstance(scores, dict) else f"a {type(scores).__name__}"
+        raise ConfigError(f"protocol = {protocol} gives {given}; allowed: a dict, psnr and ssim among its names")
+    for name, value in scores.items():
+        if not isinstance(value, int | float | np.number) or math.isnan(value) or value == -math.inf:
+            raise ConfigError(f"protocol = {protocol} gives {name} = {value!r:.80}; allowed: numbers")
+    return {str(name): float(value) for name, value in scores.items()}
 
 
 def to_uint8(image: NDArray[np.float32]) -> NDArray[np.uint8]:

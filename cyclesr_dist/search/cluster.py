@@ -30,7 +30,7 @@ def connected(address: str | None) -> Iterator[None]:
 
     Raises InputError when there is none.
     """
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other kind of output is silent when asked to be: live.py speaks
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other kind of output is silent when asked to be: progress.py speaks
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     if ray.is_initialized():  # in a worker of the cluster, see client.py
         yield

@@ -1,6 +1,6 @@
 """One rank of a trial: `launch/train.py`'s code in a process of its own, in a folder of its own.
 
-A process, since a training ends by leaving it (`guard.end_process`), and DeepSpeed cannot be begun twice in one.
+A process, since a training ends by leaving it (`command.end_process`), and DeepSpeed cannot be begun twice in one.
 """
 
 from __future__ import annotations

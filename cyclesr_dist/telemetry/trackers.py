@@ -154,7 +154,7 @@ class Trackers:
         for name, tracker in list(self.named.items()):
             try:
                 call(tracker)
-            except Exception as error:  # of its network, its disk, its own code: nothing that training needs
+            except (Exception, SystemExit) as error:  # its network, its disk, its own code: nothing training needs
                 del self.named[name]
                 first = (str(error) or type(error).__name__).splitlines()[0]
                 self.warn(f"telemetry.trackers: {name} is left out from now on: {first}")
@@ -179,6 +179,8 @@ def open_trackers(config: Config, folder: Path, start: int, warn: Callable[[str]
         except Exception as error:  # each library has its own kinds
             first = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(f"telemetry.trackers: {name} cannot be begun: {first}") from error
+        if not all(isinstance(text, str) for text in known.values()):
+            raise ConfigError(f"telemetry.trackers: {name} keeps {known!r:.200}; allowed: names to text")
     if known:
         write_text(ids, json.dumps(known) + "\n")
     return Trackers(named, warn)

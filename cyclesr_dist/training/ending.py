@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Mapping
@@ -88,6 +89,8 @@ def verdict(best: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> 
         )
         return text + shifted, False if seen else None
     name, db = gain
+    if not math.isfinite(best[name]) and math.isnan(db):
+        return f"It did not work: the network gives no numbers ({name} {best[name]})." + shifted, False
     figures = f"{best[name]:.2f} dB PSNR against {best[name] - db:.2f} dB"
     of = "on the validation photographs"
     if name == "psnr_estimated":

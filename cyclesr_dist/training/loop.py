@@ -13,7 +13,7 @@ import torch
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.faults import Fault, FaultLog
 from cyclesr_dist.data.loader import batches
-from cyclesr_dist.errors import FailedElsewhere, Preempted
+from cyclesr_dist.errors import FailedElsewhere, Preempted, TrainingError
 from cyclesr_dist.method.step import StepResult
 from cyclesr_dist.method.systems.base import SystemState
 from cyclesr_dist.models.checkpoint import Checkpoint
@@ -225,6 +225,8 @@ class Attempt:
     def _finish(self) -> dict[str, Any]:
         run = self.run
         run.world.together(self.saver.finish)
+        if self.step > self.first_step and self.bad.num_left_out == self.step - self.first_step:
+            raise TrainingError("no step gave numbers that can be trained on: nothing was learned")
         self.exports.finish(self.step)  # all ranks
         return {
             "steps": self.step,

@@ -99,13 +99,13 @@ def build_run(
         start = saved.step if saved else 0
         # Before the folder becomes a run's: one that is refused may be started again with what the error names.
         opening = world.together(lambda: _opening(inputs, world, system, start))
-        world.together(lambda: _start_files(config, folder, start) if world.is_main else None)
-        if config.data.log_keys:
-            world.together(lambda: None if world.is_main else folder.start_keys(world.rank, start))
         trackers = world.together(
             lambda: open_trackers(config, folder.path, start, warn) if world.is_main else Trackers({}, warn)
         )
         opened.callback(trackers.close)
+        world.together(lambda: _start_files(config, folder, start) if world.is_main else None)
+        if config.data.log_keys:
+            world.together(lambda: None if world.is_main else folder.start_keys(world.rank, start))
         progress = open_progress(config.telemetry.log, config.system, enabled=world.is_main and not quiet)
         opened.callback(progress.close)
         run = Run(

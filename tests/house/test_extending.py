@@ -178,3 +178,88 @@ def test_what_is_none_is_refused_in_one_line(place: Path, arguments: tuple[str, 
     assert "Traceback" not in errors
     assert not (place / "runs" / "demo" / "config.yaml").exists()
     assert not (place / "no").exists()
+
+
+MISBEHAVING = """
+import sys
+import torch
+from cyclesr_dist.config.systems import SystemSpec
+from cyclesr_dist.degradation.track import SimulatedTrack
+from cyclesr_dist.kubernetes.targets import Target
+from cyclesr_dist.method.systems.parts import Players, sr_player
+
+def fails(*arguments): raise RuntimeError("mine")
+def leaves(*arguments): sys.exit(0)
+def vector(sr, hr): return (sr - hr).abs().mean((1, 2, 3))
+def detached(sr, hr): return (sr - hr).abs().mean().detach()
+def changing(sr, hr): return (sr - hr.mul_(2)).abs().mean()
+def nan(sr, hr): return (sr - hr).abs().mean() * float("nan")
+
+def nothing(levels, draws): return {}
+def once(levels, draws): return {"a": float(torch.rand(()))}
+def track(change, **more):
+    return SimulatedTrack(nothing, lambda hr, scale, *_: change(hr[..., ::scale, ::scale]), **more)
+def grid(x): return (x * 255).round() / 255
+SMALLER = track(lambda x: grid(x)[..., 1:])
+BRIGHTER = track(lambda x: grid(x) + 0.5)
+UNROUNDED = track(lambda x: x * 0.777)
+NAN = track(lambda x: x * float("nan"))
+GREY = track(lambda x: grid(x)[:, :1])
+NONE = track(lambda x: None)
+RAISES = track(fails)
+UNSURE = SimulatedTrack(once, lambda hr, scale, *_: hr[..., ::scale, ::scale])
+NOWHERE = track(grid, variants=())
+TWICE = track(grid, variants=("a", "a"))
+
+def nan_score(sr8, hr8): return {"psnr": float("nan"), "ssim": 1.0}
+def text_score(sr8, hr8): return {"psnr": "good", "ssim": 1.0}
+def no_score(sr8, hr8): return None
+
+class Bare:
+    def __init__(self, config, make_player, world, degradation): pass
+class Unnamed(Players):
+    def __init__(self, config, make_player, world, degradation): self.players = {"x": sr_player(config, make_player)}
+    sr_players = {}
+BARE, UNNAMED, RAISING = (SystemSpec(of, "mine", data="hr") for of in (Bare, Unnamed, fails))
+
+EMPTY, NAMELESS = Target(lambda plan: []), Target(lambda plan: [{"kind": "Job"}])
+UNKNOWN = Target(lambda plan: [{"kind": "Thing", "metadata": {"name": "x"}}])
+FAILING = Target(fails)
+
+class Keeps:
+    def __init__(self, folder, config, start, known): known["mine"] = 1
+    def scalars(self, step, values): pass
+    def picture(self, step, name, image): pass
+    def close(self): pass
+class Dies(Keeps):
+    __init__ = fails
+"""
+TRAIN = ("train", "--config", "demo.yaml")
+DEGRADE = ("degrade", "--hr", "photos", "--out", "no", "--track")
+EVALUATE = ("evaluate", "--model", "bicubic", "--lr", "lr", "--hr", "photos", "--protocol")
+SUBMIT = ("submit", "--config", "demo.yaml", "--dry-run", "--target")
+
+
+@pytest.mark.parametrize(
+    ("command", "key", "names"),
+    [
+        (DEGRADE, "{}", "SMALLER BRIGHTER UNROUNDED NAN GREY NONE RAISES UNSURE NOWHERE TWICE"),
+        (EVALUATE, "{}", "nan_score text_score no_score fails leaves"),
+        (SUBMIT, "{}", "EMPTY NAMELESS UNKNOWN FAILING"),
+        (TRAIN, "system={}", "BARE UNNAMED RAISING"),
+        (TRAIN, 'weights.more={{"{}": 1}}', "vector detached changing nan fails leaves"),
+        (TRAIN, 'telemetry.trackers=["{}"]', "Keeps Dies"),
+    ],
+)
+def test_what_misbehaves_is_refused_in_one_line_and_leaves_nothing(
+    place: Path, command: tuple[str, ...], key: str, names: str
+) -> None:
+    (place / "misbehaving.py").write_text(MISBEHAVING, encoding="utf-8")
+    for name in names.split():
+        text = f"misbehaving:{name}"
+        code, _, errors = cyclesr(place, *command, key.format(text))
+        assert code == 2, (name, errors)
+        assert text in errors, errors
+        assert "Traceback" not in errors
+        assert not (place / "no").exists()
+        assert not (place / "runs" / "demo" / "config.yaml").exists()

@@ -9,16 +9,17 @@ from pathlib import Path
 from torch import nn
 
 from cyclesr_dist.config.schema import Config
-from cyclesr_dist.config.systems import spec_of
+from cyclesr_dist.config.systems import SYSTEMS, spec_of
 from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.distributed.player import MakePlayer
 from cyclesr_dist.distributed.world import World
+from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.method.objectives import JointGenerators
-from cyclesr_dist.method.systems.base import System, SystemState
+from cyclesr_dist.method.systems.base import G_L2H, System, SystemState
 from cyclesr_dist.nets.enlarge_first import EnlargeFirst
 from cyclesr_dist.nets.tune import tune
 from cyclesr_dist.runtime.memory import keep_freed
-from cyclesr_dist.runtime.user_modules import find_object
+from cyclesr_dist.runtime.user_modules import call_of_user, find_object
 
 
 def build_system(
@@ -69,5 +70,14 @@ def _build(config: Config, make_player: MakePlayer, world: World, degradation: D
     build = spec_of(config.system).build
     if isinstance(build, str):
         build = find_object("system", build)
-    system: System = build(config, make_player, world, degradation)
+    if config.system in SYSTEMS:
+        ours: System = build(config, make_player, world, degradation)
+        return ours
+    named = f"system = {config.system}"
+    system: System = call_of_user(named, lambda: build(config, make_player, world, degradation))
+    missing = [name for name in ("players", "sr_players", "step", "state", "load") if not hasattr(system, name)]
+    if missing:
+        raise ConfigError(f"{named} has no {', '.join(missing)}; see method/systems/base.py")
+    if not system.players or G_L2H not in system.sr_players:
+        raise ConfigError(f"{named} has no players, or no {G_L2H} in sr_players")
     return system

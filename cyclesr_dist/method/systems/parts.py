@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from cyclesr_dist.config.schema import Config, PatchGANNet, Speed
@@ -19,7 +21,7 @@ from cyclesr_dist.method.pool import ImagePool
 from cyclesr_dist.method.systems.base import G_L2H, SystemState
 from cyclesr_dist.method.types import Fakes
 from cyclesr_dist.nets.build import build_discriminator, build_sr
-from cyclesr_dist.runtime.user_modules import find_object
+from cyclesr_dist.runtime.user_modules import call_of_user, find_object
 
 
 def build_g_l2h(config: Config) -> nn.Module:
@@ -37,8 +39,22 @@ def user_terms(config: Config) -> tuple[SRTerm, ...]:
         name = f"more.{path.partition(':')[2]}"
         if name in terms:
             raise ConfigError(f"weights.more: {path} has the name of another term; call the function something else")
-        terms[name] = SRTerm(name, float(weight), find_object("weights.more", path, "package.module:function"))
+        terms[name] = SRTerm(name, float(weight), _tried(path))
     return tuple(terms.values())
+
+
+def _tried(path: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss, tried on two small images. Raises ConfigError unless it gives a scalar that can be trained on."""
+    loss: Callable[[Tensor, Tensor], Tensor] = find_object("weights.more", path, "package.module:function")
+    generator = torch.Generator().manual_seed(0)
+    sr, hr = (torch.rand(2, 3, 32, 32, generator=generator) for _ in range(2))
+    kept = hr.clone()
+    value = call_of_user(f"weights.more: {path}", lambda: loss(sr.requires_grad_(), hr))
+    if not isinstance(value, Tensor) or value.shape != () or not value.requires_grad or not bool(value.isfinite()):
+        raise ConfigError(f"weights.more: {path} gives {value!r:.80}; allowed: a finite scalar tensor with a gradient")
+    if not torch.equal(hr, kept):
+        raise ConfigError(f"weights.more: {path} changes HR")
+    return loss
 
 
 def passes_of(speed: Speed) -> Passes:
