@@ -7,13 +7,12 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
-from helpers.shard_sets import CUT, build, first_place, overwrite_bytes, rewrite_manifest
+from helpers.shard_sets import CUT, build, first_place, outcome, overwrite_bytes, rewrite_manifest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -207,16 +206,6 @@ def damaged(draw: st.DrawFn, original: Any) -> Any:
         i = draw(st.integers(0, len(original) - 1))
         return [*original[:i], draw(damaged(original[i])), *original[i + 1 :]]
     return draw(json_values)
-
-
-T = TypeVar("T")
-
-
-def outcome(function: Callable[[], T]) -> T | InputError:
-    try:
-        return function()
-    except InputError as error:
-        return error
 
 
 @given(data=st.data())

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.processes import outcome
-from helpers.shard_sets import CUT, SCALE, build, contents, save, texture
+from helpers.shard_sets import CUT, SCALE, build, contents, outcome, save, texture
 from PIL import Image
 
 from cyclesr_dist.config.schema import Shards

@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,10 @@ from cyclesr_dist.cli import shards as command
 from cyclesr_dist.config.schema import Shards
 from cyclesr_dist.data.build import build_set
 from cyclesr_dist.data.shards import ShardSet
+from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.command import guarded
 
+T = TypeVar("T")
 CUT = Shards(patch=8, stride=8, samples_per_shard=7)
 
 
@@ -87,3 +89,11 @@ def overwrite_bytes(path: Path, offset: int, data: bytes) -> None:
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(data)
+
+
+def outcome(function: Callable[[], T]) -> T | InputError:
+    """What it returns, or the InputError that it raises."""
+    try:
+        return function()
+    except InputError as error:
+        return error
