@@ -20,7 +20,7 @@ from cyclesr_dist.degradation.noise import Noise, find_noise
 from cyclesr_dist.degradation.record import VERSION, Degradation
 from cyclesr_dist.degradation.sample import Sample, read_sample
 from cyclesr_dist.degradation.spectra import Spectra, gain_of, radial, spectra
-from cyclesr_dist.degradation.spread import blur_spread, kernels_of, noise_spread
+from cyclesr_dist.degradation.spread import blur_spread, kernels_of, noise_spread, to_powers
 from cyclesr_dist.runtime.threads import one_thread
 
 FEW_PHOTOS = 6
@@ -29,6 +29,7 @@ _GREY = 1 / 255
 _JPEG_SHARE = 0.5  # of LR photographs with it, from which it is part of the degradation
 _JPEG_QUALITY = 92  # the highest that is: beyond it JPEG does next to nothing
 _NO_BLUR_PX = 0.2
+_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _FLAT = 3e-5  # mean contrast below which there is nothing to see the blur by
 _SHARPER = 1.15  # gain at middle frequencies from which LR counts as sharper than synthetic LR
 _CONTENT_DECADES = 0.15  # by which the high frequencies of two sets of _CONTENT_SCENES photographs differ (std)
@@ -72,9 +73,11 @@ def _estimate(sharp: Sample, real: Sample, scale: int, seed: int) -> Degradation
     noise = find_noise(real, of_real, of_syn, fitted)
     spread = blur_spread(sharp, real, of_syn, of_real, fitted)
     variance = (noise.variance - _ROUNDING).clamp(min=0)
-    kernels = kernels_of(fitted.kernel, spread)
     qualities = torch.tensor([float(quality)] if quality else [])
-    found = Degradation(kernels, variance, noise.levels, noise.colouring, noise.patches, {}, qualities)
+    found = Degradation(fitted.kernel[None], variance, noise.levels, noise.colouring, noise.patches, {}, qualities)
+    if quality:
+        fitted = replace(fitted, kernel=_beside_jpeg(found, original, of_real, seed))
+    found = replace(found, kernels=kernels_of(fitted.kernel, spread))
     translated = degraded(found, original, seed)
     facts = _facts(sharp, real, fitted, noise, found, spread, jpeg) | {
         "scale": scale,
@@ -86,6 +89,19 @@ def _estimate(sharp: Sample, real: Sample, scale: int, seed: int) -> Degradation
     }
     facts["doubts"] = doubts(sharp, real, of_syn, of_real, fitted, facts)
     return replace(found, facts=facts)
+
+
+def _beside_jpeg(found: Degradation, original: Tensor, of_real: Spectra, seed: int) -> Tensor:
+    """The kernel (k, k), weakened as far as brings LR that goes through all of `found` nearest to real LR.
+
+    JPEG takes fine detail away where there is little of it. The fit, which knows JPEG's mean effect alone, takes a part
+    of that for blur, and JPEG would then take it once more.
+    """
+    powers = to_powers(found.kernels[0], torch.tensor(_POWERS))
+    apart = [
+        _distance(spectra(degraded(replace(found, kernels=kernel[None]), original, seed)), of_real) for kernel in powers
+    ]
+    return powers[apart.index(min(apart))]
 
 
 def _imitated_quality(jpeg: dict[str, Any] | None) -> int:

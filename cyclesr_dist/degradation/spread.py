@@ -61,7 +61,11 @@ def kernels_of(kernel: Tensor, spread: float | None) -> Tensor:
     if not spread or spread < _SMALLEST_SPREAD:
         return kernel[None]
     chances = (torch.arange(_NUM_KERNELS) + 0.5) / _NUM_KERNELS
-    exponents = (1 + spread * torch.special.ndtri(chances)).clamp(min=0.0)
+    return to_powers(kernel, (1 + spread * torch.special.ndtri(chances)).clamp(min=0.0))
+
+
+def to_powers(kernel: Tensor, exponents: Tensor) -> Tensor:
+    """(k, k), (m,) -> (m, k, k): kernels whose gain is that of `kernel` to a power; 0 is no blur, 1 the kernel."""
     amplitude = gain_of(kernel, _GRID).sqrt()
     side, half = kernel.shape[-1], kernel.shape[-1] // 2
     wide = torch.fft.irfft2(amplitude ** exponents[:, None, None], s=(_GRID, _GRID))

@@ -32,6 +32,7 @@ NOT_RUN = {
     "cyclesr table --config configs/table_paper.yaml": "DIV2K, and weeks of GPU time",
     "cyclesr ablate": "trains as the table does; tests/workflows/test_table.py runs one",
     "cyclesr bench estimate": "minutes; tests/workflows/test_bench_estimate.py has small cases",
+    "python examples/first_hour.py": "several fits of minutes; tests/workflows/test_fit_command.py has small ones",
     "cyclesr supervise": "tests/runtime/test_survival.py runs it under every launcher",
     "python launch/tune.py": "Ray takes half a minute to begin; tests/search/test_searches.py runs searches",
     "deepspeed --num_gpus": "GPUs; tests/distributed/test_launchers.py has deepspeed on CPUs",
