@@ -6,6 +6,7 @@ today's), the longest functions, and the leaves of the training configuration.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import subprocess
 import sys
@@ -100,4 +101,6 @@ def circles(graph: dict[str, set[str]]) -> list[set[str]]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parents[2] / "cyclesr_dist").resolve())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", nargs="?", type=Path, default=Path(__file__).parents[2] / "cyclesr_dist")
+    main(parser.parse_args().root.resolve())
