@@ -175,6 +175,8 @@ def open_filesystem(url: str) -> tuple[Any, str]:
 
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_STALL_SECONDS, sock_read=_STALL_SECONDS)
         options["client_kwargs"] = {"timeout": timeout}
+    if protocol == "file":
+        options["auto_mkdir"] = True  # as every other place of files does by itself
     try:
         fs, root = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:

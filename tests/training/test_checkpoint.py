@@ -16,12 +16,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cyclesr_dist.config.schema import Config
+from cyclesr_dist.config.schema import Config, Remote
 from cyclesr_dist.distributed.player import PlayerState
 from cyclesr_dist.errors import ConfigError, InputError, TrainingError
 from cyclesr_dist.method.systems.base import SystemState
 from cyclesr_dist.models.checkpoint import FILES, MANIFEST, Checkpoint, identity, read, write
-from cyclesr_dist.training.checkpoint_store import LocalStore, newest, prune
+from cyclesr_dist.training.checkpoint_store import CheckpointStore, LocalStore, newest, open_store, prune
 from cyclesr_dist.training.run_folder import checkpoint_name
 from cyclesr_dist.training.saver import Saver
 
@@ -37,7 +37,7 @@ def checkpoint(step: int) -> Checkpoint:
     return Checkpoint(step, system, {"weight": torch.ones(2)}, {"step": 1, "psnr": 20.0}, 1.5, True, [3, 4], 1)
 
 
-def put(checkpoints: LocalStore, step: int) -> None:
+def put(checkpoints: CheckpointStore, step: int) -> None:
     checkpoints.put(checkpoint_name(step), lambda folder: write(folder, checkpoint(step), WHO))
 
 
@@ -255,3 +255,16 @@ def test_a_full_disk_is_told_and_leaves_the_earlier_ones(small_disk: Path) -> No
     names = checkpoints.names()
     assert len(names) >= 1
     assert newest_step(checkpoints) == len(names)
+
+
+def test_a_url_of_this_machine_s_disk_holds_checkpoints_as_any_other_does(tmp_path: Path) -> None:
+    place = open_store(f"file://{tmp_path / 'new' / 'place'}", Remote(cache_dir=str(tmp_path / "cache")))
+    assert place.names() == []
+    for step in (2, 4):
+        put(place, step)
+    assert place.names() == [checkpoint_name(2), checkpoint_name(4)]
+    found = newest(place, WHO, print)
+    assert found is not None
+    assert found[1].step == 4
+    prune(place, 1, None)
+    assert place.names() == [checkpoint_name(4)]
