@@ -102,7 +102,7 @@ class RankBatch:
     """This rank's share of a global batch, before augmentation."""
 
     arrays: dict[str, np.ndarray]
-    """`hr`, `lr`: (N, H, W, 3) uint8; `noise`: (2, N, E, h, w) float32. Empty where they lie in a slot of the slots."""
+    """`hr`, `lr`: (N, H, W, 3) uint8; `noise`: (2, N, E, h, w) float32. Empty where they lie in a shared slot."""
     changes: dict[str, list[Augmentation]]
     hr_keys: tuple[str, ...]
     lr_keys: tuple[str, ...]

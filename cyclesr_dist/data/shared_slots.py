@@ -65,5 +65,5 @@ class SharedSlots:
         """A written step's arrays. Raises RuntimeError if its slot holds another step."""
         slot = step % self.num_slots
         if int(self._steps[slot]) != step:
-            raise RuntimeError(f"slot {slot} holds step {int(self._steps[slot])}, not {step}: the slots is too short")
+            raise RuntimeError(f"slot {slot} holds step {int(self._steps[slot])}, not {step}: there are too few slots")
         return self._arrays(slot)
