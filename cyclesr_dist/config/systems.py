@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, Literal
 
 from cyclesr_dist.errors import ConfigError
-from cyclesr_dist.runtime.user_modules import find_object
+from cyclesr_dist.runtime.user_modules import ours_or_yours
 
 
 class Phase(Enum):
@@ -119,9 +119,4 @@ SYSTEMS: dict[str, SystemSpec] = {
 
 def spec_of(system: str) -> SystemSpec:
     """Of one of ours, or of one of yours (`package.module:SPEC`). Raises ConfigError when it is neither."""
-    if system in SYSTEMS:
-        return SYSTEMS[system]
-    spec = find_object("system", system)
-    if not isinstance(spec, SystemSpec):
-        raise ConfigError(f"system = {system} is {spec!r:.80}; allowed: a SystemSpec, or {', '.join(SYSTEMS)}")
-    return spec
+    return ours_or_yours("system", system, SYSTEMS, "package.module:Name", SystemSpec)

@@ -15,7 +15,7 @@ from cyclesr_dist.errors import ConfigError, InputError, Preempted
 from cyclesr_dist.kubernetes.objects import config_map, headless_service, metadata, network_policy, pod_monitor
 from cyclesr_dist.kubernetes.plan import CONFIG, MEETING_PORT, Plan
 from cyclesr_dist.kubernetes.pod import MEETING_SECONDS, PATIENCE, ray_pod, submitter_pod, training_pod, variable
-from cyclesr_dist.runtime.user_modules import call_of_user, find_object
+from cyclesr_dist.runtime.user_modules import call_of_user, ours_or_yours
 
 RAY_VERSION = "2.60.0"
 """What k8s/Dockerfile installs; KubeRay is told."""
@@ -168,14 +168,9 @@ TARGETS: dict[str, Target] = {
 
 def target_of(name: str) -> Target:
     """One of ours, or of yours (`package.module:TARGET`). Raises ConfigError when it is neither."""
-    if name in TARGETS:
-        return TARGETS[name]
-    if ":" not in name:
+    if name not in TARGETS and ":" not in name:
         raise ConfigError(f"--target {name} is unknown; allowed: {', '.join(TARGETS)}, or package.module:TARGET")
-    target = find_object("--target", name, "package.module:TARGET")
-    if not isinstance(target, Target):
-        raise ConfigError(f"--target {name} is {target!r:.80}; allowed: a Target")
-    return target
+    return ours_or_yours("--target", name, TARGETS, "package.module:TARGET", Target)
 
 
 def manifests(plan: Plan, target: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -55,6 +55,19 @@ def find_object(key: str, name: str, form: str = "package.module:Name") -> Any:
         return getattr(module, attribute)
     except AttributeError as error:
         raise ConfigError(f"{key} = {name!r} cannot be imported ({error})") from error
+
+
+def ours_or_yours(key: str, name: str, ours: Mapping[str, T], form: str, kind: type[T]) -> T:
+    """What a word of the configuration's `key` stands for: one of `ours`, or `package.module:Name` of the user's own.
+
+    Raises ConfigError naming `key` as `find_object` does, and for what is no `kind`.
+    """
+    if name in ours:
+        return ours[name]
+    found = find_object(key, name, form)
+    if not isinstance(found, kind):
+        raise ConfigError(f"{key} = {name} is {found!r:.80}; allowed: a {kind.__name__}, or {', '.join(ours)}")
+    return found
 
 
 def call_of_user(named: str, call: Callable[[], T]) -> T:
