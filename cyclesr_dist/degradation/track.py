@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pkgutil
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from cyclesr_dist.config.schema import Degrade
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.runtime.user_modules import find_object
+from cyclesr_dist.runtime.user_modules import ours_or_yours
 
 LEVELS = tuple(field.name for field in fields(Degrade))
 
@@ -66,11 +67,11 @@ def track_of(name: str) -> SimulatedTrack:
     """One of ours, or of yours (`package.module:TRACK`). Raises InputError when it is neither."""
     if name not in BUILT_IN and ":" not in name:
         raise InputError(f"track = {name!r} is unknown; allowed: {', '.join(BUILT_IN)}, or package.module:TRACK")
-    track = find_object("track", BUILT_IN.get(name, name), "package.module:TRACK")
-    if not isinstance(track, SimulatedTrack):
-        raise ConfigError(f"track = {name} is {track!r:.80}; allowed: a SimulatedTrack")
-    if name not in BUILT_IN:
-        _check(name, track)
+    if name in BUILT_IN:
+        ours: SimulatedTrack = pkgutil.resolve_name(BUILT_IN[name])
+        return ours
+    track = ours_or_yours("track", name, {}, "package.module:TRACK", SimulatedTrack)
+    _check(name, track)
     return track
 
 

@@ -66,7 +66,8 @@ def ours_or_yours(key: str, name: str, ours: Mapping[str, T], form: str, kind: t
         return ours[name]
     found = find_object(key, name, form)
     if not isinstance(found, kind):
-        raise ConfigError(f"{key} = {name} is {found!r:.80}; allowed: a {kind.__name__}, or {', '.join(ours)}")
+        allowed = ", ".join((f"a {kind.__name__}", *ours))
+        raise ConfigError(f"{key} = {name} is {found!r:.80}; allowed: {allowed}")
     return found
 
 
