@@ -301,13 +301,16 @@ def load_config(path: FilePath | None = None, overrides: Sequence[str] = ()) -> 
     return load(None if path is None else path_of("path", path), overrides)
 
 
-def train(config: Config, run_dir: FilePath, *, resume: bool = False, quiet: bool = False) -> dict[str, Any]:
+def train(
+    config: Config, run_dir: FilePath, *, resume: bool = False, with_changes: bool = False, quiet: bool = False
+) -> dict[str, Any]:
     """Train as `cyclesr train --run-dir RUN_DIR` does. Returns what summary.json of the run folder holds.
 
     In one process, or as one rank of many where a launcher (torchrun, deepspeed) has set its variables: then all ranks
-    call it. `resume` goes on from the newest checkpoint, if there is one. `quiet` shows no progress. It is called from
-    the main thread. SIGTERM and Ctrl-C are taken meanwhile: the run saves, and Preempted is raised (before there is
-    anything to save they end the process). Raises ConfigError, InputError, TrainingError.
+    call it. `resume` goes on from the newest checkpoint, if there is one; `with_changes` also where weights, learning
+    rates, schedule, seed, batch or samples are others than the checkpoint's. `quiet` shows no progress. It is called
+    from the main thread. SIGTERM and Ctrl-C are taken meanwhile: the run saves, and Preempted is raised (before there
+    is anything to save they end the process). Raises ConfigError, InputError, TrainingError.
 
     >>> summary = train(load_config("mine.yaml"), "runs/mine", quiet=True)
     >>> summary["completed"]
@@ -320,7 +323,7 @@ def train(config: Config, run_dir: FilePath, *, resume: bool = False, quiet: boo
     config, folder = _checked(config), path_of("run_dir", run_dir)
     from cyclesr_dist.training.main import run_training  # takes seconds
 
-    return run_training(lambda: config, folder, resume=resume, quiet=quiet)
+    return run_training(lambda: config, folder, resume=resume or with_changes, with_changes=with_changes, quiet=quiet)
 
 
 def _checked(config: Config) -> Config:

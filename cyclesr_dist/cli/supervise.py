@@ -8,6 +8,7 @@ import os
 from cyclesr_dist.config.reader import check_range
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.runtime.hostfile import check_hostfile
+from cyclesr_dist.runtime.meeting import launchers_address, meeting_seconds, wait_for_address
 from cyclesr_dist.runtime.supervise import Supervisor
 
 _EPILOG = """\
@@ -47,4 +48,6 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("supervise: no command; expected cyclesr supervise -- COMMAND...")
     check_range("--grace", args.grace, above=0)
     check_hostfile(command, os.getcwd())
+    if found := launchers_address(command, os.environ):
+        wait_for_address(*found, meeting_seconds())
     return Supervisor(command, args.grace).run()

@@ -127,6 +127,16 @@ def to_dict(config: Any) -> dict[str, Any]:
     return asdict(config)
 
 
+def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of a configuration by dotted key, in the order of its fields."""
+    found: dict[str, Any] = {}
+    for f in fields(config):
+        value = getattr(config, f.name)
+        key = prefix + f.name
+        found |= leaves(value, f"{key}.") if is_dataclass(value) else {key: value}
+    return found
+
+
 def dump(config: Any) -> str:
     """YAML text that `read` turns into an equal configuration. Floats keep every digit."""
     content = to_dict(config)

@@ -92,6 +92,7 @@ class ShardSet:
         self.kind = manifest.kind
         self.scale = manifest.scale
         self.patch = manifest.patch
+        self.checksum = manifest.sha256
         self.domains = DOMAINS[manifest.kind]
         self._source = source
         self._checked = manifest

@@ -3,28 +3,57 @@
 torchrun can start ranks again at the store of those that failed, where their addresses still stand: gloo would dial the
 dead, and a stop request of theirs would be heard. Its restart count names no attempt either, as each host counts only
 its own failures. So rank 0 draws a name for the attempt and gives it to every rank that asks.
+
+It also says whose store it is. A rank of another job, started with the same address by mistake, leaves; it must neither
+take a place in this one, nor be taken for the rank that this one waits for.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import socket
 import time
 import uuid
 from datetime import timedelta
 
 from torch.distributed import DistStoreError, PrefixStore, Store  # type: ignore[attr-defined]  # not in its __all__
 
-from cyclesr_dist.errors import CycleSRError
+from cyclesr_dist.errors import CycleSRError, InputError
 
 _POLL_SECONDS = 0.02
+_OWNER = "cyclesr/owner"
 
 
-def fresh_store(store: Store, rank: int, num_ranks: int, timeout: timedelta) -> Store:
-    """A part of `store` that is empty and the same for all ranks now alive. Every rank calls it once.
+def fresh_store(store: Store, rank: int, num_ranks: int, timeout: timedelta, job: str = "") -> Store:
+    """A part of `store` that is empty and the same for all ranks now alive. Every rank calls it once, with the same
+    name `job` of what they do together.
 
-    Raises CycleSRError when some ranks do not come in time.
+    Raises CycleSRError when some ranks do not come in time, InputError when the store is another job's.
     """
-    name = _name_for_all(store, num_ranks, timeout) if rank == 0 else _ask(store, rank, timeout)
+    own = f"{job} of {num_ranks} ranks"
+    # Foreign questions stand at other places: they are not seen at all.
+    place = PrefixStore(f"cyclesr/{hashlib.sha256(own.encode()).hexdigest()[:16]}", store)
+    if rank == 0:
+        store.set(_OWNER, json.dumps([own, socket.gethostname()]))
+        name = _name_for_all(place, num_ranks, timeout)
+    else:
+        _check_owner(store, own, rank, timeout)
+        name = _ask(place, rank, timeout)
     return PrefixStore(f"cyclesr/{name}", store)
+
+
+def _check_owner(store: Store, own: str, rank: int, timeout: timedelta) -> None:
+    try:
+        store.wait([_OWNER], timeout)
+    except DistStoreError as error:
+        raise CycleSRError(f"rank {rank} got no word from rank 0 in {timeout.total_seconds():g} s") from error
+    owner, host = json.loads(store.get(_OWNER))
+    if owner != own:
+        raise InputError(
+            f"rank {rank} of the job ({own}) met rank 0 of another job ({owner}, on {host}) at this address; give each "
+            "job a MASTER_PORT of its own, and all ranks of a job the same --run-dir"
+        )
 
 
 def _name_for_all(store: Store, num_ranks: int, timeout: timedelta) -> str:
@@ -60,12 +89,12 @@ def _ask(store: Store, rank: int, timeout: timedelta) -> str:
 
 
 def _question(rank: int) -> str:
-    return f"cyclesr/question/{rank}"
+    return f"question/{rank}"
 
 
 def _answer(question: str) -> str:
-    return f"cyclesr/answer/{question}"
+    return f"answer/{question}"
 
 
 def _arrived(name: str, rank: int) -> str:
-    return f"cyclesr/arrived/{name}/{rank}"
+    return f"arrived/{name}/{rank}"

@@ -19,12 +19,15 @@ from torch.distributed.rendezvous import rendezvous
 
 from cyclesr_dist.distributed.rendezvous import fresh_store
 from cyclesr_dist.errors import ConfigError, CycleSRError, FailedElsewhere, InputError
+from cyclesr_dist.runtime.meeting import meeting_seconds, wait_for_address
 from cyclesr_dist.runtime.torchrun import tell_torchrun
 
 T = TypeVar("T")
 _COLLECTIVE_TIMEOUT = timedelta(minutes=10)
-MEETING_SECONDS = "CYCLESR_MEETING_SECONDS"
-"""Environment variable: for how long a rank waits for the others to come; 600 without it."""
+JOB_VARIABLE = "CYCLESR_JOB"
+"""Environment variable: a name for the job, where the ranks have different run folders."""
+_JOB_VARIABLES = ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID", "OMPI_MCA_ess_base_jobid", "PBS_JOBID", "LSB_JOBID")
+"""Where launchers and schedulers say which job this is."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,11 @@ class World:
     def device(self) -> torch.device:
         return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
-    def join(self) -> Store:
+    def join(self, job: str = "") -> Store:
         """Meet the other ranks: create the process group. All ranks call it, once, also when alone.
 
-        Returns the store that they met at. Raises CycleSRError when some do not come.
+        Returns the store that they met at. `job` is a name for what they do together, equal on all of them. Raises
+        CycleSRError when some do not come, InputError when the ranks of another job are at this address.
         On CPU a rank takes its share of the cores, or as many threads as CYCLESR_NUM_THREADS says.
         """
         if self.device.type == "cuda":
@@ -71,19 +75,21 @@ class World:
                 max(1, int(threads)) if threads.isdecimal() else max(1, cores // self.local_num_ranks)
             )
         backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
-        store = self._meet()
+        store = self._meet(job)
         dist.init_process_group(
             backend, store=store, rank=self.rank, world_size=self.num_ranks, timeout=_COLLECTIVE_TIMEOUT
         )
         return store
 
-    def _meet(self) -> Store:
+    def _meet(self, job: str) -> Store:
         if self.num_ranks == 1:
             return HashStore()  # without a launcher there is no address to meet at
+        seconds = meeting_seconds()
+        wait_for_address("MASTER_ADDR", os.environ.get("MASTER_ADDR", ""), seconds)
+        timeout = timedelta(seconds=seconds)
         try:
-            timeout = timedelta(seconds=_env_int(MEETING_SECONDS, 600))
             store, _, _ = next(rendezvous("env://", self.rank, self.num_ranks, timeout=timeout))
-            return fresh_store(store, self.rank, self.num_ranks, timeout)
+            return fresh_store(store, self.rank, self.num_ranks, timeout, _job_here(job))
         except (dist.DistError, ValueError) as error:
             place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             raise CycleSRError(
@@ -181,6 +187,12 @@ class World:
                 f"use {' or '.join(str(n) for n in sorted(near))} ranks, or global_batch={up}"
             )
         return global_batch // self.num_ranks
+
+
+def _job_here(job: str) -> str:
+    """`job`, and what the launcher or scheduler calls it: the same run may be started twice."""
+    named = [f"{name}={os.environ[name]}" for name in _JOB_VARIABLES if os.environ.get(name)]
+    return ", ".join([os.environ.get(JOB_VARIABLE) or job, *named])
 
 
 def _env_int(name: str, default: int) -> int:

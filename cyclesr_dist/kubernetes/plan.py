@@ -45,6 +45,8 @@ class Plan:
     """Of the trainer, after SIGTERM."""
     notes: tuple[str, ...] = ()
     """What the user should know before submitting."""
+    with_changes: bool = False
+    """Go on from a checkpoint of the run folder as another experiment."""
 
     @property
     def image(self) -> str:

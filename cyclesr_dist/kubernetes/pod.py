@@ -35,10 +35,11 @@ def selector(plan: Plan, part: str = "") -> dict[str, str]:
 
 def training_command(plan: Plan) -> list[str]:
     """torchrun reads PET_NNODES, PET_NODE_RANK and so on: the same words on every node."""
+    resume = "--resume-with-changes" if plan.with_changes else "--resume"
     return [
         *("cyclesr", "supervise", "--grace", str(plan.supervisor_seconds), "--"),
         *("torchrun", "-m", "cyclesr_dist.training"),
-        *("--config", f"{CONFIG}/config.yaml", "--run-dir", plan.run_dir, "--resume"),
+        *("--config", f"{CONFIG}/config.yaml", "--run-dir", plan.run_dir, resume),
     ]
 
 

@@ -200,7 +200,7 @@ def _supervised(container: dict[str, Any], spec: dict[str, Any]) -> Iterator[str
     if command[:3] != ["cyclesr", "supervise", "--grace"] or command[4:6] != ["--", "torchrun"]:
         yield f"command {command[:6]}"
         return
-    if "--resume" not in command:
+    if not {"--resume", "--resume-with-changes"} & set(command):
         yield "without --resume a pod that is begun again refuses the run folder"
     grace, termination = command[3], spec.get("terminationGracePeriodSeconds")
     if not grace.isdecimal() or not isinstance(termination, int):

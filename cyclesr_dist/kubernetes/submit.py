@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,11 @@ def build_parser(prog: str = "submit.py") -> argparse.ArgumentParser:
     what.add_argument("--status", action="store_true", help="show the job and its pods")
     what.add_argument("--delete", action="store_true", help="delete all that was submitted; running ranks save first")
     what.add_argument("--detach", action="store_true", help="submit and leave")
+    parser.add_argument(
+        "--resume-with-changes",
+        action="store_true",
+        help="of a training: go on from the run folder's checkpoint as another experiment",
+    )
     add_common_arguments(parser)
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides")
     return parser
@@ -74,6 +80,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "submit.py") -> int:
 
 def _run(args: argparse.Namespace) -> int:
     plan = _plan(args.config, args.target, checked_overrides(args.overrides))
+    if args.resume_with_changes:
+        if plan.kind == "search":
+            raise ConfigError("--resume-with-changes is for a training; a search that changes begins anew")
+        plan = replace(plan, with_changes=True)
     objects = stamped(manifests(plan, args.target), args.target)
     check(objects)
     if args.dry_run:

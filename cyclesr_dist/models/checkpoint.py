@@ -8,25 +8,39 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cyclesr_dist.config.marks import without_removed
+from cyclesr_dist.config.reader import leaves, to_dict
 from cyclesr_dist.config.schema import Config
 from cyclesr_dist.distributed.player import PlayerState
-from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.errors import InputError
 from cyclesr_dist.method.systems.base import SystemState
 from cyclesr_dist.runtime.files import sha256
 
 FILES = ("tensors.safetensors", "state.json")
 MANIFEST = "manifest.json"
 _FORMAT = 2
+_WHOLE = frozenset(key for key, value in leaves(Config()).items() if isinstance(value, dict))
+"""Keys whose values are mappings."""
+_NOT_OF_THE_CONFIGURATION = ("num_samples", "samples", "patch", "tail")
 _PLAYER_PARTS = ("params", "buffers", "exp_avg", "exp_avg_sq")
+
+
+class ShardSetFacts(NamedTuple):
+    """What a checkpoint knows of a shard set that its run was trained on."""
+
+    num_samples: int
+    checksum: str
+    """SHA-256 of its manifest, which has those of its tars."""
+    patch: int
 
 
 @dataclass
@@ -47,20 +61,42 @@ class Checkpoint:
     rollbacks: int = 0
 
 
-def identity(config: Config, num_samples: dict[str, int]) -> dict[str, Any]:
-    """What must not change between a checkpoint and the run that resumes it. Backend, precision and so on may."""
+def identity(config: Config, shard_sets: Mapping[str, ShardSetFacts]) -> dict[str, Any]:
+    """Whose state it is: the whole configuration, and what it was trained on, `shard_sets` by name. As JSON has it.
+
+    training/changes.py says what of it may differ in a run that resumes. `system`, `scale` and `nets` are what reading
+    a model needs.
+    """
     nets = asdict(config.nets)
     del nets["translator"]["estimate"]  # where it was read from; the checkpoint holds it
-    return {
+    whole = {
         "system": config.system,
         "scale": config.scale,
-        "seed": config.seed,
-        "global_batch": config.global_batch,
         "nets": nets,
-        "pool": asdict(config.pool),
-        "num_samples": num_samples,
-        "tail": config.data.tail,
+        "config": to_dict(config),
+        "num_samples": {name: facts.num_samples for name, facts in shard_sets.items()},
+        "samples": {name: facts.checksum for name, facts in shard_sets.items()},
+        "patch": {name: facts.patch for name, facts in shard_sets.items()},
     }
+    as_read: dict[str, Any] = json.loads(json.dumps(whole))
+    return as_read
+
+
+def flat_identity(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity by dotted keys, as `changes` compares two: also one of a version before, which knew less."""
+    nested = saved.get("config") or {k: v for k, v in saved.items() if k not in _NOT_OF_THE_CONFIGURATION}
+    known = _dotted(without_removed(Config, nested))
+    if "tail" in saved:
+        known["data.tail"] = saved["tail"]
+    return known | _dotted({name: saved[name] for name in ("num_samples", "samples", "patch") if name in saved})
+
+
+def _dotted(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in nested.items():
+        whole = f"{prefix}{name}" in _WHOLE or not isinstance(value, Mapping)
+        found |= {f"{prefix}{name}": value} if whole else _dotted(value, f"{prefix}{name}.")
+    return found
 
 
 def write(folder: Path, checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
@@ -76,11 +112,10 @@ def write(folder: Path, checkpoint: Checkpoint, identity: dict[str, Any]) -> Non
         fsync(folder / name)
 
 
-def read(folder: Path, identity: dict[str, Any]) -> Checkpoint:
-    """Verify and read a checkpoint; `identity` is the resuming run's `identity`.
+def read(folder: Path) -> tuple[Checkpoint, dict[str, Any]]:
+    """Verify and read a checkpoint, and the identity of the run that wrote it.
 
-    Raises ConfigError naming the first key that differs, InputError when a file is missing, damaged or of another
-    format.
+    Raises InputError when a file is missing, damaged or of another format.
     """
     verify(folder)
     try:
@@ -88,8 +123,7 @@ def read(folder: Path, identity: dict[str, Any]) -> Checkpoint:
         tensors = load_file(folder / "tensors.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"checkpoint {folder} cannot be read: {error}") from error
-    _check_identity(folder, without_removed(Config, scalars["identity"]), identity)
-    return unpack(scalars, tensors)
+    return unpack(scalars, tensors), scalars["identity"]
 
 
 def verify(folder: Path) -> None:
@@ -164,16 +198,6 @@ def _scalars(checkpoint: Checkpoint, identity: dict[str, Any]) -> dict[str, Any]
 
 def _select(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-
-
-def _check_identity(path: Path, saved: Any, current: Any, key: str = "") -> None:
-    if isinstance(saved, dict) and isinstance(current, dict):
-        for name in sorted(saved.keys() | current.keys()):
-            _check_identity(path, saved.get(name), current.get(name), f"{key}.{name}" if key else name)
-    elif saved != current:
-        raise ConfigError(
-            f"checkpoint {path} has {key} = {saved}, this run has {current}; they must be equal to resume"
-        )
 
 
 def fsync(path: Path) -> None:

@@ -16,6 +16,7 @@ _SAID = {
     "stopped": "stopped, saved",
     "failed": "failed",
     "rolled_back": "went back",
+    "changed": "went on with changes",
 }
 
 
@@ -85,14 +86,20 @@ def _row(event: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
     if name == "started":
         ranks = event.get("num_ranks")
         detail = "1 rank" if ranks == 1 else f"{ranks} ranks"
-        if before.get("event") in ("started", "rolled_back"):
+        if before.get("event") in ("started", "changed", "rolled_back"):
             detail += "; the start before ended without a word"
+    if name == "changed" and isinstance(changes := event.get("changes"), dict):
+        detail = ", ".join(_change(key, values) for key, values in changes.items())
     return [
         datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S") if at is not None else "",
         _SAID.get(name, name),
         f"{step:,.0f}" if step is not None else "",
         detail,
     ]
+
+
+def _change(key: str, values: object) -> str:
+    return f"{key} {values[0]} -> {values[1]}" if isinstance(values, list) and len(values) == 2 else key
 
 
 def _norms(bad: Mapping[str, Any]) -> str:

@@ -39,11 +39,12 @@ class Rank:
         return self.folder / "train.log"
 
     def start(self, config: str, overrides: list[str], environment: dict[str, str]) -> None:
-        """Train with the configuration file's text `config`, resuming what `run_dir` holds."""
+        """Train with the configuration file's text `config`, resuming what `run_dir` holds: also another trial's state,
+        or the shared steps, with values of its own."""
         path = self.folder / "config.yaml"
         path.write_text(config, encoding="utf-8")
         command = [sys.executable, "-m", "cyclesr_dist.training", "--config", str(path), "--run-dir", str(self.run_dir)]
-        command += ["--resume", "--quiet", *overrides]
+        command += ["--resume-with-changes", "--quiet", *overrides]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,

@@ -21,6 +21,7 @@ from ray import tune
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from cyclesr_dist.distributed.world import JOB_VARIABLE
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, worst
@@ -151,6 +152,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
             "LOCAL_WORLD_SIZE": "1",
             "MASTER_ADDR": address,
             "MASTER_PORT": str(port),
+            JOB_VARIABLE: f"trial {address}:{port}",  # each rank has a run folder of its own
         }
         threads = {"CYCLESR_NUM_THREADS": str(workers.cpus), "OMP_NUM_THREADS": str(workers.cpus)}
         return (alone or together) | threads | {FOLDER_VARIABLE: self.working_dir}

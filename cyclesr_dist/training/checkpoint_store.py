@@ -50,20 +50,17 @@ def prune(checkpoints: CheckpointStore, keep: int, best_step: int | None) -> Non
             checkpoints.remove(name)
 
 
-def newest(
-    checkpoints: CheckpointStore, identity: dict[str, Any], warn: Callable[[str], None]
-) -> tuple[str, Checkpoint] | None:
-    """The newest checkpoint that is whole, and its name; None when there is none at all.
+def newest(checkpoints: CheckpointStore, warn: Callable[[str], None]) -> tuple[str, Checkpoint, dict[str, Any]] | None:
+    """The newest checkpoint that is whole, after its name and with its run's identity; None when there is none at all.
 
-    Each damaged one is told through `warn`. Raises InputError when all are damaged, ConfigError when the run does not
-    fit.
+    Each damaged one is told through `warn`. Raises InputError when all are damaged.
     """
     failure: InputError | None = None
     names = checkpoints.names()
     for name in reversed(names):
         try:
             with checkpoints.opened(name) as folder:
-                return name, read(folder, identity)
+                return name, *read(folder)
         except InputError as error:
             failure = failure or error
             if name != names[0]:

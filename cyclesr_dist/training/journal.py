@@ -8,6 +8,7 @@ import platform
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import metadata
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from cyclesr_dist import __version__
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import Preempted, TrainingError
+from cyclesr_dist.training.changes import Change
 from cyclesr_dist.training.run_folder import RunFolder, append_line, end_line
 
 _PACKAGES = ("deepspeed", "numpy", "pillow", "webdataset")
@@ -40,6 +42,12 @@ class Journal:
         ranks = self.world.num_ranks
         self.note("started", step=step, num_steps=num_steps, num_ranks=ranks, environment=environment(self.world))
         return before
+
+    def changed(self, step: int, found: Sequence[Change]) -> None:
+        """Note what is not as in the run that wrote the checkpoint of `step`."""
+        if found:
+            values = {change.key: [change.before, change.after] for change in found}
+            self.note("changed", step=step, changes=values)
 
     def note(self, event: str, **more: Any) -> None:
         if self._open:

@@ -242,8 +242,9 @@ class Attempt:
 def _go_back(run: Run, saver: Saver, request: RollBack) -> None:
     """Load the newest checkpoint in place, and leave out the batches that may have done the harm. All ranks."""
     run.world.together(saver.finish)
-    saved = load_newest(run.checkpoints, run.identity, run.world)
-    assert saved is not None, "a run goes back only where it has saved"
+    found = load_newest(run.checkpoints, run.identity, run.world, with_changes=True)  # those that it began with
+    assert found is not None, "a run goes back only where it has saved"
+    saved, _ = found
     first = max(saved.step, request.first - LEFT_OUT_BEFORE)
     saved.left_out = sorted({*saved.left_out, *range(first, request.last + 1)})
     saved.rollbacks += 1

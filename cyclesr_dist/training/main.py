@@ -28,6 +28,7 @@ from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.stopping import StopRequest
 from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
 from cyclesr_dist.telemetry.trackers import tracker_class
+from cyclesr_dist.training.agreement import check_equal, facts_of_launch
 from cyclesr_dist.training.ending import last_lines, summary_of
 from cyclesr_dist.training.journal import Journal
 from cyclesr_dist.training.loop import train
@@ -52,6 +53,11 @@ def build_parser(prog: str = "train.py") -> argparse.ArgumentParser:
     parser.add_argument("--config", required=True, help="YAML file, see configs/")
     parser.add_argument("--run-dir", type=Path, help="run folder; default: runs/<name of the config file>")
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint, if there is one")
+    parser.add_argument(
+        "--resume-with-changes",
+        action="store_true",
+        help="the same, though weights, learning rates, schedule, seed, batch or data are others than the checkpoint's",
+    )
     parser.add_argument("--dry-run", action="store_true", help="check all, print the resolved config, write nothing")
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)  # the deepspeed launcher passes it
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides")
@@ -67,7 +73,14 @@ def main(argv: Sequence[str] | None = None, prog: str = "train.py") -> int:
 
 def _run(args: argparse.Namespace) -> int:
     folder = args.run_dir or Path("runs") / Path(args.config).stem
-    run_training(lambda: _load_config(args), folder, resume=args.resume, quiet=args.quiet, dry_run=args.dry_run)
+    run_training(
+        lambda: _load_config(args),
+        folder,
+        resume=args.resume or args.resume_with_changes,
+        with_changes=args.resume_with_changes,
+        quiet=args.quiet,
+        dry_run=args.dry_run,
+    )
     return 0
 
 
@@ -76,10 +89,13 @@ def run_training(
     run_dir: Path,
     *,
     resume: bool = False,
+    with_changes: bool = False,
     quiet: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
     """Train in this process, one rank of those that the launcher's variables tell of, or alone.
+
+    `resume` goes on from the newest checkpoint; `with_changes` also where it then is another experiment.
 
     Returns what summary.json holds; empty with `dry_run`, which prints the configuration and writes nothing. Raises
     CycleSRError; where another rank failed first, with its cause.
@@ -92,13 +108,16 @@ def run_training(
     with stop.listening(), LibraryWarnings() as libraries:
         world = World.from_env()
         started_as(world.rank)
-        store = world.join()
+        store = world.join(str(run_dir))
         watch = Watch(store, world, stop)
         folder = RunFolder(run_dir)
         journal = Journal(folder, world)
         try:
             check_launch(world, warn)
-            config = world.together(lambda: _checked(load_config(), world))
+            config = world.together(load_config)
+            options = {"--resume": resume, "--resume-with-changes": with_changes, "--dry-run": dry_run}
+            check_equal(lambda: facts_of_launch(config, options), world)
+            world.together(lambda: _check(config, world))
             stop.grace_seconds = config.train.grace_seconds
             watch.silence_seconds = config.train.lost_rank_seconds
             inputs = open_inputs(config, world)
@@ -106,8 +125,8 @@ def run_training(
             if dry_run:
                 _dry_run(inputs, world)
             else:
-                options: dict[str, Any] = {"resume": resume, "quiet": quiet}
-                run = build_run(inputs, world, folder, stop=stop, journal=journal, libraries=libraries, **options)
+                how: dict[str, Any] = {"resume": resume, "with_changes": with_changes, "quiet": quiet}
+                run = build_run(inputs, world, folder, stop=stop, journal=journal, libraries=libraries, **how)
                 summary = _train(run)
             world.leave()
         except BaseException as error:
@@ -140,13 +159,12 @@ def _load_config(args: argparse.Namespace) -> Config:
     return load(args.config, checked_overrides(args.overrides))
 
 
-def _checked(config: Config, world: World) -> Config:
+def _check(config: Config, world: World) -> None:
     """Raises ConfigError for what only this launch shows to be wrong."""
     check_backend(config, world)
     world.rank_batch(config.global_batch)
     for name in config.telemetry.trackers:
         tracker_class(name)
-    return config
 
 
 def _dry_run(inputs: RunInputs, world: World) -> None:

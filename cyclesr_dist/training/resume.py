@@ -6,24 +6,39 @@ import sys
 from typing import Any
 
 from cyclesr_dist.distributed.world import World
-from cyclesr_dist.models.checkpoint import Checkpoint, pack, unpack
+from cyclesr_dist.models.checkpoint import Checkpoint, flat_identity, pack, unpack
+from cyclesr_dist.training.changes import Change, changes, check_resumable
 from cyclesr_dist.training.checkpoint_store import CheckpointStore, newest
 
 
-def load_newest(checkpoints: CheckpointStore, identity: dict[str, Any], world: World) -> Checkpoint | None:
-    """None when there is no checkpoint. All ranks call it; the others need not see the checkpoints.
+def load_newest(
+    checkpoints: CheckpointStore, identity: dict[str, Any], world: World, *, with_changes: bool = False
+) -> tuple[Checkpoint, list[Change]] | None:
+    """The state, and what of the run has changed since; None when there is no checkpoint. All ranks call it; the others
+    need not see the checkpoints.
 
-    Raises InputError when none can be read, ConfigError when the run does not fit.
+    Raises InputError when none can be read, ConfigError when the run does not fit, or may not go on so without
+    `with_changes`.
     """
-    found = world.together(lambda: newest(checkpoints, identity, _warn) if world.is_main else None)
-    name = world.share(found[0] if found else None)
+
+    def read() -> tuple[str, Checkpoint, list[Change]] | None:
+        found = newest(checkpoints, _warn)
+        if found is None:
+            return None
+        name, checkpoint, saved = found
+        changed = changes(flat_identity(saved), flat_identity(identity))
+        check_resumable(name, changed, with_changes)
+        return name, checkpoint, changed
+
+    found = world.together(lambda: read() if world.is_main else None)
+    name, changed = world.share((found[0], found[2]) if found else (None, []))
     if name is None:
         return None
     packed = pack(found[1]) if found else ({}, {})
     checkpoint = unpack(world.share(packed[0]), world.share_tensors(packed[1]))
     if world.is_main:
         print(f"cyclesr: resuming at step {checkpoint.step} from {name}", file=sys.stderr)
-    return checkpoint
+    return checkpoint, changed
 
 
 def _warn(text: str) -> None:

@@ -11,6 +11,7 @@ from cyclesr_dist.config.reader import write_resolved
 from cyclesr_dist.config.schema import Config, uses_estimate
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.loader import Sources, num_epoch_steps, open_sources
+from cyclesr_dist.data.shards import ShardSet
 from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.distributed.build import build_backend
@@ -18,8 +19,7 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.method.systems.base import System
 from cyclesr_dist.method.systems.build import build_system
-from cyclesr_dist.models.checkpoint import Checkpoint
-from cyclesr_dist.models.checkpoint import identity as identity_of
+from cyclesr_dist.models.checkpoint import Checkpoint, ShardSetFacts, identity
 from cyclesr_dist.runtime.stopping import StopRequest
 from cyclesr_dist.telemetry.diagnosis import diagnosis_of
 from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
@@ -27,6 +27,8 @@ from cyclesr_dist.telemetry.progress import open_progress
 from cyclesr_dist.telemetry.prometheus import Metrics, run_info
 from cyclesr_dist.telemetry.targets import write_targets
 from cyclesr_dist.telemetry.trackers import Trackers, open_trackers
+from cyclesr_dist.training.agreement import Facts, check_equal, facts_of_data
+from cyclesr_dist.training.changes import Change
 from cyclesr_dist.training.checkpoint_store import CheckpointStore, open_store
 from cyclesr_dist.training.estimation import degradation_of_run
 from cyclesr_dist.training.journal import Journal
@@ -49,10 +51,26 @@ class RunInputs:
     schedule: Schedule
 
     @property
+    def shard_sets(self) -> dict[str, ShardSet]:
+        """By name; those that the system needs."""
+        named = {"hr": self.sources.hr, "lr": self.sources.lr, "pairs": self.sources.pairs}
+        return {name: shard_set for name, shard_set in named.items() if shard_set is not None}
+
+    @property
     def num_samples(self) -> dict[str, int]:
         """Of each shard set."""
-        named = {"hr": self.sources.hr, "lr": self.sources.lr, "pairs": self.sources.pairs}
-        return {name: len(shard_set) for name, shard_set in named.items() if shard_set is not None}
+        return {name: len(shard_set) for name, shard_set in self.shard_sets.items()}
+
+    def identity(self) -> dict[str, Any]:
+        """Of the run's checkpoints."""
+        facts = {name: ShardSetFacts(len(s), s.checksum, s.patch) for name, s in self.shard_sets.items()}
+        return identity(self.config, facts)
+
+    def facts(self) -> Facts:
+        """What must be the same on all ranks."""
+        samples = {f"data.{name}": shard_set.checksum for name, shard_set in self.shard_sets.items()}
+        photographs = {"data.valid_hr": self.validator.sharp, "data.valid_lr": self.validator.real}
+        return facts_of_data(samples, photographs)
 
 
 def open_inputs(config: Config, world: World) -> RunInputs:
@@ -60,7 +78,9 @@ def open_inputs(config: Config, world: World) -> RunInputs:
     sources = world.together(lambda: open_sources(config))
     validator = world.together(lambda: Validator(config, world))
     schedule = Schedule(config.train, num_epoch_steps(sources, config), spec_of(config.system).rounds)
-    return RunInputs(config, sources, validator, schedule)
+    inputs = RunInputs(config, sources, validator, schedule)
+    check_equal(inputs.facts, world)
+    return inputs
 
 
 def build_run(
@@ -69,6 +89,7 @@ def build_run(
     folder: RunFolder,
     *,
     resume: bool = False,
+    with_changes: bool = False,
     quiet: bool = False,
     stop: StopRequest | None = None,
     journal: Journal | None = None,
@@ -83,8 +104,9 @@ def build_run(
     """
     config = inputs.config
     world.together(lambda: folder.prepare(resume) if world.is_main else None)
-    identity = identity_of(config, inputs.num_samples)
-    checkpoints, saved = _checkpoints(config, world, folder, identity, resume)
+    identity = inputs.identity()
+    checkpoints, found = _checkpoints(config, world, folder, identity, resume, with_changes)
+    saved, changed = found or (None, [])
     with ExitStack() as opened:
         if metrics is None:
             name, num_steps = folder.path.resolve().name, inputs.schedule.num_steps
@@ -127,10 +149,12 @@ def build_run(
             progress=progress,
         )
         restarts = world.together(lambda: run.journal.started(start, inputs.schedule.num_steps))
+        world.together(lambda: run.journal.changed(start, changed))
         metrics.started(start, restarts)
         _publish(run, opened)
         for line in [
             *opening,
+            *([f"changed since the checkpoint: {', '.join(map(str, changed))}"] if changed else []),
             *(f"measured: {text}" for text in (sentences(degradation.facts) if degradation else [])),
         ]:
             progress.say(line)
@@ -143,21 +167,21 @@ def warn(line: str) -> None:
 
 
 def _checkpoints(
-    config: Config, world: World, folder: RunFolder, identity: dict[str, Any], resume: bool
-) -> tuple[CheckpointStore, Checkpoint | None]:
-    """Where they are kept, and the newest one where the run is resumed."""
+    config: Config, world: World, folder: RunFolder, identity: dict[str, Any], resume: bool, with_changes: bool
+) -> tuple[CheckpointStore, tuple[Checkpoint, list[Change]] | None]:
+    """Where they are kept, and the newest one where the run is resumed, with what has changed since."""
     place = config.train.checkpoints or str(folder.checkpoints)
     checkpoints = world.together(lambda: open_store(place, config.data.remote))
     if not resume:
         world.together(lambda: _check_is_free(config, checkpoints) if world.is_main else None)
-    saved = load_newest(checkpoints, identity, world) if resume else None
-    if resume and saved is None and world.is_main:
+    found = load_newest(checkpoints, identity, world, with_changes=with_changes) if resume else None
+    if resume and found is None and world.is_main:
         print("cyclesr: no checkpoint yet: starting from the beginning", file=sys.stderr)
     if "://" not in config.train.checkpoints:
-        return checkpoints, saved
+        return checkpoints, found
     mirror = world.together(lambda: Mirror(folder, config.train.checkpoints, config.data.remote))
-    world.together(lambda: mirror.fetch() if saved and world.is_main else None)
-    return MirroredStore(checkpoints, mirror), saved
+    world.together(lambda: mirror.fetch() if found and world.is_main else None)
+    return MirroredStore(checkpoints, mirror), found
 
 
 def _check_is_free(config: Config, checkpoints: CheckpointStore) -> None:

@@ -23,12 +23,12 @@ class TinyData:
         return [*tiny_overrides(), *data, *(f"train.{text}" for text in train)]
 
 
-def make_tiny_data(root: Path) -> TinyData:
-    """Made by the product's own commands."""
+def make_tiny_data(root: Path, seed: int = 0) -> TinyData:
+    """Made by the product's own commands; another `seed` gives other photographs of the same size."""
     from cyclesr_dist.cli.main import main as cyclesr
 
-    write_photos(root / "hr", 3, 64, 96, seed=0)
-    write_photos(root / "clean", 2, 64, 96, seed=1)
+    write_photos(root / "hr", 3, 64, 96, seed=seed)
+    write_photos(root / "clean", 2, 64, 96, seed=seed + 1)
     config = root / "shards.yaml"
     config.write_text("shards: {patch: 8, stride: 8, samples_per_shard: 10}\n")
     degrade = ["degrade", "--hr", str(root / "clean"), "--track", "mild", "--seed", "0", "--out", str(root / "lr")]

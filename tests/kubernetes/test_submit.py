@@ -216,6 +216,14 @@ def test_dry_run_prints_what_kubectl_reads_and_asks_no_cluster(lab: Cluster) -> 
     assert "global_batch = 8 is no multiple of the 3 ranks" in err
 
 
+@pytest.mark.parametrize("flags", [[], ["--resume-with-changes"]])
+def test_a_pod_that_is_begun_again_resumes(flags: list[str], lab: Cluster) -> None:
+    code, out, _ = submit(lab, "--dry-run", *flags)
+    assert code == 0
+    (job,) = (manifest for manifest in yaml.safe_load_all(out) if manifest["kind"] == "Job")
+    assert job["spec"]["template"]["spec"]["containers"][0]["command"][-1] == (flags or ["--resume"])[0]
+
+
 def test_kubectl_takes_what_dry_run_prints(lab: Cluster) -> None:
     _, manifests, _ = submit(lab, "--dry-run")
     kubectl = Path(sys.executable).with_name("kubectl")

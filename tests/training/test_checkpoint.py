@@ -20,7 +20,17 @@ from cyclesr_dist.config.schema import Config, Remote
 from cyclesr_dist.distributed.player import PlayerState
 from cyclesr_dist.errors import ConfigError, InputError, TrainingError
 from cyclesr_dist.method.systems.base import SystemState
-from cyclesr_dist.models.checkpoint import FILES, MANIFEST, Checkpoint, identity, read, write
+from cyclesr_dist.models.checkpoint import (
+    FILES,
+    MANIFEST,
+    Checkpoint,
+    ShardSetFacts,
+    flat_identity,
+    identity,
+    read,
+    write,
+)
+from cyclesr_dist.training.changes import changes, check_resumable
 from cyclesr_dist.training.checkpoint_store import CheckpointStore, LocalStore, newest, open_store, prune
 from cyclesr_dist.training.run_folder import checkpoint_name
 from cyclesr_dist.training.saver import Saver
@@ -42,9 +52,10 @@ def put(checkpoints: CheckpointStore, step: int) -> None:
 
 
 def newest_step(checkpoints: LocalStore, warnings: list[str] | None = None) -> int:
-    found = newest(checkpoints, WHO, [].append if warnings is None else warnings.append)
+    found = newest(checkpoints, [].append if warnings is None else warnings.append)
     assert found is not None
-    name, saved = found
+    name, saved, identity = found
+    assert identity == WHO
     assert saved.system.players["g"].params["g_l2h.weight"].eq(saved.step).all()
     assert name == checkpoint_name(saved.step)
     return saved.step
@@ -53,7 +64,7 @@ def newest_step(checkpoints: LocalStore, warnings: list[str] | None = None) -> i
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     before = checkpoint(7)
     write(tmp_path, before, WHO)
-    after = read(tmp_path, WHO)
+    after, _ = read(tmp_path)
     for key, value in vars(before).items():
         if key not in ("system", "ema"):
             assert getattr(after, key) == value
@@ -69,18 +80,22 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
 
 
 def test_checkpoints_from_before_a_key_was_removed_fit_where_they_had_what_stands_now(tmp_path: Path) -> None:
-    now = identity(Config(), {"hr": 9, "lr": 9})
-    before = json.loads(json.dumps(now))
+    now = identity(Config(), {"hr": ShardSetFacts(9, "a", 24), "lr": ShardSetFacts(9, "b", 24)})
+    nets = json.loads(json.dumps(now["nets"]))
     for critic in ("d_lr", "d_h"):
-        before["nets"][critic]["norm"] = "instance"
+        nets[critic]["norm"] = "instance"
+    before = {"system": "cyclesr", "scale": 4, "seed": 0, "global_batch": 32, "nets": nets, "pool": {"size": 50}}
+    before |= {"num_samples": {"hr": 9, "lr": 9}, "tail": "drop"}
     (tmp_path / "fits").mkdir()
     write(tmp_path / "fits", checkpoint(7), before)
-    assert read(tmp_path / "fits", now).step == 7
-    before["nets"]["d_h"]["norm"] = "none"
-    (tmp_path / "other").mkdir()
-    write(tmp_path / "other", checkpoint(7), before)
+    state, saved = read(tmp_path / "fits")
+    assert state.step == 7
+    assert changes(flat_identity(saved), flat_identity(now)) == []
+    nets["d_h"]["norm"] = "none"
+    found = changes(flat_identity(before), flat_identity(now))
+    assert [change.key for change in found] == ["nets.d_h.norm"]
     with pytest.raises(ConfigError, match=r"nets\.d_h\.norm = none"):
-        read(tmp_path / "other", now)
+        check_resumable("step-00000007", found, with_changes=True)
 
 
 def kill_at(call: int) -> None:
@@ -178,12 +193,12 @@ def test_a_damaged_newest_is_passed_over_with_a_warning(file: str, damage: str, 
 
 def test_all_damaged_is_an_error_and_none_at_all_is_not(tmp_path: Path) -> None:
     checkpoints = LocalStore(tmp_path)
-    assert newest(checkpoints, WHO, print) is None
+    assert newest(checkpoints, print) is None
     for step in (1, 2):
         put(checkpoints, step)
         (tmp_path / checkpoint_name(step) / MANIFEST).write_text("{}")
     with pytest.raises(InputError, match=r"no checkpoint can be read.*step-00000002"):
-        newest(checkpoints, WHO, lambda _: None)
+        newest(checkpoints, lambda _: None)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -197,7 +212,7 @@ def test_any_manifest_is_refused_in_one_way(text: str, tmp_path: Path) -> None:
         write(folder, checkpoint(1), WHO)
     (folder / MANIFEST).write_text(text, encoding="utf-8", errors="surrogatepass")
     with pytest.raises(InputError):
-        read(folder, WHO)
+        read(folder)
 
 
 # ---- keeping ----
@@ -263,7 +278,7 @@ def test_a_url_of_this_machine_s_disk_holds_checkpoints_as_any_other_does(tmp_pa
     for step in (2, 4):
         put(place, step)
     assert place.names() == [checkpoint_name(2), checkpoint_name(4)]
-    found = newest(place, WHO, print)
+    found = newest(place, print)
     assert found is not None
     assert found[1].step == 4
     prune(place, 1, None)

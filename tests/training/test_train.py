@@ -93,7 +93,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run(backend, config_file, tiny_
     arguments = [*tiny_data.overrides, *backend, "train.checkpoint_every_steps=2"]
     run_alone(config_file, tmp_path / "run", *arguments, "train.max_steps=2")
     arguments += ["train.max_bad_steps=1", "weights.mse=1e38"]
-    done = launch("python", config_file, tmp_path / "run", *arguments, "--resume")
+    done = launch("python", config_file, tmp_path / "run", *arguments, "--resume-with-changes")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     # Steps 3 and 4 are bad; back at step 2 they are left out, and 5 and 6 are bad, too.
