@@ -61,6 +61,8 @@ def facts_of_data(samples: Mapping[str, str], photographs: Mapping[str, Iterable
 
 def check_equal(facts: Callable[[], Facts], world: World) -> None:
     """Raises ConfigError, on all ranks, naming what differs, each value and whose it is. All ranks call it."""
+    if world.num_ranks == 1:
+        return
     own = world.together(facts)
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
     if len(set(world.gather_objects(digest))) == 1:

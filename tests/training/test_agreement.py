@@ -55,10 +55,16 @@ def arguments(config_file, tiny_data, tmp_path) -> list[str]:
 @pytest.mark.parametrize(
     ("first", "second", "said"),
     [
-        (["optim.lr_sr=1e-4"], ["optim.lr_sr=1e-2"], "optim.lr_sr = 0.0001 on rank 0, 0.01 on rank 1"),
-        (["global_batch=4"], ["global_batch=8"], "global_batch = 4 on rank 0, 8 on rank 1"),
-        (["system=cyclesr"], ["system=sr_syn"], 'system = "cyclesr" on rank 0, "sr_syn" on rank 1'),
-        (["--resume"], [], "--resume = true on rank 0, false on rank 1"),
+        (
+            ["optim.lr_sr=1e-4", "global_batch=4"],
+            ["optim.lr_sr=1e-2", "global_batch=8"],
+            "global_batch = 4 on rank 0, 8 on rank 1; optim.lr_sr = 0.0001 on rank 0, 0.01 on rank 1",
+        ),
+        (
+            ["system=cyclesr"],
+            ["system=sr_syn", "--resume"],
+            'system = "cyclesr" on rank 0, "sr_syn" on rank 1; --resume',
+        ),
     ],
 )
 def test_ranks_with_other_settings_are_refused_by_name(first, second, said, arguments, tmp_path) -> None:

@@ -64,7 +64,9 @@ def fit(wanted: Wanted) -> None:
     run(["shards", "build", *packed, "--config", str(settings), "--overwrite", *quiet])
     ranks = max(1, machine.gpus)
     launcher = ["torchrun", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-    run(["train", "--config", str(settings), "--run-dir", str(wanted.run), "--resume", *quiet], launcher)
+    # Whoever changes the settings' file means it.
+    how = ["--run-dir", str(wanted.run), "--resume-with-changes", *quiet]
+    run(["train", "--config", str(settings), *how], launcher)
 
     _step(5, "enlarging the LR photographs that were held back" if chosen.held_back else "enlarging LR photographs")
     of, enlarged = str(at.of("valid_lr")), wanted.run / UPSCALED
