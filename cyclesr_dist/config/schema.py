@@ -357,7 +357,7 @@ class Degrade:
     noise: Annotated[float, Range(minimum=0, maximum=1)] = 0.02
     """mild: standard deviation of the Poisson noise at mid grey; wild: the largest level drawn; camera: standard
     deviation of the sensor's noise at mid grey, before demosaicing, times 0.7 to 1.3 per image. unknown has none."""
-    shift_px: Count = 4
+    shift_px: Annotated[int, Range(minimum=0, maximum=255)] = 4
     """mild: largest shift in HR px along each axis; wild: the same. unknown and camera have none."""
     jpeg_quality: Annotated[int, Range(minimum=1, maximum=100)] = 80
     """camera: quality of its JPEG files, 1 to 100, plus -8 to 8 per image. The others have no JPEG."""
