@@ -26,6 +26,7 @@ from cyclesr_dist.config.marks import (
     ToRead,
     check_marks,
 )
+from cyclesr_dist.config.metrics import MetricName
 from cyclesr_dist.config.reader import OBJECT_NAME, ObjectName, check_range, read
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
@@ -35,7 +36,8 @@ System = (
 )
 """One of config/systems.py, or a SystemSpec of yours."""
 Downsampling = Literal["bicubic", "bilinear", "nearest"]
-Metric = Literal["auto", "psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr", "psnr_estimated"]
+Metric = Literal["auto"] | MetricName | ObjectName
+"""One of config/metrics.py, or a MetricSpec of yours."""
 Track = Literal["unknown", "mild", "wild", "camera"] | ObjectName
 """One of degradation/track.py, or a SimulatedTrack of yours."""
 Protocol = Literal["plain", "ntire2017", "ntire2018"] | ObjectName
@@ -306,7 +308,8 @@ class Validate:
     metric: Metric = "auto"
     """What the best checkpoint is chosen by; `auto`: psnr with pairs; else with sharp photographs psnr_estimated, for
     which the degradation is measured between `data.hr` and `data.lr`, or spectrum_hr where a system does without these;
-    and without sharp photographs agreement. scoring/reference_free.py explains these scores."""
+    and without sharp photographs agreement. scoring/reference_free.py explains these scores.
+    `package.module:METRIC` is one of yours."""
     pictures: Annotated[int, Range(minimum=0, maximum=12)] = 2
     """Photographs whose centres are kept as pictures at validations, for the report; 0: none."""
 
