@@ -2,13 +2,15 @@
 
 python .ci/matrix.py [--only 3.12/2.12] [ARGUMENTS OF PYTEST]
 
-Prints a line for each pair: passed, failed, or why it could not be tried. Exit code 1 where one has failed. Without
-arguments all default tests are run; `python .ci/matrix.py tests/method tests/nets` is a matter of minutes.
+Pythons are looked for in PATH, then among pyenv's. Prints a line for each pair: passed, failed, or why it could not be
+tried. Exit code 1 where one has failed. Without arguments all default tests are run; `python .ci/matrix.py tests/method
+tests/nets` is a matter of minutes.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -41,8 +43,8 @@ def main() -> int:
 
 def one(python: str, torch: str, folder: Path, tests: list[str]) -> str:
     """Make the environment in `folder`, run the tests, and say in a line how it went."""
-    interpreter = shutil.which(f"python{python}")
-    if interpreter is None or subprocess.run([interpreter, "-V"], capture_output=True, check=False).returncode:
+    interpreter = next(filter(_starts, _places(python)), None)
+    if interpreter is None:
         return "not there: no such Python"
     own = folder / "bin" / "python"
     constraints = folder / "constraints.txt"
@@ -66,6 +68,17 @@ def one(python: str, torch: str, folder: Path, tests: list[str]) -> str:
     if done.returncode:
         print(done.stdout, done.stderr, sep="\n")
     return f"{'failed' if done.returncode else 'passed'}: {last_line(done.stdout)}"
+
+
+def _places(python: str) -> list[str]:
+    """Where that Python may be. pyenv puts one in PATH that starts only in the folders where it is chosen."""
+    in_path = shutil.which(f"python{python}")
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    return [*filter(None, [in_path]), *map(str, sorted(pyenv.glob(f"{python}.*/bin/python"), reverse=True))]
+
+
+def _starts(interpreter: str) -> bool:
+    return subprocess.run([interpreter, "-V"], capture_output=True, check=False).returncode == 0
 
 
 def last_line(text: str) -> str:

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from cyclesr_dist.config.allowed import allowed
 from cyclesr_dist.config.json_schema import json_schema, leaves
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.command import add_common_arguments
@@ -49,8 +50,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     schema.set_defaults(run=run_schema)
     keys = actions.add_parser(
         "keys",
-        help="list every key with its default and what it does",
-        description="List every key with its default and what it does.",
+        help="list every key with its default, what it does and what is allowed",
+        description="List every key with its default, what it does and what is allowed.",
         epilog="example: cyclesr config keys --kind table",
     )
     keys.set_defaults(run=run_keys)
@@ -77,7 +78,8 @@ def run_schema(args: argparse.Namespace) -> int:
 def run_keys(args: argparse.Namespace) -> int:
     for leaf in leaves(dataclass_of(args.kind)):
         print(f"{leaf.key} = {json.dumps(leaf.default)}")
-        print(textwrap.fill(leaf.text, 100, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False))
+        for text in (leaf.text, f"Allowed: {allowed(leaf.kind)}."):
+            print(textwrap.fill(text, 100, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False))
     return 0
 
 

@@ -37,6 +37,8 @@ class Leaf:
     """With dots."""
     default: Any
     text: str
+    kind: Any
+    """Its type, with marks."""
 
 
 def json_schema(cls: type, title: str) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def _leaves(cls: type, defaults: Any, prefix: str) -> Iterator[Leaf]:
             of_section = inner() if default is None else default  # type: ignore[operator]  # a class
             yield from _leaves(inner, of_section, f"{prefix}{name}.")  # type: ignore[arg-type]  # the same
         else:
-            yield Leaf(prefix + name, default, field_texts(cls).get(name, ""))
+            yield Leaf(prefix + name, default, field_texts(cls).get(name, ""), kind)
 
 
 def _section(cls: type, defaults: Any, text: str) -> dict[str, Any]:

@@ -28,15 +28,20 @@ class Range:
 
     def check(self, key: str, value: float) -> None:
         """Raise ConfigError naming `key`, `value` and the range unless the value keeps all limits. nan keeps none."""
-        limits = (
-            (self.minimum, "at least", value.__ge__),
-            (self.above, "above", value.__gt__),
-            (self.maximum, "at most", value.__le__),
-            (self.below, "below", value.__lt__),
+        holds = (value.__ge__, value.__gt__, value.__le__, value.__lt__)
+        if not all(limit is None or keeps(limit) for (_, limit), keeps in zip(self._limits(), holds, strict=True)):
+            raise ConfigError(f"{key} = {value} is out of range; allowed: {self}")
+
+    def __str__(self) -> str:
+        return " and ".join(f"{word} {limit}" for word, limit in self._limits() if limit is not None)
+
+    def _limits(self) -> tuple[tuple[str, float | None], ...]:
+        return (
+            ("at least", self.minimum),
+            ("above", self.above),
+            ("at most", self.maximum),
+            ("below", self.below),
         )
-        if not all(limit is None or holds(limit) for limit, _, holds in limits):
-            allowed = " and ".join(f"{word} {limit}" for limit, word, _ in limits if limit is not None)
-            raise ConfigError(f"{key} = {value} is out of range; allowed: {allowed}")
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,10 @@ class EachOnce:
 
     def check(self, key: str, value: tuple[Any, ...]) -> None:
         if not value or len(set(value)) != len(value):
-            raise ConfigError(f"{key} = {list(value)}; allowed: one value or more, each once")
+            raise ConfigError(f"{key} = {list(value)}; allowed: {self}")
+
+    def __str__(self) -> str:
+        return "one value or more, each once"
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,9 @@ class ToRead:
 
     def check(self, key: str, value: str) -> None:
         """Any text will do: whether there is such a file is found out when it is read."""
+
+    def __str__(self) -> str:
+        return ", or ".join(("a path to read", *self.names))
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ ObjectName = NewType("ObjectName", str)
 """`Literal[...] | ObjectName`: one of ours, or `package.module:Name` of the user's own (runtime/user_modules.py)."""
 OBJECT_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
-_KIND_NAMES = {str: "a string", int: "an integer", float: "a finite number", bool: "true or false", NoneType: "null"}
+KIND_NAMES = {str: "a string", int: "an integer", float: "a finite number", bool: "true or false", NoneType: "null"}
 
 
 class _MismatchError(Exception):
@@ -295,7 +295,7 @@ def _convert(kind: Any, node: yaml.Node, key: str, source: _Source, defaults: An
     try:
         return _scalar(inner, node)
     except _MismatchError:
-        source.fail(f"{key} = {_show(node)} is not {_KIND_NAMES[inner]}{or_null}", node.start_mark)
+        source.fail(f"{key} = {_show(node)} is not {KIND_NAMES[inner]}{or_null}", node.start_mark)
 
 
 def _plain(node: yaml.Node, key: str, source: _Source) -> Any:
@@ -317,7 +317,7 @@ def _plain(node: yaml.Node, key: str, source: _Source) -> Any:
             return _scalar(kind, node)
         except _MismatchError:
             continue
-    source.fail(f"{key} = {_show(node)} is not {_KIND_NAMES[str]}", node.start_mark)
+    source.fail(f"{key} = {_show(node)} is not {KIND_NAMES[str]}", node.start_mark)
 
 
 def _scalar(kind: type, node: yaml.Node) -> Any:

@@ -26,6 +26,7 @@ from cyclesr_dist.config.marks import (
     ToRead,
     check_marks,
 )
+from cyclesr_dist.config.metrics import MetricName
 from cyclesr_dist.config.reader import OBJECT_NAME, ObjectName, check_range, read
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
@@ -35,7 +36,8 @@ System = (
 )
 """One of config/systems.py, or a SystemSpec of yours."""
 Downsampling = Literal["bicubic", "bilinear", "nearest"]
-Metric = Literal["auto", "psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr", "psnr_estimated"]
+Metric = Literal["auto"] | MetricName | ObjectName
+"""One of config/metrics.py, or a MetricSpec of yours."""
 Track = Literal["unknown", "mild", "wild", "camera"] | ObjectName
 """One of degradation/track.py, or a SimulatedTrack of yours."""
 Protocol = Literal["plain", "ntire2017", "ntire2018"] | ObjectName
@@ -57,14 +59,15 @@ class Weights:
     id: Amount = 5.0
     """Identity, L1. The paper's 0.5 is multiplied by lambda_cyc in CycleGAN code, hence 5."""
     spectrum: Amount = 0.0
-    """L1 between the log power spectra of fake_real and of real LR, in decades; beyond the paper."""
+    """L1 between the log power spectra of fake_real and of real LR, in decades. Not in the paper."""
     sr_to_s2r: Amount = 1.0
-    """Factor of the SR gradient on its way into g_s2r: 1 is the paper's joint training, 0 lets g_s2r alone. g_l2h's own
-    gradient stays."""
+    """Factor of the SR gradient where it enters g_s2r. 1: the paper's joint training. 0: the SR loss does not train
+    g_s2r. The gradient of g_l2h is the same with any factor."""
     mse: Amount = 1000.0
     """MSE between g_l2h(fake_real) and HR, equation (4). NTIRE 2017: 1e3; NTIRE 2018: 1e2."""
     l1: Amount = 0.0
-    """L1 beside the MSE, in every system that trains g_l2h on pairs or fake_real; `mse: 0` leaves it alone."""
+    """L1 between the same two images, added to the MSE in every system that trains g_l2h on pairs or fake_real. With
+    `mse: 0` it replaces the MSE."""
     percep: Amount = 1.0
     """VGG perceptual term, equation (4). Read by `system: cyclesrgan` only."""
     texture: Amount = 0.0
@@ -72,7 +75,7 @@ class Weights:
     advsr: Amount = 0.05
     """Relativistic average GAN term on HR, equation (4). Read by `system: cyclesrgan` only."""
     more: dict[str, Any] = field(default_factory=dict)
-    """Terms of yours beside the MSE: `package.module:function`, (sr, hr) -> scalar, each with its weight."""
+    """Terms of yours, added to the MSE: `package.module:function`, (sr, hr) -> scalar, each with its weight."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +120,9 @@ class SRNet:
     """`vdsr` (NTIRE 2017) and `srresnet` (NTIRE 2018) are the paper's, `edsr` and `rrdb` those of EDSR and ESRGAN,
     `compact` fits a laptop, `module` is any network of yours, `enlarged_*` a translator behind bicubic enlargement."""
     channels: Positive = 64
-    """Features of every layer; a wider network is sharper at best, and slower."""
+    """Features of every layer; a wider network may be sharper, and is slower."""
     blocks: Positive = 20
-    """Residual blocks, or layers of `vdsr`; a deeper network is the same."""
+    """Residual blocks, or layers of `vdsr`; a deeper network may be sharper, and is slower."""
     bicubic_skip: bool = False
     """Add the bicubic enlargement of the input to the output (`compact` only): small nets then start at bicubic."""
     res_scale: Annotated[float, Range(above=0, maximum=1)] = 1.0
@@ -200,25 +203,26 @@ class Train:
     max_steps: Count = 0
     """Stop early after this many steps; 0: run all epochs. Does not change the lr schedule."""
     log_every_steps: Positive = 10
-    """Lines of metrics.jsonl, and what is shown."""
+    """How often a line goes into metrics.jsonl and onto the terminal."""
     checkpoint_every_steps: Positive = 500
-    """What `--resume` goes on from."""
+    """How often a checkpoint is written, from which `--resume` continues."""
     validate_every_steps: Count = 500
-    """0: no validation."""
+    """How often g_l2h is scored on the validation photographs; 0: never."""
     keep_checkpoints: Positive = 3
-    """The newest ones that stay; the one of the best validation stays besides, where one was written then."""
+    """How many of the newest ones stay. The one of the best validation also stays, where one was written at that step.
+    """
     checkpoints: str = ""
     """Where they are kept: a folder, or a URL that fsspec can write (s3://bucket/run); empty: in the run folder. A URL
     also gets the run folder's own files, below run/."""
     grace_seconds: AboveZero = 25.0
     """After SIGTERM or SIGINT: time to agree, save and leave, on all ranks."""
     lost_rank_seconds: Annotated[float, Range(minimum=10)] = 45.0
-    """A rank not heard of for so long is lost, and all stop."""
+    """A rank that gives no sign of life for so long counts as lost, and all ranks stop."""
     max_bad_steps: Count = 3
-    """Steps with gradients that are not finite which are left out, since the last checkpoint. With one more the run
-    goes back to that checkpoint."""
+    """How many steps since the last checkpoint may have gradients that are not finite: they are left out. After one
+    more, the run goes back to that checkpoint."""
     max_rollbacks: Count = 1
-    """How often it does; then it stops."""
+    """How often a run goes back to a checkpoint so; then it stops."""
 
     REMOVED: ClassVar[Mapping[str, Removed]] = {
         "rollback_steps": Removed(20, "after going back the 20 batches before the first bad one are left out, too")
@@ -306,7 +310,8 @@ class Validate:
     metric: Metric = "auto"
     """What the best checkpoint is chosen by; `auto`: psnr with pairs; else with sharp photographs psnr_estimated, for
     which the degradation is measured between `data.hr` and `data.lr`, or spectrum_hr where a system does without these;
-    and without sharp photographs agreement. scoring/reference_free.py explains these scores."""
+    and without sharp photographs agreement. scoring/reference_free.py explains these scores.
+    `package.module:METRIC` is one of yours."""
     pictures: Annotated[int, Range(minimum=0, maximum=12)] = 2
     """Photographs whose centres are kept as pictures at validations, for the report; 0: none."""
 
@@ -357,7 +362,7 @@ class Degrade:
     noise: Annotated[float, Range(minimum=0, maximum=1)] = 0.02
     """mild: standard deviation of the Poisson noise at mid grey; wild: the largest level drawn; camera: standard
     deviation of the sensor's noise at mid grey, before demosaicing, times 0.7 to 1.3 per image. unknown has none."""
-    shift_px: Count = 4
+    shift_px: Annotated[int, Range(minimum=0, maximum=255)] = 4
     """mild: largest shift in HR px along each axis; wild: the same. unknown and camera have none."""
     jpeg_quality: Annotated[int, Range(minimum=1, maximum=100)] = 80
     """camera: quality of its JPEG files, 1 to 100, plus -8 to 8 per image. The others have no JPEG."""
@@ -365,10 +370,10 @@ class Degrade:
 
 @dataclass(frozen=True)
 class Speed:
-    """How a step is computed, not what, but for rounding (docs/performance.md)."""
+    """How a step is computed. Results are the same but for rounding (docs/performance.md)."""
 
     plain: bool = False
-    """Everything as PyTorch has it, nothing faster of our own: to see whether that is at fault."""
+    """Use PyTorch's own operations only, none of the faster ones of this project: to see whether those are at fault."""
     recompute: bool = False
     """Activation checkpointing: a network's activations are computed again for its backward. Less memory, more time."""
     compile: bool = False

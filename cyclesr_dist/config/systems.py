@@ -33,7 +33,7 @@ class Phase(Enum):
 
     @property
     def trains_g_l2h(self) -> bool:
-        """Whether there is a g_l2h worth scoring at its end."""
+        """Whether g_l2h learns in it, so that scoring it makes sense."""
         return self is not Phase.TRANSLATE
 
 
@@ -65,7 +65,7 @@ class SystemSpec:
     perceptual: bool = False
     """Whether it reads the weights `percep`, `texture` and `advsr` of equation (4)."""
     keeps_estimated: bool = False
-    """Whether a g_l2h on the measured degradation is trained beside where g_s2r starts from that."""
+    """Whether a second g_l2h is trained on the measured degradation alone, where g_s2r starts from that degradation."""
 
     def __post_init__(self) -> None:
         if not self.rounds or not all(isinstance(one, Round) for one in self.rounds):

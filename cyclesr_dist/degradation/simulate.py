@@ -6,6 +6,7 @@ A draw depends on (seed, track, name, variant) only: neither on the machine nor 
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cyclesr_dist.config.marks import check_marks
 from cyclesr_dist.config.reader import check_range
 from cyclesr_dist.config.schema import Degrade
 from cyclesr_dist.data.images import list_images, read_rgb8, write_png
@@ -39,17 +41,23 @@ def degrade(
     replicated. A shift of (dy, dx) HR px moves the content down and to the right.
     Raises ValueError if `hr` is smaller than `smallest_px`, InputError for an unknown track.
     """
-    simulated = track_of(track)
     parameters = draw_parameters(track, levels, seed, name, variant)
+    return _applied(hr, track, scale, levels, parameters, Draws(seed, track, name, variant)), parameters
+
+
+def _applied(hr: Tensor, track: str, scale: int, levels: Degrade, parameters: dict[str, Any], draws: Draws) -> Tensor:
+    """LR of `hr` with parameters that were drawn. Raises ValueError if `hr` is too small."""
+    simulated = track_of(track)
     height, width = (size // scale * scale for size in hr.shape[-2:])
     if min(height, width) < smallest_px(simulated, scale):
         raise ValueError(f"an image of {hr.shape[-1]} x {hr.shape[-2]} px cannot be shrunk by {scale}")
-    used, draws = hr[..., :height, :width], Draws(seed, track, name, variant)
+    used = hr[..., :height, :width]
     if track in BUILT_IN:
-        return simulated.apply(used, scale, levels, parameters, draws), parameters
-    lr = call_of_user(f"track = {track}", lambda: simulated.apply(used, scale, levels, parameters, draws))
+        return simulated.apply(used, scale, levels, parameters, draws)
+    own = deepcopy(parameters)  # what is recorded is what was drawn, whatever a track of the user's own does with it
+    lr = call_of_user(f"track = {track}", lambda: simulated.apply(used, scale, levels, own, draws))
     _check_lr(track, lr, (1, 3, height // scale, width // scale))
-    return lr, parameters
+    return lr
 
 
 def draw_parameters(track: str, levels: Degrade, seed: int, name: str, variant: int = 0) -> dict[str, Any]:
@@ -132,7 +140,8 @@ def degrade_folder(
         for path in each(sources, f"degrade {track}", "image", progress):
             hr = read_rgb8(path).astype(np.float32) / np.float32(255)
             for i, lr_name in enumerate(lr_names(path.stem, track, scale)):
-                lr = _lr_of(hr, str(path), track, scale, levels, seed, path.stem, i)
+                parameters, draws = files[lr_name]["parameters"], Draws(seed, track, path.stem, i)
+                lr = _lr_of(hr, str(path), track, scale, levels, parameters, draws)
                 write_png(folder / lr_name, lr)
                 files[lr_name] |= {
                     "hr_used_px": [lr.shape[0] * scale, lr.shape[1] * scale],
@@ -161,13 +170,20 @@ def degrade_image(
     count = len(_check_settings(track, scale, levels).variants)
     if variant not in range(count):
         raise InputError(f"variant = {variant!r} of track {track} is unknown; allowed: 0 to {count - 1}")
-    return _lr_of(hr, where, track, scale, levels, seed, name, variant)
+    parameters = draw_parameters(track, levels, seed, name, variant)
+    return _lr_of(hr, where, track, scale, levels, parameters, Draws(seed, track, name, variant))
 
 
 def _lr_of(
-    hr: NDArray[np.float32], where: str, track: str, scale: int, levels: Degrade, seed: int, name: str, variant: int
+    hr: NDArray[np.float32],
+    where: str,
+    track: str,
+    scale: int,
+    levels: Degrade,
+    parameters: dict[str, Any],
+    draws: Draws,
 ) -> NDArray[np.uint8]:
-    """`degrade` from (H, W, 3) to (h, w, 3). Raises InputError when `hr` is too small."""
+    """`_applied` from (H, W, 3) to (h, w, 3). Raises InputError when `hr` is too small."""
     least = smallest_px(track_of(track), scale)
     if min(hr.shape[:2]) < least:
         raise InputError(
@@ -175,16 +191,13 @@ def _lr_of(
             f"at least {least} x {least} px are needed"
         )
     x = torch.from_numpy(hr).permute(2, 0, 1).unsqueeze(0)
-    lr, _ = degrade(x, track, scale, levels, seed, name, variant)
+    lr = _applied(x, track, scale, levels, parameters, draws)
     return np.asarray((lr[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
 
 
 def _check_settings(track: str, scale: int, levels: Degrade) -> SimulatedTrack:
     check_range("scale", scale, minimum=1)
-    check_range("degrade.blur_px", levels.blur_px, minimum=0, maximum=255)
-    check_range("degrade.noise", levels.noise, minimum=0, maximum=1)
-    check_range("degrade.shift_px", levels.shift_px, minimum=0, maximum=255)
-    check_range("degrade.jpeg_quality", levels.jpeg_quality, minimum=1, maximum=100)
+    check_marks(levels, "degrade.")
     return track_of(track)
 
 

@@ -8,28 +8,25 @@ from html import escape
 from pathlib import Path
 from statistics import median
 
+from cyclesr_dist.config.metrics import METRICS
 from cyclesr_dist.reports import run_history
 from cyclesr_dist.reports.album import SLIDER_SCRIPT, Album, same_size
 from cyclesr_dist.reports.curves import line_chart
 from cyclesr_dist.reports.own_photos import own_photographs_of
 from cyclesr_dist.reports.page import duration, folded, page, paragraph, save_page, section, table
 from cyclesr_dist.reports.paper import flat, shown
-from cyclesr_dist.reports.run_charts import best, phases
+from cyclesr_dist.reports.run_charts import best, own_metrics, phases, title_and_unit
 from cyclesr_dist.reports.run_files import RunFiles, check_run_folder, finite, keys_under, points, read_run
 from cyclesr_dist.reports.run_verdict import in_short
 
 _NONE = "\u2013"
 _TITLES = {
-    "psnr": ("PSNR on real LR", "dB"),
-    "ssim": ("SSIM on real LR", "SSIM"),
-    "spectrum_lr": ("Distance of fake_real's spectrum to real LR's", "decades"),
-    "agreement": ("Disagreement of g_l2h and g_r2s", "in [0, 1]"),
     "drift.mean": ("Mean of fake_real \u2212 syn", "in [0, 1]"),
     "drift.colour": ("Colour of fake_real \u2212 syn", "in [0, 1]"),
     "drift.std": ("Standard deviation of fake_real \u2212 syn", "in [0, 1]"),
     "patches_per_second": ("Throughput", "patches/s"),
 }
-"""Title and unit by key; losses go by their terms' names."""
+"""Title and unit by key, of what is neither a loss nor a score."""
 _WHERE = ("telemetry.", "train.checkpoints")  # keys that say where, not what
 
 
@@ -65,7 +62,7 @@ def _page(runs: Runs) -> str:
         section("Pictures of validation photographs", drawn + _notes(album), _nothing("pictures")),
         section(
             "Validation",
-            _curves(runs, "validation", ("psnr", "ssim", "spectrum_lr", "agreement")),
+            _curves(runs, "validation", _scores(runs)),
             _nothing("validation scores"),
         ),
         folded("Losses", _curves(runs, "metrics", _loss_keys(runs), log_y=True), _nothing("logged losses")),
@@ -78,6 +75,11 @@ def _page(runs: Runs) -> str:
         folded("Differences of configuration", _config(runs), "The runs have the same configuration."),
     ]
     return page(f"{names} · cyclesr compare", sections, SLIDER_SCRIPT)
+
+
+def _scores(runs: Runs) -> list[str]:
+    """Of ours first; those of the users' own behind."""
+    return list(dict.fromkeys([*METRICS, *(key for run in runs.values() for key in own_metrics(run))]))
 
 
 def _nothing(what: str) -> str:
@@ -169,9 +171,15 @@ def _curves(runs: Runs, source: str, keys: Sequence[str], log_y: bool = False) -
         series = {name: points(getattr(run, source), key) for name, run in runs.items()}
         series = {name: line for name, line in series.items() if line}
         if series:
-            title, unit = _TITLES.get(key, (key.removeprefix("loss."), "loss"))
+            title, unit = _title_and_unit(key)
             charts.append(line_chart(title, series, "step", unit, log_y=log_y, marks=marks))
     return '<div class="charts">\n' + "\n".join(charts) + "\n</div>" if charts else ""
+
+
+def _title_and_unit(key: str) -> tuple[str, str]:
+    if key.startswith("loss."):
+        return key.removeprefix("loss."), "loss"
+    return _TITLES[key] if key in _TITLES else title_and_unit(key)
 
 
 def _pictures(runs: Runs, album: Album) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from html import escape
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from cyclesr_dist.config.metrics import METRICS
+from cyclesr_dist.config.reader import OBJECT_NAME
 from cyclesr_dist.reports.curves import Point, line_chart
 from cyclesr_dist.reports.page import duration, paragraph, table
 from cyclesr_dist.reports.run_files import RunFiles, finite, keys_under, points
@@ -36,31 +39,44 @@ def _charts(charts: Iterable[str]) -> str:
 
 def validation(run: RunFiles) -> str:
     charts = []
-    for key, title, unit in (("psnr", "PSNR on real LR", "dB"), ("ssim", "SSIM on real LR", "SSIM")):
+    for key in (name for name, spec in METRICS.items() if "pairs" in spec.needs):
         series = {name: points(run.validation, name) for name in keys_under(run.validation, key)}
         if not any(series.values()):
             continue
         chosen = best(run) if key == "psnr" else None
         if chosen is not None:
             series["best"] = [chosen]
-        charts.append(line_chart(title, series, "step", unit, marks=phases(run)))
+        charts.append(line_chart(METRICS[key].title, series, "step", METRICS[key].unit, marks=phases(run)))
     free = {name: points(run.validation, name) for name in keys_under(run.validation, "spectrum_")}
     if any(free.values()):
         charts.append(
             line_chart("Distances of spectra, without pairs", free, "step", "decades", log_y=True, marks=phases(run))
         )
-    agreement = points(run.validation, "agreement")
-    if agreement:
-        series = {"agreement": agreement}
-        charts.append(line_chart("Disagreement of g_l2h and g_r2s", series, "step", "in [0, 1]", marks=phases(run)))
-    text = (
-        "Measured on the validation photographs, which training does not see. PSNR and SSIM compare with the original: "
-        "higher is better. The others need no original, and lower is better: distances of spectra (how strong coarse "
-        "and fine detail are), and how much g_l2h (the network that enlarges) and g_r2s (the network that makes LR "
-        "photographs clean) disagree. psnr_estimated is the PSNR on sharp photographs that the measured degradation "
-        "was applied to."
-    )
-    return paragraph(text) + _charts(charts) if charts else ""
+    for key in ("agreement", *own_metrics(run)):
+        if found := points(run.validation, key):
+            title, unit = title_and_unit(key)
+            charts.append(line_chart(title, {key: found}, "step", unit, marks=phases(run)))
+    return _what_they_are(run) + _charts(charts) if charts else ""
+
+
+def own_metrics(run: RunFiles) -> list[str]:
+    """Names of the user's own metrics. Their descriptions are not looked up: that would run code that a run names."""
+    return [key for key in keys_under(run.validation, "") if OBJECT_NAME.fullmatch(key)]
+
+
+def title_and_unit(key: str) -> tuple[str, str]:
+    """Of the chart of a score; one of the user's own goes by its name."""
+    return (METRICS[key].title, METRICS[key].unit) if key in METRICS else (key, "score")
+
+
+def _what_they_are(run: RunFiles) -> str:
+    items = [
+        f"<li>{name}: {escape(spec.text)} {'Higher' if spec.larger_is_better else 'Lower'} is better.</li>"
+        for name, spec in METRICS.items()
+        if points(run.validation, name)
+    ]
+    text = paragraph("Measured on the validation photographs, which training does not see.")
+    return text + ("<ul>\n" + "\n".join(items) + "\n</ul>" if items else "")
 
 
 def _group(term: str) -> str:

@@ -1,6 +1,6 @@
 """How good is g_l2h on real photographs, when nobody has their HR? Scores that need no pairs.
 
-Smaller is better, but for the last:
+config/metrics.py says which way is better, and what each needs:
 
 - `agreement`: mean |down(g_l2h(real)) - g_r2s(real)|. Two networks say what the photograph would be without its
   degradation; they should agree. Needs g_r2s.
@@ -20,8 +20,9 @@ than the photograph it was made of, and by how much more or less so in each colo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -30,13 +31,14 @@ from torch import Tensor
 
 from cyclesr_dist.data.resize import bicubic_down, bicubic_up
 from cyclesr_dist.degradation.apply import DRAW_CHANNELS
+from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.runtime.user_modules import call_of_user
 
 Net = Callable[[Tensor], Tensor]
+Score = Callable[[Tensor, Tensor], float]
+"""(g_l2h(real), real) -> a number, see config/metrics.py."""
 Record = dict[str, NDArray[np.float64]]
 """Of one photograph: spectra by name, `drift` by colour, and other scores as arrays of one number."""
-
-SMALLER_IS_BETTER = frozenset({"agreement", "spectrum_lr", "spectrum_hr"})
-SCORES = (*sorted(SMALLER_IS_BETTER), "psnr_estimated")
 
 _SPECTRA = {
     "spectrum_lr": ("fake_real", "real"),
@@ -62,8 +64,10 @@ class Nets:
 
 
 @torch.no_grad()
-def real_record(nets: Nets, real: Tensor, scale: int) -> Record:
-    """Of one real LR photograph (1, 3, h, w) in [0, 1], h and w multiples of 4."""
+def real_record(nets: Nets, real: Tensor, scale: int, own: Mapping[str, Score] = MappingProxyType({})) -> Record:
+    """Of one real LR photograph (1, 3, h, w) in [0, 1], h and w multiples of 4; `own`: scores of the user's, by name.
+
+    Raises ConfigError when one of these fails or gives no finite number."""
     sr = nets.g_l2h(real).clamp(0, 1)
     shrunk = bicubic_down(sr, scale)
     record: Record = {"real": log_spectrum(real), "sr": log_spectrum(sr)}
@@ -71,7 +75,15 @@ def real_record(nets: Nets, real: Tensor, scale: int) -> Record:
     if nets.g_r2s is not None:
         difference = (shrunk - nets.g_r2s(real)).abs().mean()
         record["agreement"] = np.array(float(difference))
-    return record
+    return record | {name: np.array(own_score(name, score, sr, real)) for name, score in own.items()}
+
+
+def own_score(name: str, score: Score, sr: Tensor, real: Tensor) -> float:
+    """What a metric of the user's own gives. Raises ConfigError when it fails or gives no finite number."""
+    value = call_of_user(f"validate.metric = {name}", lambda: float(score(sr, real)))
+    if not math.isfinite(value):
+        raise ConfigError(f"validate.metric = {name} gives {value}; allowed: a finite number")
+    return value
 
 
 @torch.no_grad()
@@ -102,7 +114,9 @@ def translated(g_s2r: Net, syn: Tensor, noise_channels: int, seed: int) -> Tenso
 def reference_free(records: Sequence[Record]) -> dict[str, float]:
     """The scores of a set of photographs, from the records of its real and its sharp ones; those that can be had."""
     means = {}
-    for name in ("real", "sr", "sharp", "syn", "fake_real", "drift", *_NUMBERS):
+    own = (name for record in records for name, value in record.items() if value.ndim == 0)
+    numbers = tuple(dict.fromkeys((*_NUMBERS, *own)))
+    for name in ("real", "sr", "sharp", "syn", "fake_real", "drift", *numbers):
         found = [record[name] for record in records if name in record]
         if found:
             means[name] = np.mean(np.stack(found), axis=0)
@@ -115,7 +129,7 @@ def reference_free(records: Sequence[Record]) -> dict[str, float]:
         brightness = float(means["drift"].mean())
         scores["drift_brightness"] = brightness
         scores |= {f"drift_{c}": float(of) - brightness for c, of in zip(_COLOURS, means["drift"], strict=True)}
-    return scores | {name: float(means[name]) for name in _NUMBERS if name in means}
+    return scores | {name: float(means[name]) for name in numbers if name in means}
 
 
 def log_spectrum(image: Tensor) -> NDArray[np.float64]:

@@ -11,8 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from cyclesr_dist.config.cluster import Cluster, check_cluster
 from cyclesr_dist.config.marks import Amount, Count, Positive, Range, Removed, check_marks
+from cyclesr_dist.config.metrics import METRICS, MetricName, metric_of
 from cyclesr_dist.config.paths import with_paths
-from cyclesr_dist.config.reader import check_range, read
+from cyclesr_dist.config.reader import ObjectName, check_range, read
 from cyclesr_dist.config.schema import Config, Listening, load
 from cyclesr_dist.config.shipped import config_file
 from cyclesr_dist.config.systems import spec_of
@@ -20,9 +21,6 @@ from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.search.space import Domain, parse_space
 from cyclesr_dist.training.schedule import Schedule
 
-Score = Literal["psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr", "psnr_estimated"]
-LARGER_IS_BETTER = frozenset({"psnr", "ssim", "psnr_estimated"})
-_WORST = {"psnr": 0.0, "ssim": -1.0, "psnr_estimated": 0.0}
 _REPORTS = 8
 _ALL = 1_000_000
 
@@ -75,9 +73,9 @@ class Search:
     """`key.sub=value` on top of it."""
     space: dict[str, Any] = field(default_factory=dict)
     """What is varied: `weights.mse: {loguniform: [1, 1000]}`; also `uniform`, `choice` and `grid`."""
-    metric: Score = "psnr"
-    """Validation score by which trials are compared and, inside a trial, checkpoints."""
-    second_metric: Score | None = None
+    metric: MetricName | ObjectName = "psnr"
+    """Validation score by which trials are compared and, inside a trial, checkpoints; or a MetricSpec of yours."""
+    second_metric: MetricName | None = None
     """A score to trade the first against (`searcher: optuna` with `scheduler: none`): the search looks for the front.
     spectrum_hr is the perceptual one."""
     searcher: Literal["random", "optuna"] = "random"
@@ -125,8 +123,13 @@ class Search:
         return mode(self.metric)
 
     @property
-    def metrics(self) -> tuple[Score, ...]:
+    def metrics(self) -> tuple[str, ...]:
         return (self.metric,) if self.second_metric is None else (self.metric, self.second_metric)
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """All that trials may report."""
+        return tuple(dict.fromkeys((*METRICS, *self.metrics)))
 
     @property
     def report_steps(self) -> int:
@@ -163,16 +166,16 @@ class Search:
 
 
 def mode(score: str) -> Literal["max", "min"]:
-    return "max" if score in LARGER_IS_BETTER else "min"
+    return "max" if metric_of("metric", score).larger_is_better else "min"
 
 
 def worst(score: str) -> float:
     """What a trial that failed is given, so that searchers and schedulers turn away from it: a finite number."""
-    return _WORST.get(score, 1e9)
+    return metric_of("metric", score).worst
 
 
 def is_better(score: str, a: float, b: float) -> bool:
-    return a > b if score in LARGER_IS_BETTER else a < b
+    return a > b if mode(score) == "max" else a < b
 
 
 def load_search(path: Path, overrides: Sequence[str] = ()) -> Search:
@@ -192,6 +195,8 @@ def load_search(path: Path, overrides: Sequence[str] = ()) -> Search:
     check_range("report_every_steps", search.report_every_steps, maximum=own)
     check_range("asha.grace_steps", search.asha.grace_steps, maximum=own)
     check_range("pbt.interval_steps", search.pbt.interval_steps, maximum=own)
+    for metric in search.metrics:
+        metric_of("metric", metric)
     _check_base(search)
     _check_combination(search)
     return search

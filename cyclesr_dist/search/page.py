@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from cyclesr_dist.config.metrics import metric_of
 from cyclesr_dist.reports.album import Album
 from cyclesr_dist.reports.curves import Point, line_chart
 from cyclesr_dist.reports.page import Html, page, paragraph, section, table
@@ -16,13 +17,6 @@ from cyclesr_dist.search.parallel import Axis, parallel_coordinates
 from cyclesr_dist.search.results import Row, front, ranked, steps_trained
 
 _NONE = "\u2013"
-_UNITS = {
-    "psnr": "dB",
-    "psnr_estimated": "dB",
-    "agreement": "in [0, 1]",
-    "spectrum_lr": "decades",
-    "spectrum_hr": "decades",
-}
 
 
 def html(
@@ -77,7 +71,8 @@ def _head(search: Search, found: Sequence[Row], order: Sequence[Row]) -> str:
 
 
 def _label(metric: str) -> str:
-    return f"{metric}, {_UNITS[metric]}" if metric in _UNITS else metric
+    unit = metric_of("metric", metric).unit
+    return f"{metric}, {unit}" if unit and unit.lower() != metric else metric
 
 
 def _by_key(search: Search, order: Sequence[Row], domain: Any) -> str:

@@ -68,7 +68,8 @@ class SearchProgress(tune.Callback):  # type: ignore[misc]  # Ray's class has no
         values = dict(result["config"])  # those of trial.config may be meant for its next steps
         number = self._number(name)
         self.steps[name] = float(result["own_steps"])
-        kept = {k: v for k, v in result.items() if k in _scores(result) or k.startswith(_KEPT) or k == "failed"}
+        named = _scores(self.search, result)
+        kept = {k: v for k, v in result.items() if k in named or k.startswith(_KEPT) or k == "failed"}
         record = {
             "trial": name,
             "step": step,
@@ -177,7 +178,7 @@ class TrialMetrics:
 
     def reported(self, name: str, result: Mapping[str, Any], best: Best | None) -> None:
         self.series.set(d.TRIAL_STEP, result["step"], name)
-        for score in _scores(result):
+        for score in _scores(self.search, result):
             self.series.set(d.TRIAL_VALIDATION, result[score], name, score)
         if "patches_per_second" in result:
             self.series.set(d.TRIAL_THROUGHPUT, result["patches_per_second"], name)
@@ -220,9 +221,8 @@ def mend(path: Path) -> None:
         write_text(path, text[: text.rfind("\n") + 1])
 
 
-def _scores(result: Mapping[str, Any]) -> list[str]:
-    names = ("psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr", "spectrum_syn", "psnr_estimated")
-    return [name for name in names if name in result]
+def _scores(search: Search, result: Mapping[str, Any]) -> list[str]:
+    return [name for name in (*search.scores, "spectrum_syn") if name in result]
 
 
 def _values(trial: Any) -> dict[str, float]:

@@ -11,12 +11,11 @@ from statistics import median_low
 from typing import Any, Literal
 
 from cyclesr_dist.config.reader import dump
-from cyclesr_dist.search.config import LARGER_IS_BETTER, Search, is_better
+from cyclesr_dist.search.config import Search, is_better
 from cyclesr_dist.search.progress import Results
 from cyclesr_dist.search.space import with_values
 
 State = Literal["finished", "stopped early", "failed", "lost", "unfinished"]
-_SCORES = ("psnr", "ssim", "agreement", "spectrum_lr", "spectrum_hr", "psnr_estimated")
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,23 @@ def rows(search: Search, results: Iterable[Any], reported: Results) -> list[Row]
     last = {record["trial"]: record for record in reported.reports}
     by_name = {Path(result.path).name: result for result in results}
     return [
-        _row(name, number, by_name[name], values, last.get(name, {}), last_step)
+        _row(search, name, number, by_name[name], values, last.get(name, {}), last_step)
         for number, (name, values) in enumerate(reported.values.items(), 1)
         if name in by_name
     ]
 
 
 def _row(
-    name: str, number: int, result: Any, values: Mapping[str, float], record: Mapping[str, Any], last_step: int
+    search: Search,
+    name: str,
+    number: int,
+    result: Any,
+    values: Mapping[str, float],
+    record: Mapping[str, Any],
+    last_step: int,
 ) -> Row:
     failed = str(record.get("failed", ""))
-    scores = {name: float(record[name]) for name in _SCORES if name in record and not failed}
+    scores = {name: float(record[name]) for name in search.scores if name in record and not failed}
     step = float(record.get("step", 0))
     state: State = "unfinished"
     if failed:
@@ -78,7 +83,7 @@ def _row(
 def ranked(search: Search, found: Sequence[Row]) -> list[Row]:
     """Those that count, best first: the longest first, since a trial was stopped where others were better, and scores
     of different steps cannot be compared; then by score; among equals the one that began first."""
-    sign = -1.0 if search.metric in LARGER_IS_BETTER else 1.0
+    sign = -1.0 if search.mode == "max" else 1.0
     counting = [row for row in found if row.counts]
     return sorted(counting, key=lambda row: (-row.step, sign * row.scores[search.metric], row.number))
 
@@ -111,7 +116,7 @@ def middle(order: Sequence[Row]) -> Row:
 
 def trials_csv(search: Search, found: Sequence[Row]) -> str:
     keys = [domain.key for domain in search.domains]
-    scores = [name for name in _SCORES if any(name in row.scores for row in found)]
+    scores = [name for name in search.scores if any(name in row.scores for row in found)]
     on_front = {row.name for row in front(search, found)} if search.second_metric else set()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

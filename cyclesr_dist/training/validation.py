@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cyclesr_dist.config.metrics import Need, metric_of
 from cyclesr_dist.config.schema import MEASURED, Config, noise_channels, uses_estimate
 from cyclesr_dist.config.systems import SYSTEMS, spec_of
 from cyclesr_dist.data.images import Pair, hr_stem, images_folder, list_images, match_pairs, read_rgb8
@@ -23,9 +24,10 @@ from cyclesr_dist.nets.build import build_g_s2r, build_sr, build_translator, inf
 from cyclesr_dist.nets.measured import DegradationTranslator, MeasuredDegradation
 from cyclesr_dist.runtime.stopping import StopRequest
 from cyclesr_dist.scoring.reference_free import (
-    SMALLER_IS_BETTER,
     Nets,
     Record,
+    Score,
+    own_score,
     real_record,
     reference_free,
     sharp_record,
@@ -35,6 +37,7 @@ from cyclesr_dist.telemetry.diagnosis import drifts
 
 CROP_PX = 96
 """LR side of the central crop that the metrics without pairs look at."""
+_LEAST_PX = 16
 _TRANSLATING = ", ".join(name for name, spec in SYSTEMS.items() if spec.translates)
 
 
@@ -57,8 +60,14 @@ class Validator:
         self.translates = spec.translates
         self.starts_measured = uses_estimate(config)
         self._unpaired = bool(spec.data == "unpaired" and config.data.hr and config.data.lr)
+        self._own: dict[str, Score] = {}
+        """A metric of the user's, by name."""
         if self.enabled:
             self.metric = self._metric()
+            self._spec = metric_of("validate.metric", self.metric)
+            if self._spec.score is not None:
+                self._own = {self.metric: self._spec.score}
+                _try_out(self.metric, self._spec.score, config.scale, world.device)
         net = inference_net(config)
         self.g_l2h = build_sr(net, config.scale).to(world.device).eval()
         self.upscaler = NetUpscaler("g_l2h", self.g_l2h, config.scale)
@@ -70,7 +79,7 @@ class Validator:
     @property
     def needs_estimate(self) -> bool:
         """Whether the measured degradation must be there before `score`, given to `measured`."""
-        return self.enabled and self.metric == "psnr_estimated"
+        return self.enabled and "estimate" in self._spec.needs
 
     def measured(self, degradation: Degradation | None) -> None:
         """Score `psnr_estimated` with it, where no network of the system holds one."""
@@ -124,10 +133,10 @@ class Validator:
             return False
         if not best:
             return True
-        if self.metric not in ("psnr", "ssim") and drifts(scores) != drifts(best):
+        if "pairs" not in self._spec.needs and drifts(scores) != drifts(best):
             return drifts(best)
         own, other = scores[self.metric], best[self.metric]
-        return own < other if self.metric in SMALLER_IS_BETTER else own > other
+        return own > other if self._spec.larger_is_better else own < other
 
     def _records(self, network: str, part: slice, stop: StopRequest) -> list[Record]:
         c = self.config
@@ -138,7 +147,7 @@ class Validator:
             measured = self._estimate
         nets = Nets(self.g_l2h, own.get("g_r2s"), g_s2r, noise_channels(c), measured)
         real = [
-            real_record(nets, centre(path, CROP_PX, 4, self.world.device), c.scale)
+            real_record(nets, centre(path, CROP_PX, 4, self.world.device), c.scale, self._own)
             for path in stop.until(self.real[part])
         ]
         sharp = [
@@ -164,21 +173,23 @@ class Validator:
                     f"validate.metric = auto cannot choose for system = {self.config.system} without data.valid_hr; "
                     "give a folder of sharp photographs, or data.valid_lr= for no validation"
                 )
-        needs: dict[str, tuple[Any, str]] = {
-            "psnr": (self.pairs, "HR of the same scenes in data.valid_hr"),
-            "ssim": (self.pairs, "HR of the same scenes in data.valid_hr"),
-            "agreement": (self.translates, f"a system that translates LR: {_TRANSLATING}"),
-            "spectrum_lr": (self.sharp and self.translates, "data.valid_hr and a system that translates LR"),
-            "spectrum_hr": (self.sharp, "sharp photographs in data.valid_hr"),
-            "psnr_estimated": (
-                self.sharp and self._unpaired,
-                "sharp photographs in data.valid_hr, and a system that trains on data.hr and data.lr",
-            ),
+        spec = metric_of("validate.metric", wanted)
+        has: dict[Need, tuple[Any, str]] = {
+            "pairs": (self.pairs, "HR of the same scenes in data.valid_hr"),
+            "sharp": (self.sharp, "sharp photographs in data.valid_hr"),
+            "translator": (self.translates, f"a system that translates LR: {_TRANSLATING}"),
+            "estimate": (self._unpaired, "a system that trains on data.hr and data.lr"),
         }
-        there, what = needs[wanted]
-        if not there:
-            raise ConfigError(f"validate.metric = {wanted} needs {what}")
+        if not all(has[need][0] for need in spec.needs):
+            raise ConfigError(f"validate.metric = {wanted} needs {' and '.join(has[need][1] for need in spec.needs)}")
         return wanted
+
+
+def _try_out(name: str, score: Score, scale: int, device: torch.device) -> None:
+    """Raise ConfigError when a metric of the user's cannot be had of the smallest photographs that are validated on."""
+    with torch.random.fork_rng(devices=[]):
+        sr, lr = (torch.rand(1, 3, side, side).to(device) for side in (_LEAST_PX * scale, _LEAST_PX))
+        own_score(name, score, sr, lr)
 
 
 def _translators(config: Config, device: torch.device) -> dict[str, dict[str, nn.Module]]:
@@ -212,8 +223,10 @@ def centre(path: Path, side: int, multiple: int, device: torch.device) -> Tensor
     image = read_rgb8(path)
     height, width = image.shape[:2]
     n = min(side, height, width) // multiple * multiple
-    if n < 16:
-        raise InputError(f"{path}: {width}x{height} px is too small to validate on; at least 16x16 px are needed")
+    if n < _LEAST_PX:
+        raise InputError(
+            f"{path}: {width}x{height} px is too small to validate on; at least {_LEAST_PX}x{_LEAST_PX} px are needed"
+        )
     top, left = (height - n) // 2, (width - n) // 2
     crop = torch.from_numpy(image[top : top + n, left : left + n].astype(np.float32) / 255)
     return crop.permute(2, 0, 1)[None].to(device)

@@ -97,11 +97,24 @@ def test_a_schema_that_cannot_be_written_is_one_line(tmp_path: Path, capsys) -> 
     assert f"--out {tmp_path / 'file' / 'schema.json'}" in capsys.readouterr().err
 
 
-def test_keys_are_listed_with_default_and_text(capsys) -> None:
+def test_keys_are_listed_with_default_text_and_what_is_allowed(capsys) -> None:
     assert main(["config", "keys"]) == 0
     out = capsys.readouterr().out
-    assert "optim.lr_sr = 0.0001\n    Learning rate of g_l2h and d_h.\n" in out
+    assert "optim.lr_sr = 0.0001\n    Learning rate of g_l2h and d_h.\n    Allowed: a finite number, above 0.\n" in out
     assert len(re.findall(r"^\S+ = ", out, re.MULTILINE)) == len(list(leaves(Config)))
+    for kind, key, allowed in (
+        ("train", "zero_stage", "an integer, at least 0 and at most 3"),
+        ("train", "weights.cyc_backward", "a finite number, at least 0, or null"),
+        ("train", "perceptual.source", "a path to read, or torchvision, or random"),
+        ("train", "track", "unknown, mild, wild, camera, or package.module:Name of yours"),
+        ("train", "telemetry.trackers", "a list, each tensorboard, wandb, mlflow, or package.module:Name of yours"),
+        ("train", "speed.plain", "true or false"),
+        ("tune", "space", "a mapping"),
+        ("table", "seeds", "a list, each an integer, at least 0; one value or more, each once"),
+    ):
+        assert main(["config", "keys", "--kind", kind]) == 0
+        (found,) = re.findall(rf"^{re.escape(key)} = .*\n((?: .*\n)+)", capsys.readouterr().out, re.MULTILINE)
+        assert " ".join(found.split()).endswith(f" Allowed: {allowed}.")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cyclesr_dist.cli import degrade as command
-from cyclesr_dist.config.schema import Degrade
+from cyclesr_dist.config.schema import Degrade, load
 from cyclesr_dist.data.resize import bicubic_down, to_8bit_grid
 from cyclesr_dist.degradation.equation1 import motion_kernel, unknown_kernel
 from cyclesr_dist.degradation.simulate import (
@@ -375,12 +376,31 @@ def test_overwriting_the_photographs_themselves_is_refused(photos: Path, tmp_pat
         (Degrade(blur_px=-1), "degrade.blur_px"),
         (Degrade(noise=float("nan")), "degrade.noise"),
         (Degrade(shift_px=-1), "degrade.shift_px"),
+        (Degrade(shift_px=256), "degrade.shift_px"),
         (Degrade(jpeg_quality=0), "degrade.jpeg_quality"),
     ],
 )
 def test_levels_out_of_range_are_named(photos: Path, tmp_path: Path, levels: Degrade, key: str) -> None:
     with pytest.raises(ConfigError, match=key):
         make(photos, tmp_path / "out", levels=levels)
+    (broken,) = (name for name, value in asdict(levels).items() if value != asdict(Degrade())[name])
+    with pytest.raises(ConfigError, match=key):  # a file or override is held to the same
+        load(None, [f"{key}={getattr(levels, broken)}"])
+
+
+def test_what_is_recorded_is_what_was_drawn(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "changing_track.py").write_text(
+        "from cyclesr_dist.data.resize import bicubic_down, to_8bit_grid\n"
+        "from cyclesr_dist.degradation.track import SimulatedTrack\n"
+        "def apply(hr, scale, levels, parameters, draws):\n"
+        "    return to_8bit_grid(bicubic_down(hr, scale) * parameters['of'].pop())\n"
+        "DARK = SimulatedTrack(lambda levels, draws: {'of': [0.5]}, apply)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    make(photos, tmp_path / "out", track="changing_track:DARK")
+    files = json.loads((tmp_path / "out" / "degradations.json").read_text())["files"]
+    assert [entry["parameters"] for entry in files.values()] == [{"of": [0.5]}] * len(files)
+    assert make(photos, tmp_path / "out", track="changing_track:DARK") == 0
 
 
 def test_an_unknown_track_names_the_allowed_ones(photos: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from helpers import tiny_overrides, write_photos
 from cyclesr_dist.cli.main import main
 from cyclesr_dist.config.reader import write_resolved
 from cyclesr_dist.config.schema import load
+from cyclesr_dist.search.config import load_search, worst
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -96,7 +97,7 @@ def losses(run: Path) -> dict[str, float]:
 
 
 def test_the_page_shows_each_in_twenty_lines_or_so() -> None:
-    assert len(SECTIONS) == 8
+    assert len(SECTIONS) == 9
     for section in SECTIONS:
         assert len(code_of(section)[1].splitlines()) <= 24, section
 
@@ -136,6 +137,28 @@ def test_track(place: Path) -> None:
     assert "nothing to do" in done(place, *arguments, "--quiet")
 
 
+def test_metric(place: Path) -> None:
+    run = train(place, "Metric without pairs")
+    (record,) = [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
+    best = json.loads((run / "summary.json").read_text())["best"]
+    assert 0 < best["my_metric:SHARPNESS"] == record["my_metric:SHARPNESS"] < 2
+    assert "my_metric:SHARPNESS" in (run / "report.html").read_text()
+    done(place, "compare", str(run), str(run), "--out", "two.html")
+    assert "my_metric:SHARPNESS" in (place / "two.html").read_text()
+
+
+def test_a_search_takes_a_metric_of_mine(place: Path) -> None:
+    text = "base: demo.yaml\nsteps: 3\nmetric: {}\nspace: {{weights.mse: {{uniform: [1, 2]}}}}\n"
+    (place / "search.yaml").write_text(text.format("my_metric:SHARPNESS"))
+    with contextlib.chdir(place):
+        search = load_search(Path("search.yaml"))
+    assert (search.mode, worst(search.metric)) == ("max", 0.0)
+    assert search.scores[-1] == "my_metric:SHARPNESS"
+    (place / "search.yaml").write_text(text.format("my_metric:sharpness"))
+    code, _, errors = cyclesr(place, "tune", "--config", "search.yaml", "--run-dir", "no")
+    assert (code, "a MetricSpec" in errors, (place / "no").exists()) == (2, True, False)
+
+
 def test_scorer(place: Path) -> None:
     assert "worst" in done(place, *command_of("Scorer"), "--quiet")
 
@@ -165,6 +188,8 @@ def test_target(place: Path) -> None:
         ),
         (("train", "--config", "demo.yaml", 'telemetry.trackers=["my_loss:edges"]'), "telemetry.trackers"),
         (("train", "--config", "demo.yaml", "validate.protocol=my_loss:nothing"), "protocol"),
+        (("train", "--config", "demo.yaml", "validate.metric=my_metric:sharpness"), "a MetricSpec"),
+        (("train", "--config", "demo.yaml", "validate.metric=sharp"), "psnr_estimated, or package.module:Name"),
         (("degrade", "--hr", "photos", "--track", "my_track:draw", "--out", "no"), "a SimulatedTrack"),
         (("degrade", "--hr", "photos", "--track", "fog", "--out", "no"), "package.module:TRACK"),
         (("evaluate", "--model", "bicubic", "--lr", "lr", "--hr", "photos", "--protocol", "fine"), "allowed: plain"),
@@ -183,6 +208,7 @@ def test_what_is_none_is_refused_in_one_line(place: Path, arguments: tuple[str, 
 MISBEHAVING = """
 import sys
 import torch
+from cyclesr_dist.config.metrics import MetricSpec
 from cyclesr_dist.config.systems import SystemSpec
 from cyclesr_dist.degradation.track import SimulatedTrack
 from cyclesr_dist.kubernetes.targets import Target
@@ -233,6 +259,11 @@ class Keeps:
     def close(self): pass
 class Dies(Keeps):
     __init__ = fails
+
+WORDLESS = MetricSpec("mine", score=lambda sr, lr: "good")
+NOT_FINITE = MetricSpec("mine", score=lambda sr, lr: (sr - sr).mean() / 0)
+STOPS, SCORELESS = MetricSpec("mine", score=leaves), MetricSpec("mine")
+NEEDY = MetricSpec("mine", needs=("translator",), score=lambda sr, lr: 0.0)
 """
 TRAIN = ("train", "--config", "demo.yaml")
 DEGRADE = ("degrade", "--hr", "photos", "--out", "no", "--track")
@@ -249,6 +280,7 @@ SUBMIT = ("submit", "--config", "demo.yaml", "--dry-run", "--target")
         (TRAIN, "system={}", "BARE UNNAMED RAISING"),
         (TRAIN, 'weights.more={{"{}": 1}}', "vector detached changing nan fails leaves"),
         (TRAIN, 'telemetry.trackers=["{}"]', "Keeps Dies"),
+        (TRAIN, "validate.metric={}", "WORDLESS NOT_FINITE STOPS SCORELESS NEEDY"),
     ],
 )
 def test_what_misbehaves_is_refused_in_one_line_and_leaves_nothing(

@@ -12,10 +12,10 @@ import torch
 
 import cyclesr_dist
 from cyclesr_dist.config.reader import dump, write_resolved
-from cyclesr_dist.config.schema import SRNet, load
+from cyclesr_dist.config.schema import SRNet, TranslatorNet, load
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.models.model_file import load_model, resolve_model, save_model
-from cyclesr_dist.nets.build import build_sr
+from cyclesr_dist.nets.build import build_sr, build_translator
 from cyclesr_dist.nets.by_class import build_by_class
 
 NETWORKS = """
@@ -43,6 +43,42 @@ class Listing(Small):
 class FixedSize(Small):
     def forward(self, x):
         return super().forward(x.reshape(-1, 3, 24, 24))
+
+
+class LargerInTraining(Small):
+    def forward(self, x):
+        y = super().forward(x)
+        return torch.cat([y, y], -1) if self.training else y
+
+
+class PairInTraining(Small):
+    def forward(self, x):
+        y = super().forward(x)
+        return (y, y) if self.training else y
+
+
+class Leaving(Small):
+    def forward(self, x):
+        raise SystemExit(0)
+
+
+class Drawing(Small):
+    def __init__(self, scale):
+        super().__init__(scale)
+        self.norm, self.frozen = nn.BatchNorm2d(3), nn.BatchNorm2d(3).eval()
+        self.pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Dropout())
+
+    def forward(self, x):
+        return super().forward(self.frozen(self.norm(x)) + self.pooled(x))
+
+
+class Narrow(nn.Module):
+    def __init__(self, channels, blocks, noise_channels):
+        super().__init__()
+        self.body = nn.Conv2d(3 + noise_channels, 3, 3, padding=1)
+
+    def forward(self, x):
+        return self.body(x)[..., 1:] if self.training else self.body(x)
 
 
 class Empty(nn.Module):
@@ -146,6 +182,9 @@ def test_bad_arguments_are_refused(value: str, message: str) -> None:
         ("{p}:Small", {"scale": 4, "bias": float("inf")}, "not finite"),
         ("{p}:Small", {"size": 4}, "nets.sr.arguments"),
         ("{p}:Listing", {"scale": 4}, "gives a list"),
+        ("{p}:LargerInTraining", {"scale": 4}, r"in training mode gives shape \(2, 3, 80, 224\); the scale needs"),
+        ("{p}:PairInTraining", {"scale": 4}, "in training mode gives a tuple"),
+        ("{p}:Leaving", {"scale": 4}, "fails on an input of shape"),
         ("{p}:FixedSize", {"scale": 4}, "fails on an input of shape"),
         ("{p}:Empty", {}, "no parameter"),
         ("{p}:function", {"scale": 4}, "allowed: a class of torch.nn.Module"),
@@ -158,6 +197,25 @@ def test_bad_arguments_are_refused(value: str, message: str) -> None:
 def test_what_is_no_sr_network_is_refused(package: str, module: str, arguments: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_by_class(module.format(p=package), arguments, 4)
+
+
+def test_a_translator_is_tried_in_training_mode_too(package: str) -> None:
+    with pytest.raises(ConfigError, match=r"nets\.translator\.kind = .*:Narrow: in training mode gives shape"):
+        build_translator(TranslatorNet(kind=f"{package}:Narrow"))  # type: ignore[arg-type]  # one of the user's own
+
+
+def test_a_trial_leaves_no_trace(package: str) -> None:
+    torch.manual_seed(0)
+    net = build_by_class(f"{package}:Drawing", {"scale": 4}, 4)
+    after = torch.get_rng_state()
+    torch.manual_seed(0)
+    fresh = type(net)(scale=4)
+    assert torch.equal(after, torch.get_rng_state())
+    assert {name: part.training for name, part in net.named_modules()} == {
+        name: part.training for name, part in fresh.named_modules()
+    }
+    for name, value in fresh.state_dict().items():
+        assert torch.equal(net.state_dict()[name], value), name
 
 
 def test_module_belongs_to_its_kind() -> None:

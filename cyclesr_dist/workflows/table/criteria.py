@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cyclesr_dist.config.metrics import METRICS
 from cyclesr_dist.config.systems import spec_of
-from cyclesr_dist.scoring.reference_free import SCORES, SMALLER_IS_BETTER
 from cyclesr_dist.workflows.table.jobs import Job
+
+_SCORES = tuple(name for name, spec in METRICS.items() if "pairs" not in spec.needs)
 
 
 def correlations(jobs: Sequence[Job]) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def correlations(jobs: Sequence[Job]) -> dict[str, Any]:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         if rows and "psnr" in rows[0]:
             tracks[job.config.track].append(rows)
-    return {track: {score: found for score in SCORES if (found := _of(runs, score))} for track, runs in tracks.items()}
+    return {track: {score: found for score in _SCORES if (found := _of(runs, score))} for track, runs in tracks.items()}
 
 
 def _of(runs: list[list[dict[str, float]]], score: str) -> dict[str, float]:
@@ -59,7 +61,7 @@ def spearman(rows: Sequence[dict[str, float]], score: str) -> float:
 
 
 def _sign(score: str) -> int:
-    return 1 if score in SMALLER_IS_BETTER else -1
+    return -1 if METRICS[score].larger_is_better else 1
 
 
 def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
