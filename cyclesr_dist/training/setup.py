@@ -163,7 +163,8 @@ def _checkpoints(
 def _check_is_free(config: Config, checkpoints: CheckpointStore) -> None:
     if names := checkpoints.names():
         raise InputError(
-            f"train.checkpoints = {config.train.checkpoints} already holds {names[-1]}; use --resume, or another place"
+            f"train.checkpoints = {config.train.checkpoints} already holds {names[-1]}; "
+            "use --resume (in Python resume=True), or another place"
         )
 
 
