@@ -37,6 +37,7 @@ from cyclesr_dist.training.run import Run
 from cyclesr_dist.training.run_folder import RunFolder
 from cyclesr_dist.training.schedule import Schedule
 from cyclesr_dist.training.validation import Validator
+from cyclesr_dist.training.validation_set_up import open_validator
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class RunInputs:
 def open_inputs(config: Config, world: World) -> RunInputs:
     """Open the data that the configuration names. Raises ConfigError and InputError on all ranks."""
     sources = world.together(lambda: open_sources(config))
-    validator = world.together(lambda: Validator(config, world))
+    validator = world.together(lambda: open_validator(config, world))
     schedule = Schedule(config.train, num_epoch_steps(sources, config), spec_of(config.system).rounds)
     return RunInputs(config, sources, validator, schedule)
 
