@@ -119,7 +119,7 @@ class Model:
         >>> model.upscale("photo.jpg", out="large.png").name
         'large.png'
         """
-        from cyclesr_dist.data.given import check_in_kind, in_kind, read_given
+        from cyclesr_dist.data.python_images import check_in_kind, in_kind, read_given
         from cyclesr_dist.models.infer import upscale_file, upscale_picture
         from cyclesr_dist.runtime.arguments import is_path, path_of, png_target, whole
 
@@ -237,7 +237,7 @@ def simulate(
     >>> simulate("hr", config=weak, out="lr_camera").name
     'lr_camera'
     """
-    from cyclesr_dist.degradation.given import simulate_given
+    from cyclesr_dist.degradation.simulate_given import simulate_given
     from cyclesr_dist.runtime.arguments import whole, word
 
     config = load_config() if config is None else _checked(config)
@@ -275,7 +275,7 @@ def score(
     >>> score("lr", "hr", model=load_model("bicubic"))["psnr"] > 15
     True
     """
-    from cyclesr_dist.scoring.given import score_given
+    from cyclesr_dist.scoring.score_given import score_given
 
     if model is not None and not isinstance(model, Model):
         raise InputError(f"model = {model!r:.80} is no Model; load_model makes one")

@@ -91,7 +91,7 @@ else:  # a type checker cannot read the names from the dictionary, the schema ca
 
 def metric_of(key: str, name: str) -> MetricSpec:
     """One of ours, or of yours (`package.module:METRIC`). Raises ConfigError, naming `key`, when it is neither."""
-    found = ours_or_yours(key, name, METRICS, "package.module:METRIC", MetricSpec)
+    found = ours_or_yours(key, name, METRICS, "package.module:METRIC", "a MetricSpec", MetricSpec)
     if name not in METRICS and not callable(found.score):
         raise ConfigError(f"{key} = {name} has score = {found.score!r:.80}; allowed: a function of (sr, lr)")
     return found

@@ -119,4 +119,4 @@ SYSTEMS: dict[str, SystemSpec] = {
 
 def spec_of(system: str) -> SystemSpec:
     """Of one of ours, or of one of yours (`package.module:SPEC`). Raises ConfigError when it is neither."""
-    return ours_or_yours("system", system, SYSTEMS, "package.module:Name", SystemSpec)
+    return ours_or_yours("system", system, SYSTEMS, "package.module:Name", "a SystemSpec", SystemSpec)

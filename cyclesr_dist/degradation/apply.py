@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cyclesr_dist.degradation.blocks import through_jpeg
 from cyclesr_dist.degradation.blur import blur, padded, pick
 from cyclesr_dist.degradation.fit import variance_at
+from cyclesr_dist.degradation.jpeg_blocks import through_jpeg
 from cyclesr_dist.degradation.record import Degradation
 
 DRAW_CHANNELS = 3

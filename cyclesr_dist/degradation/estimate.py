@@ -13,14 +13,14 @@ from torch import Tensor
 from cyclesr_dist import __version__
 from cyclesr_dist.config.schema import Data
 from cyclesr_dist.degradation.apply import degraded
-from cyclesr_dist.degradation.blocks import through_jpeg
 from cyclesr_dist.degradation.fit import KNOTS, Fit, fit, variance_at
 from cyclesr_dist.degradation.jpeg import SMALLEST_PX, describe
+from cyclesr_dist.degradation.jpeg_blocks import through_jpeg
 from cyclesr_dist.degradation.noise import Noise, find_noise
 from cyclesr_dist.degradation.record import VERSION, Degradation
 from cyclesr_dist.degradation.sample import Sample, read_sample
 from cyclesr_dist.degradation.spectra import Spectra, gain_of, radial, spectra
-from cyclesr_dist.degradation.spread import blur_spread, kernels_of, noise_spread, to_powers
+from cyclesr_dist.degradation.variation import blur_spread, kernels_of, noise_spread, to_powers
 from cyclesr_dist.runtime.threads import one_thread
 
 FEW_PHOTOS = 6

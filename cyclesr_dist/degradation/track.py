@@ -70,7 +70,7 @@ def track_of(name: str) -> SimulatedTrack:
     if name in BUILT_IN:
         ours: SimulatedTrack = pkgutil.resolve_name(BUILT_IN[name])
         return ours
-    track = ours_or_yours("track", name, {}, "package.module:TRACK", SimulatedTrack)
+    track: SimulatedTrack = ours_or_yours("track", name, {}, "package.module:TRACK", "a SimulatedTrack", SimulatedTrack)
     _check(name, track)
     return track
 

@@ -170,7 +170,7 @@ def target_of(name: str) -> Target:
     """One of ours, or of yours (`package.module:TARGET`). Raises ConfigError when it is neither."""
     if name not in TARGETS and ":" not in name:
         raise ConfigError(f"--target {name} is unknown; allowed: {', '.join(TARGETS)}, or package.module:TARGET")
-    return ours_or_yours("--target", name, TARGETS, "package.module:TARGET", Target)
+    return ours_or_yours("--target", name, TARGETS, "package.module:TARGET", "a Target", Target)
 
 
 def manifests(plan: Plan, target: str) -> list[dict[str, Any]]:

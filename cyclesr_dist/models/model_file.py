@@ -128,7 +128,7 @@ def _load(path: Path, allow_module: bool) -> tuple[nn.Module, int]:
     if sr.kind == "module" and not allow_module:
         raise InputError(
             f"{path}: its network is the Python class {sr.module}, which would have to be imported; if you trust the "
-            "file, allow it (--allow-module)"
+            "file, allow it (--allow-module, in Python allow_module=True)"
         )
     try:
         with torch.device("meta"):

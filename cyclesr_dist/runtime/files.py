@@ -51,10 +51,12 @@ def new_folder(
         raise InputError(f"{out}: is a file; a folder is needed")
     if out.is_dir() and any(out.iterdir()):
         if not overwrite:
-            raise InputError(f"{out}: is not empty and holds something else; give --overwrite to replace it")
+            raise InputError(
+                f"{out}: is not empty and holds something else; --overwrite (in Python overwrite=True) replaces it"
+            )
         for path in inputs:
             if path.resolve().is_relative_to(out):
-                raise InputError(f"{out}: contains the input {path}, which --overwrite would delete")
+                raise InputError(f"{out}: contains the input {path}, which would be deleted with what it holds")
     temporary = out.with_name(f".{out.name}.building")
     replaced = out.with_name(f".{out.name}.replaced")
     made = [parent for parent in out.parents if not parent.exists()]

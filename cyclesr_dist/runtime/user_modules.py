@@ -57,17 +57,19 @@ def find_object(key: str, name: str, form: str = "package.module:Name") -> Any:
         raise ConfigError(f"{key} = {name!r} cannot be imported ({error})") from error
 
 
-def ours_or_yours(key: str, name: str, ours: Mapping[str, T], form: str, kind: type[T]) -> T:
+def ours_or_yours(
+    key: str, name: str, ours: Mapping[str, T], form: str, wanted: str, fits: type | Callable[[Any], bool]
+) -> T:
     """What a word of the configuration's `key` stands for: one of `ours`, or `package.module:Name` of the user's own.
 
-    Raises ConfigError naming `key` as `find_object` does, and for what is no `kind`.
+    Raises ConfigError naming `key` as `find_object` does, and for what does not fit: what is no instance of the type
+    `fits`, or what that function refuses. `wanted` says in words what fits.
     """
     if name in ours:
         return ours[name]
-    found = find_object(key, name, form)
-    if not isinstance(found, kind):
-        allowed = ", ".join((f"a {kind.__name__}", *ours))
-        raise ConfigError(f"{key} = {name} is {found!r:.80}; allowed: {allowed}")
+    found: T = find_object(key, name, form)
+    if not (isinstance(found, fits) if isinstance(fits, type) else fits(found)):
+        raise ConfigError(f"{key} = {name} is {found!r:.80}; allowed: {', '.join((wanted, *ours))}")
     return found
 
 

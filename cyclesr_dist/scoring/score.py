@@ -20,7 +20,7 @@ from cyclesr_dist.models.infer import upscale_image
 from cyclesr_dist.models.upscaler import Upscaler
 from cyclesr_dist.runtime.bars import each
 from cyclesr_dist.runtime.files import replacing
-from cyclesr_dist.runtime.user_modules import call_of_user, find_object
+from cyclesr_dist.runtime.user_modules import call_of_user, ours_or_yours
 from cyclesr_dist.scoring import ntire, psnr
 
 Scorer = Callable[[NDArray[np.uint8], NDArray[np.uint8]], dict[str, float]]
@@ -36,14 +36,9 @@ SCORERS: dict[str, Scorer] = {"plain": _plain, "ntire2017": ntire.ntire2017, "nt
 
 def scorer_of(protocol: str) -> Scorer:
     """One of ours, or of yours (`package.module:function`). Raises InputError when it is neither."""
-    if protocol in SCORERS:
-        return SCORERS[protocol]
-    if ":" not in protocol:
+    if protocol not in SCORERS and ":" not in protocol:
         raise InputError(f"protocol = {protocol!r}; allowed: {', '.join(SCORERS)}, or package.module:function")
-    scorer: Scorer = find_object("protocol", protocol, "package.module:function")
-    if not callable(scorer):
-        raise ConfigError(f"protocol = {protocol} is {scorer!r:.80}; allowed: a function of (sr8, hr8)")
-    return scorer
+    return ours_or_yours("protocol", protocol, SCORERS, "package.module:function", "a function of (sr8, hr8)", callable)
 
 
 def score_pair(sr8: NDArray[np.uint8], hr8: NDArray[np.uint8], protocol: str) -> dict[str, float]:

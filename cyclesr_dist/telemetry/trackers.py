@@ -20,7 +20,7 @@ from cyclesr_dist.config.schema import Config
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.files import write_text
-from cyclesr_dist.runtime.user_modules import find_object
+from cyclesr_dist.runtime.user_modules import ours_or_yours
 from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
 
 Picture = NDArray[np.uint8]
@@ -186,24 +186,26 @@ def open_trackers(config: Config, folder: Path, start: int, warn: Callable[[str]
     return Trackers(named, warn)
 
 
-TRACKERS: dict[str, Callable[[Path, Config, int, dict[str, str]], Tracker]] = {
+TrackerClass = Callable[[Path, Config, int, dict[str, str]], Tracker]
+"""(run folder, configuration, first step, what trackers.json keeps for a resume: its own, by name) -> tracker."""
+TRACKERS: dict[str, TrackerClass] = {
     "tensorboard": TensorBoard,
     "wandb": WandB,
     "mlflow": MLflow,
 }
-"""(run folder, configuration, first step, what trackers.json keeps for a resume: its own, by name) -> tracker."""
+_METHODS = ("scalars", "picture", "close")
 
 
-def tracker_class(name: str) -> Callable[[Path, Config, int, dict[str, str]], Tracker]:
+def tracker_class(name: str) -> TrackerClass:
     """One of ours, or of yours (`package.module:Class`). Raises ConfigError when it is neither."""
-    if name in TRACKERS:
-        return TRACKERS[name]
-    found: Callable[[Path, Config, int, dict[str, str]], Tracker] = find_object(
-        "telemetry.trackers", name, "package.module:Class"
+    return ours_or_yours(
+        "telemetry.trackers",
+        name,
+        TRACKERS,
+        "package.module:Class",
+        f"a class with {', '.join(_METHODS)}",
+        lambda found: all(hasattr(found, method) for method in _METHODS),
     )
-    if not all(hasattr(found, method) for method in ("scalars", "picture", "close")):
-        raise ConfigError(f"telemetry.trackers: {name} is {found!r:.80}; allowed: a class with scalars, picture, close")
-    return found
 
 
 def grouped(values: Mapping[str, Any], leave_out: Sequence[str] = ()) -> dict[str, float]:

@@ -120,7 +120,8 @@ class Attempt:
             self._save()
         world.together(self.saver.finish)
         will_leave(Preempted.exit_code)
-        message = f"{reason}: saved at step {self.step} of {self.run.schedule.num_steps}; --resume continues"
+        saved = f"saved at step {self.step} of {self.run.schedule.num_steps}"
+        message = f"{reason}: {saved}; --resume (in Python resume=True) continues"
         raise Preempted(message) if world.is_main else FailedElsewhere(message, Preempted.exit_code)
 
     def _update(self, batch: Batch) -> StepResult | None:

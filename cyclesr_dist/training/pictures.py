@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cyclesr_dist.config.schema import noise_channels
 from cyclesr_dist.data.images import write_png
 from cyclesr_dist.data.resize import bicubic_down, bicubic_up
 from cyclesr_dist.errors import TrainingError
@@ -53,7 +52,7 @@ class Pictures:
         return strips
 
     def _photograph(self, path: Path, when: list[str]) -> RGB8:
-        v, scale = self.validator, self.validator.config.scale
+        v, scale = self.validator, self.validator.scale
         real = centre(path, CROP_PX, _LR_PX, v.world.device)
         sr, bicubic = _array(v.g_l2h(real)), _array(bicubic_up(real, scale))
         panels = [("LR", _array(real)), ("bicubic", bicubic), ("g_l2h", sr)]
@@ -67,10 +66,10 @@ class Pictures:
         return comparison_strip(panels, (0, 0, sr.shape[0]), 1)
 
     def _figure_3(self, path: Path, when: list[str]) -> RGB8:
-        v, c = self.validator, self.validator.config
-        sharp = centre(path, CROP_PX * c.scale, _LR_PX * c.scale, v.world.device)
-        syn = bicubic_down(sharp, c.scale)
-        fake = translated(v.translators[G_L2H]["g_s2r"], syn, noise_channels(c), seed=0)
+        v, scale = self.validator, self.validator.scale
+        sharp = centre(path, CROP_PX * scale, _LR_PX * scale, v.world.device)
+        syn = bicubic_down(sharp, scale)
+        fake = translated(v.translators[G_L2H]["g_s2r"], syn, v.copies.noise_channels, seed=0)
         plain_syn, plain_fake = _plain(syn), _plain(fake)
         panels = [
             ("syn", to_uint8(plain_syn)),

@@ -39,7 +39,9 @@ class RunFolder:
     def prepare(self, resume: bool) -> None:
         """Make the folder, or refuse it: InputError when it holds a run and `resume` is off, or cannot be written."""
         if self.holds_run() and not resume:
-            raise InputError(f"run folder {self.path} already holds a run; use --resume, or another --run-dir")
+            raise InputError(
+                f"run folder {self.path} already holds a run; use --resume (in Python resume=True), or another folder"
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):

@@ -39,6 +39,7 @@ from cyclesr_dist.training.run import Run
 from cyclesr_dist.training.run_folder import RunFolder
 from cyclesr_dist.training.schedule import Schedule
 from cyclesr_dist.training.validation import Validator
+from cyclesr_dist.training.validation_set_up import open_validator
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class RunInputs:
 def open_inputs(config: Config, world: World) -> RunInputs:
     """Open the data that the configuration names. Raises ConfigError and InputError on all ranks."""
     sources = world.together(lambda: open_sources(config))
-    validator = world.together(lambda: Validator(config, world))
+    validator = world.together(lambda: open_validator(config, world))
     schedule = Schedule(config.train, num_epoch_steps(sources, config), spec_of(config.system).rounds)
     inputs = RunInputs(config, sources, validator, schedule)
     check_equal(inputs.facts, world)
@@ -187,7 +188,8 @@ def _checkpoints(
 def _check_is_free(config: Config, checkpoints: CheckpointStore) -> None:
     if names := checkpoints.names():
         raise InputError(
-            f"train.checkpoints = {config.train.checkpoints} already holds {names[-1]}; use --resume, or another place"
+            f"train.checkpoints = {config.train.checkpoints} already holds {names[-1]}; "
+            "use --resume (in Python resume=True), or another place"
         )
 
 

@@ -33,7 +33,7 @@ def measure(
     if out is None:
         return _measured(hr, lr, scale, seed, progress)[0]
     if is_remote(out):
-        raise InputError(f"--out {out}: is a URL; a local folder is needed")
+        raise InputError(f"{out}: is a URL; a local folder is needed")
     folder = local_folder(out)
     again = folder.is_dir() and {path.name for path in folder.iterdir()} <= {ARRAYS, FACTS, PAGE}
     inputs = tuple(local_folder(url) for url in (hr, lr) if not is_remote(url))

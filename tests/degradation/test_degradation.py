@@ -23,7 +23,7 @@ from cyclesr_dist.degradation.record import ARRAYS, FACTS, Degradation, checked,
 from cyclesr_dist.degradation.sample import Sample, read_sample
 from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.degradation.spectra import gain_of, radial, spectra
-from cyclesr_dist.degradation.spread import kernels_of
+from cyclesr_dist.degradation.variation import kernels_of
 from cyclesr_dist.errors import InputError
 
 

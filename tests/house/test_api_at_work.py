@@ -92,7 +92,7 @@ class TestTrain:
             assert (workplace / "api" / name).read_bytes() == (workplace / "command" / name).read_bytes()
         assert not dist.is_initialized()
         longer = replace(config, train=replace(config.train, max_steps=3))
-        with pytest.raises(InputError, match="already holds a run"):
+        with pytest.raises(InputError, match=r"already holds a run; use --resume \(in Python resume=True\)"):
             cyclesr_dist.train(longer, "api", quiet=True)
         assert cyclesr_dist.train(longer, "api", resume=True, quiet=True)["steps"] == 3
         assert load_model("api").scale == 4

@@ -24,7 +24,7 @@ from cyclesr_dist.scoring.score import score_file
 from cyclesr_dist.training import estimation
 from cyclesr_dist.training.ending import simulated
 from cyclesr_dist.training.main import main as train
-from cyclesr_dist.training.validation import Validator
+from cyclesr_dist.training.validation_set_up import open_validator
 
 # Bicubic enlargement, brightened; its parameter changes nothing.
 NETWORK = """
@@ -97,7 +97,7 @@ def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def metric(data: Path, *more: str, valid_hr: str = "sharp") -> str:
-    return Validator(load(None, arguments(data, *more, valid_hr=valid_hr)), World()).metric
+    return open_validator(load(None, arguments(data, *more, valid_hr=valid_hr)), World()).metric
 
 
 def test_the_metric_is_psnr_wherever_photographs_allow_it(data: Path) -> None:
@@ -111,11 +111,11 @@ def test_the_metric_is_psnr_wherever_photographs_allow_it(data: Path) -> None:
     for system in ("sr_syn", "cyclegan", "estimated"):
         with pytest.raises(ConfigError, match=r"data\.valid_hr"):
             metric(data, f"system={system}", "data.valid_hr=")
-    assert not Validator(load(None, arguments(data, valid_hr="scene")), World()).needs_estimate
+    assert not open_validator(load(None, arguments(data, valid_hr="scene")), World()).needs_estimate
 
 
 def test_a_network_that_shifts_brightness_or_colour_is_not_chosen(data: Path) -> None:
-    validator = Validator(load(None, arguments(data)), World())
+    validator = open_validator(load(None, arguments(data)), World())
     good, better = {"psnr_estimated": 24.0, "drift_brightness": 0.01}, {"psnr_estimated": 26.0}
     for name in ("brightness", "red", "green", "blue"):
         for by in (0.05, -0.05):
@@ -128,7 +128,7 @@ def test_a_network_that_shifts_brightness_or_colour_is_not_chosen(data: Path) ->
     assert validator.better(better, good)
     assert not validator.better(good, better)
     # PSNR of pairs sees a shift by itself.
-    paired = Validator(load(None, arguments(data, valid_hr="scene")), World())
+    paired = open_validator(load(None, arguments(data, valid_hr="scene")), World())
     assert paired.better({"psnr": 26.0, "drift_red": 0.05}, {"psnr": 24.0})
 
 

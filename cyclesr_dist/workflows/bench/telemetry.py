@@ -37,7 +37,7 @@ from cyclesr_dist.training.run_folder import RunFolder
 from cyclesr_dist.training.saver import Saver
 from cyclesr_dist.training.schedule import Schedule
 from cyclesr_dist.training.setup import RunInputs, build_run
-from cyclesr_dist.training.validation import Validator
+from cyclesr_dist.training.validation_set_up import open_validator
 from cyclesr_dist.workflows.bench.data import Settings, make_sets
 from cyclesr_dist.workflows.bench.scraper import Scraper
 from cyclesr_dist.workflows.bench.train import CASES
@@ -175,7 +175,7 @@ class _Loop:
             telemetry = replace(config.telemetry, port=scraper.port, host="127.0.0.1")
         config = replace(config, telemetry=telemetry)
         schedule = Schedule(replace(config.train, pretrain_epochs=0), 1, spec_of(config.system).rounds)
-        inputs = RunInputs(config, sources, Validator(config, world), schedule)
+        inputs = RunInputs(config, sources, open_validator(config, world), schedule)
         silent = None if scraper else _NoMetrics()
         self.run = build_run(inputs, world, RunFolder(folder), quiet=True, system=system, metrics=silent)
         self.metrics = self.run.metrics

@@ -22,9 +22,9 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.workflows.bench.contender import Contender, Stepper
 from cyclesr_dist.workflows.bench.data import Settings, make_sets
 from cyclesr_dist.workflows.bench.gradients import first_gradients_apart
-from cyclesr_dist.workflows.bench.parts import Scopes, seconds_by_part
 from cyclesr_dist.workflows.bench.project_step import ProjectStep
 from cyclesr_dist.workflows.bench.reference import ReferenceLoop
+from cyclesr_dist.workflows.bench.step_parts import Scopes, seconds_by_part
 
 _SMALL = (
     *("global_batch=8", "shards.patch=32", "weights.cyc=5", "weights.cyc_backward=0", "weights.id=0.5"),

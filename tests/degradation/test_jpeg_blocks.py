@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from cyclesr_dist.degradation.apply import degraded
-from cyclesr_dist.degradation.blocks import through_jpeg
+from cyclesr_dist.degradation.jpeg_blocks import through_jpeg
 from cyclesr_dist.degradation.record import NAMES, Degradation, checked
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.nets.measured import DegradationTranslator, MeasuredDegradation

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cyclesr_dist.data.given import read_given
 from cyclesr_dist.data.images import images_folder
+from cyclesr_dist.data.python_images import read_given
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.upscaler import Upscaler
 from cyclesr_dist.runtime.arguments import is_path, path_of, word
