@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from cyclesr_dist.config.cluster import Cluster, check_cluster
+from cyclesr_dist.config.credentials import check_credentials
 from cyclesr_dist.config.marks import (
     AboveZero,
     Amount,
@@ -26,7 +27,7 @@ from cyclesr_dist.config.marks import (
     ToRead,
     check_marks,
 )
-from cyclesr_dist.config.reader import OBJECT_NAME, ObjectName, check_range, read
+from cyclesr_dist.config.reader import OBJECT_NAME, ObjectName, check_range, read, to_dict
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
 
@@ -501,6 +502,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = (), beside: 
 def check(c: Config) -> None:
     """Raise ConfigError, naming the key, for ranges that types cannot express and values that contradict each other."""
     check_marks(c)
+    check_credentials(to_dict(c))
     for name, weight in c.weights.more.items():
         if not OBJECT_NAME.fullmatch(name) or isinstance(weight, bool) or not isinstance(weight, int | float):
             raise ConfigError(f"weights.more = {{{name}: {weight!r}}}; allowed: package.module:function with a number")

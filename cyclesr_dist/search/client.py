@@ -41,7 +41,7 @@ def run_on_head(
     """Like `run_search`, and raises the same. `storage` must be given: the head does not see this machine's disk."""
     if not search.storage:
         raise ConfigError("storage is empty; with --address ray://... give a folder that all nodes share, or a URL")
-    base = dump(absolute(search.base_config()))  # the head does not see the file either
+    base = dump(absolute(search.base_config()), signatures=True)  # the head does not see the file either
     search = replace(search, overrides=())
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=not quiet)

@@ -15,11 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclesr_dist.config.reader import to_dict
+from cyclesr_dist.config.reader import to_show
 from cyclesr_dist.config.schema import Config
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.redact import redact
 from cyclesr_dist.runtime.user_modules import find_object
 from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
 
@@ -72,7 +73,7 @@ class WandB:
             dir=str(folder),
             id=known.get("wandb"),
             resume="allow",
-            config=to_dict(config),
+            config=to_show(config),
         )
         self.run.define_metric("*", step_metric="step")  # its own counter cannot go back after a resume
         known["wandb"] = str(self.run.id)
@@ -102,7 +103,7 @@ class MLflow:
         experiment = self.client.get_experiment_by_name(project)
         number = experiment.experiment_id if experiment else self.client.create_experiment(project)
         self.run_id = known["mlflow"] = self.client.create_run(number, run_name=folder.name).info.run_id
-        self.client.log_dict(self.run_id, to_dict(config), "config.json")
+        self.client.log_dict(self.run_id, to_show(config), "config.json")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -156,7 +157,7 @@ class Trackers:
                 call(tracker)
             except (Exception, SystemExit) as error:  # its network, its disk, its own code: nothing training needs
                 del self.named[name]
-                first = (str(error) or type(error).__name__).splitlines()[0]
+                first = redact((str(error) or type(error).__name__).splitlines()[0])
                 self.warn(f"telemetry.trackers: {name} is left out from now on: {first}")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import threading
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +21,7 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.method.systems.build import build_system
 from cyclesr_dist.reports.run_report import write_report
-from cyclesr_dist.runtime.command import RankParser, add_common_arguments, checked_overrides, guarded
+from cyclesr_dist.runtime.command import RankParser, add_common_arguments, checked_overrides, guarded, show_traceback
 from cyclesr_dist.runtime.exit_codes import started_as
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.stopping import StopRequest
@@ -116,7 +115,7 @@ def run_training(
             if first is error:
                 raise
             if not isinstance(error, CycleSRError):
-                traceback.print_exc()
+                show_traceback()
             raise first from None
         finally:
             watch.close()

@@ -20,6 +20,7 @@ from cyclesr_dist.method.systems.base import System
 from cyclesr_dist.method.systems.build import build_system
 from cyclesr_dist.models.checkpoint import Checkpoint
 from cyclesr_dist.models.checkpoint import identity as identity_of
+from cyclesr_dist.runtime.redact import redact
 from cyclesr_dist.runtime.stopping import StopRequest
 from cyclesr_dist.telemetry.diagnosis import diagnosis_of
 from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
@@ -139,7 +140,7 @@ def build_run(
 
 
 def warn(line: str) -> None:
-    print(f"cyclesr: warning: {line}", file=sys.stderr, flush=True)
+    print(f"cyclesr: warning: {redact(line)}", file=sys.stderr, flush=True)
 
 
 def _checkpoints(
