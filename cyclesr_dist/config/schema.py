@@ -395,6 +395,11 @@ class Listening:
     prometheus_targets.json has the ports."""
     host: str = "127.0.0.1"
     """Address to listen on. 127.0.0.1: this machine alone; 0.0.0.0 or ::: every interface."""
+    tls_certificate: PathToRead = ""
+    """PEM file of the certificate, with those between it and its CA: /metrics is https then. Empty: http. With
+    CYCLESR_METRICS_TOKEN in the environment, scrapes must send that as their bearer token, with or without TLS."""
+    tls_key: PathToRead = ""
+    """PEM file of its private key, without a password; empty: it is in `tls_certificate`, too."""
 
     REMOVED: ClassVar[Mapping[str, Removed]] = {
         "push_gateway": Removed("", _IN_TRIALS_ALONE),
@@ -533,6 +538,12 @@ def check(c: Config) -> None:
         raise ConfigError(f"weights.mse = weights.l1 = 0 with system = {c.system}; one of them must be above 0")
 
 
+def check_listening(t: Listening) -> None:
+    if t.tls_key and not t.tls_certificate:
+        raise ConfigError(f"telemetry.tls_key = {t.tls_key} without telemetry.tls_certificate; allowed: both, or none")
+
+
 def check_telemetry(t: Telemetry) -> None:
+    check_listening(t)
     if t.push_gateway and not t.push_gateway.startswith(("http://", "https://")):
         raise ConfigError(f"telemetry.push_gateway = {t.push_gateway!r}; allowed: a URL, http:// or https://, or empty")

@@ -44,6 +44,8 @@ class Plan:
     """Configuration files by name, mounted at /etc/cyclesr."""
     grace_seconds: float = 0.0
     """Of the trainer, after SIGTERM."""
+    tls: bool = False
+    """Whether /metrics is https."""
     notes: tuple[str, ...] = ()
     """What the user should know before submitting."""
 
@@ -72,9 +74,8 @@ def training_plan(path: Path, overrides: Sequence[str]) -> Plan:
     _check_ranks(config)
     _refuse_secrets(to_dict(config))
     name = _name(cluster, path)
-    mounted = replace(
-        _in_pod(config), telemetry=replace(config.telemetry, host="0.0.0.0", port=METRICS_PORT), cluster=Cluster()
-    )
+    in_pod = _in_pod(config)
+    mounted = replace(in_pod, telemetry=replace(in_pod.telemetry, host="0.0.0.0", port=METRICS_PORT), cluster=Cluster())
     notes = _notes(config, cluster)
     if cluster.memory_gib < _MEMORY_GIB * cluster.ranks and cluster.gpus_per_node:
         notes.append(
@@ -85,7 +86,15 @@ def training_plan(path: Path, overrides: Sequence[str]) -> Plan:
         notes.append(
             "cluster.work_claim is empty: the run folder goes with its pod; a claim, or train.checkpoints at a URL"
         )
-    return Plan("training", name, cluster, {"config.yaml": dump(mounted)}, config.train.grace_seconds, tuple(notes))
+    return Plan(
+        "training",
+        name,
+        cluster,
+        {"config.yaml": dump(mounted)},
+        grace_seconds=config.train.grace_seconds,
+        tls=bool(config.telemetry.tls_certificate),
+        notes=tuple(notes),
+    )
 
 
 def search_plan(path: Path, overrides: Sequence[str]) -> Plan:

@@ -25,6 +25,7 @@ from cyclesr_dist.runtime.command import RankParser, add_common_arguments, check
 from cyclesr_dist.runtime.exit_codes import started_as
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.stopping import StopRequest
+from cyclesr_dist.telemetry.access import check_endpoint
 from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
 from cyclesr_dist.telemetry.trackers import tracker_class
 from cyclesr_dist.training.ending import last_lines, summary_of
@@ -143,6 +144,7 @@ def _checked(config: Config, world: World) -> Config:
     """Raises ConfigError for what only this launch shows to be wrong."""
     check_backend(config, world)
     world.rank_batch(config.global_batch)
+    check_endpoint(config.telemetry)
     for name in config.telemetry.trackers:
         tracker_class(name)
     return config

@@ -201,8 +201,9 @@ def _publish(run: Run, opened: ExitStack) -> None:
     def publish() -> None:
         run.folder.targets.unlink(missing_ok=True)  # of a process that was killed
         if any(addresses):
-            write_targets(run.folder.targets, addresses)
-            run.progress.say(f"metrics: http://{addresses[0]}/metrics; of all ranks: {run.folder.targets}")
+            scheme = "https" if run.config.telemetry.tls_certificate else "http"
+            write_targets(run.folder.targets, addresses, scheme)
+            run.progress.say(f"metrics: {scheme}://{addresses[0]}/metrics; of all ranks: {run.folder.targets}")
 
     if run.world.is_main:
         opened.callback(run.folder.targets.unlink, missing_ok=True)
