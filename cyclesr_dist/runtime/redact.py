@@ -20,13 +20,16 @@ _TOKEN_USERS = ("http", "https", "ws", "wss")
 
 _CHARACTER = r"(?:[^\s\"'<>`]|[\"'`](?=[\w%@/&=+]))"  # a quote that goes on is part of what it seems to end
 _URL = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*://(?:(?!(?:[,;|]|::)[A-Za-z][A-Za-z0-9+.-]*://){_CHARACTER})*")
-_LOGIN = re.compile(r"(?<![\w/@.%:+~-])[\w.%+~-]+:[^\s/@]+@(?=[\w\[])")
+_LOGIN = re.compile(  # without a scheme, or behind what pathlib makes of http://
+    r"(?:(?<=\w:/)|(?<![\w/@.%:+~-]))[\w.%+~-]*:[^\s/@]+@(?=[\w\[])|(?<=http:/|ttps:/)[^\s/@]+@(?=[\w\[])"
+)
 _QUERY = re.compile(rf"(?<=\?)[\w.%~+-]+={_CHARACTER}*")
 _HEADER = re.compile(
     r"(?i)((?:proxy-)?authorization['\"]?\s*[:=]\s*['\"]?)(?:(?:basic|bearer|token|digest)\s+)?[^\s'\",)}]+"
 )
 _END = re.compile(r"[)\]},.;:!]*$")
 _SECRET_VARIABLE = re.compile(r"(PASSWORD|TOKEN|SECRET|SECRET_ACCESS_KEY|API_KEY|ACCOUNT_KEY|CONNECTION_STRING)$")
+_LAST_PORT = 65535
 _SHORTEST = 8  # below that a value may be any word
 
 
@@ -78,10 +81,10 @@ def _in_text(found: re.Match[str]) -> str:
 
 
 def _end(text: str) -> str:
-    """Of the sentence around it."""
+    """Of the sentence around it. A bracket that was opened in the text is its own."""
     found = _END.search(text)
     end = found[0] if found else ""
-    return "" if text.endswith("]") and "[" in text.rpartition("/")[2] else end
+    return end.rpartition("]")[2] if text.count("[") == text.count("]") else end
 
 
 def _split(url: str) -> _Parts:
@@ -92,8 +95,8 @@ def _split(url: str) -> _Parts:
     if "@" in authority:
         name = authority.rpartition("@")[0]
         if ":" in name or scheme.lower() in _TOKEN_USERS:
-            login = rest.partition("?")[0].rpartition("@")[0]
-    elif _bad_port(authority):
+            login = rest.rpartition("@")[0]
+    elif _bad_port(authority, rest[len(authority) :]):
         login = rest.rpartition("@")[0]
         if not login:  # of a URL cut short before its host
             return _Parts(scheme, "", HIDDEN, None, fragment=False)
@@ -103,18 +106,21 @@ def _split(url: str) -> _Parts:
     return _Parts(scheme, login, place, query if mark else None, bool(sharp))
 
 
-def _bad_port(authority: str) -> bool:
-    """Whether what stands behind the last colon is no port, and so may be a password."""
+def _bad_port(authority: str, more: str) -> bool:
+    """Whether what stands behind a colon is no port, and so may be the beginning of a password; `more` follows it."""
     host, colon, port = authority.rpartition(":")
-    if not colon or port.endswith("]"):
+    if not colon or not host or re.fullmatch(r"\[.*\]", authority):
         return False
-    return bool(host and port and not port.isdecimal())
+    if ":" in host and not re.fullmatch(r"\[.*\]|[0-9A-Fa-f:.]*", host):
+        return True
+    return "@" in more if not port else not (port.isdecimal() and int(port[:6]) <= _LAST_PORT)
 
 
 def _joined(parts: _Parts) -> str:
     login = f"{HIDDEN}@" if parts.login else ""
     query = "" if parts.query is None else f"?{_query(parts.query)}"
-    return f"{parts.scheme}://{login}{parts.place}{query}{f'#{HIDDEN}' if parts.fragment else ''}"
+    fragment = f"#{HIDDEN}" if parts.fragment and not query else ""
+    return f"{parts.scheme}://{login}{parts.place}{query}{fragment}"
 
 
 def _query(query: str) -> str:
