@@ -41,7 +41,8 @@ class Mirror:
                 write_text(path, self.there.get(path.name).decode())
 
     def _logs(self) -> tuple[Path, ...]:
-        return (self.folder.metrics, self.folder.validation, self.folder.bad_steps, self.folder.events)
+        folder = self.folder
+        return (folder.metrics, folder.validation, folder.bad_steps, folder.events, folder.trackers)
 
 
 class MirroredStore:

@@ -132,6 +132,7 @@ def build_run(
         _publish(run, opened)
         for line in [
             *opening,
+            *trackers.notes,
             *(f"measured: {text}" for text in (sentences(degradation.facts) if degradation else [])),
         ]:
             progress.say(line)
