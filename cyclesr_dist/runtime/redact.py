@@ -19,7 +19,8 @@ _TOKEN_USERS = ("http", "https", "ws", "wss")
 """Schemes in which a name alone before @ is a token. Elsewhere it is an account or, in Azure's abfs, a container."""
 
 _CHARACTER = r"(?:[^\s\"'<>`]|[\"'`](?=[\w%@/&=+]))"  # a quote that goes on is part of what it seems to end
-_URL = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*://(?:(?!(?:[,;|]|::)[A-Za-z][A-Za-z0-9+.-]*://){_CHARACTER})*")
+_SCHEME = r"[A-Za-z0-9+.-]+://"
+_URL = re.compile(rf"(?<![A-Za-z0-9+.-]){_SCHEME}(?:(?!(?:[,;|]|::){_SCHEME}){_CHARACTER})*")
 _LOGIN = re.compile(  # without a scheme, or behind what pathlib makes of http://
     r"(?:(?<=\w:/)|(?<![\w/@.%:+~-]))[\w.%+~-]*:[^\s/@]+@(?=[\w\[])|(?<=http:/|ttps:/)[^\s/@]+@(?=[\w\[])"
 )

@@ -88,6 +88,7 @@ def _on_head(
     run_dir.mkdir(parents=True, exist_ok=True)
     os.environ[FOLDER_VARIABLE] = working_dir
     local = run_dir / "base.yaml"
+    local.touch(mode=0o600)  # a URL in it may have a signature
     local.write_text(base, encoding="utf-8")
     error, code = "", 0
     try:

@@ -40,7 +40,8 @@ NASTY = [
     *("y", "N", "1e3", ".5e3", "0o17", "1_000", "12:30", ".inf", "010"),
 ]
 STRINGS = [
-    *("name", "namespace", "image", "gpu_resource", "work_claim", "data_claim", "s3_secret", "service_account"),
+    *("name", "namespace", "image", "gpu_resource", "work_claim", "data_claim", "s3_secret", "metrics_secret"),
+    "service_account",
     *("queue", "priority", "near", "env", "env_name", "prepare", "node_selector", "node_selector_name"),
     *("toleration_key", "toleration_value", "data.hr", "data.lr", "train.checkpoints", "data.remote.cache_dir"),
     *("nets.sr.module", "telemetry.host"),
