@@ -6,13 +6,21 @@ Everything a user can cause raises a `CycleSRError`; the command line prints its
 
 from __future__ import annotations
 
+from cyclesr_dist.runtime.redact import redact
+
 
 class CycleSRError(Exception):
-    """Base of all expected failures. The message is one line: what is wrong, the value, and what is allowed."""
+    """Base of all expected failures. The message is one line: what is wrong, the value, and what is allowed.
+
+    Without credentials, whatever it was made of: a library's text may hold the URL that it asked for.
+    """
 
     exit_code = 1
     began_here = True
     """False on a rank that prints the failure of another one."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
 
 
 class ConfigError(CycleSRError):

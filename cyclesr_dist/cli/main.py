@@ -15,7 +15,7 @@ from importlib import import_module
 
 from cyclesr_dist import __version__
 from cyclesr_dist.cli import launch
-from cyclesr_dist.runtime.command import end_process, guarded
+from cyclesr_dist.runtime.command import Parser, end_process, guarded
 
 COMMANDS = {
     "fit": "fit",
@@ -45,7 +45,7 @@ _OWN_PARSER = launch.SCRIPTS.keys()
 
 def build_parser(command: str = "") -> argparse.ArgumentParser:
     """With one command, or with all."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="cyclesr", description="Super-resolution for real photographs without pairs (CycleSR, CycleSRGAN)."
     )
     parser.add_argument("--version", action="version", version=f"cyclesr {__version__}")

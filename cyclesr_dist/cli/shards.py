@@ -16,7 +16,7 @@ from cyclesr_dist.data.images import images_folder
 from cyclesr_dist.data.overlap import describe, shared_photographs
 from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.data.shards import Kind, ShardSet
-from cyclesr_dist.data.source import is_remote, local_folder
+from cyclesr_dist.data.source import below, is_remote, local_folder, shown
 from cyclesr_dist.data.upload import holds, staging_folder, upload
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.command import add_common_arguments
@@ -121,9 +121,9 @@ def _build(args: argparse.Namespace) -> int:
     for choice in choices:
         say(choice.notices)
     for job, choice, request in zip(jobs, choices, requests, strict=True):
-        place = f"{out}/{job.kind}"
+        place = below(out, job.kind)
         if remote and holds(place, config.data.remote, request, args.overwrite):
-            print(f"{place}: {_DONE}", flush=True)
+            print(f"{shown(place)}: {_DONE}", flush=True)
             continue
         folder = staging_folder(place, config.data.remote) if remote else Path(place)
         count = build_set(
@@ -141,7 +141,7 @@ def _build(args: argparse.Namespace) -> int:
         contents = _contents(ShardSet.open(str(folder), job.kind).manifest, choice.num_there, config.shards.min_std)
         if remote:
             upload(folder, place, config.data.remote, progress=not args.quiet)
-        print(f"{place}: {contents if count or remote else f'{_DONE} ({contents})'}", flush=True)
+        print(f"{shown(place)}: {contents if count or remote else f'{_DONE} ({contents})'}", flush=True)
     return 0
 
 
@@ -169,7 +169,7 @@ def _check(args: argparse.Namespace) -> int:
         else:
             problems = report.problems
             if not problems:
-                print(f"{url}: sound, {report.num_samples} samples in {report.num_shards} shards", flush=True)
+                print(f"{shown(url)}: sound, {report.num_samples} samples in {report.num_shards} shards", flush=True)
         for problem in problems:
             sound = False
             print(problem, file=sys.stderr, flush=True)

@@ -83,6 +83,9 @@ class Cluster:
     """PersistentVolumeClaim mounted read-only at /data."""
     s3_secret: str = ""
     """Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, where needed, AWS_ENDPOINT_URL."""
+    metrics_secret: str = ""
+    """Secret with CYCLESR_METRICS_TOKEN, without which nobody reads /metrics: the PodMonitor gives it, and whoever else
+    scrapes. In the namespace of the run. Empty: everybody in the cluster may read."""
     service_account: str = ""
     """For storage that is opened by the pod's identity; its token is not mounted. Empty: the namespace's default."""
     env: dict[str, Any] = field(default_factory=dict)
@@ -122,6 +125,7 @@ def check_cluster(c: Cluster) -> None:
         ("work_claim", c.work_claim, _SUBDOMAIN, 253),
         ("data_claim", c.data_claim, _SUBDOMAIN, 253),
         ("s3_secret", c.s3_secret, _SUBDOMAIN, 253),
+        ("metrics_secret", c.metrics_secret, _SUBDOMAIN, 253),
         ("service_account", c.service_account, _SUBDOMAIN, 253),
         ("queue", c.queue, _LABEL, 63),
         ("priority", c.priority, _SUBDOMAIN, 253),

@@ -18,7 +18,7 @@ def is_local(place: str) -> bool:
 
 
 def with_paths(config: Config, change: Callable[[str], str]) -> Config:
-    """The configuration with `change` applied to every local path of data, checkpoints, weights and the estimate."""
+    """The configuration with `change` applied to every local path of data, checkpoints, weights, estimate and TLS."""
 
     def changed(place: str) -> str:
         return change(place) if is_local(place) else place
@@ -26,6 +26,7 @@ def with_paths(config: Config, change: Callable[[str], str]) -> Config:
     perceptual = config.perceptual
     if perceptual.source not in ("torchvision", "random"):
         perceptual = replace(perceptual, source=changed(perceptual.source))
+    tls: dict[str, Any] = {key: changed(getattr(config.telemetry, key)) for key in ("tls_certificate", "tls_key")}
     translator = replace(config.nets.translator, estimate=changed(config.nets.translator.estimate))
     data: dict[str, Any] = {key: changed(getattr(config.data, key)) for key in DATA_KEYS}
     return replace(
@@ -34,4 +35,5 @@ def with_paths(config: Config, change: Callable[[str], str]) -> Config:
         train=replace(config.train, checkpoints=changed(config.train.checkpoints)),
         perceptual=perceptual,
         nets=replace(config.nets, translator=translator),
+        telemetry=replace(config.telemetry, **tls),
     )

@@ -18,9 +18,11 @@ from typing import Any, Literal, NewType, NoReturn, TypeVar, Union, get_args, ge
 
 import yaml
 
+from cyclesr_dist.config.credentials import check_credentials
 from cyclesr_dist.config.marks import Range, Removed, found_beside, removed_keys
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.redact import redact, redacted
 
 T = TypeVar("T")
 
@@ -91,7 +93,8 @@ def read(
     relative path to read that the file gives is looked for beside the file first; what is there becomes absolute.
 
     Numbers are decimal; int is accepted for float; nan, inf, aliases and tags are refused. A str field takes a scalar
-    as written (a folder called 2024 needs no quotes). `a.b=` is the empty string for str, null for Optional.
+    as written (a folder called 2024 needs no quotes). `a.b=` is the empty string for str, null for Optional. A URL with
+    a password is refused (config/credentials.py).
     Raises ConfigError naming file and line, or the override, with the key, the value and what is allowed.
     """
     if path is None:
@@ -103,6 +106,7 @@ def read(
             config = found_beside(config, Path(path).parent)
     for override in overrides:
         config = _apply(config, override, _Source(f"override {_quote(override)}", cls, has_lines=False))
+    check_credentials(to_dict(config))
     return config
 
 
@@ -137,9 +141,18 @@ def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def dump(config: Any) -> str:
-    """YAML text that `read` turns into an equal configuration. Floats keep every digit."""
-    content = to_dict(config)
+def to_show(config: Any) -> dict[str, Any]:
+    """`to_dict` without the signatures and tokens in its URLs: for whatever is written, shown or sent."""
+    shown: dict[str, Any] = redacted(to_dict(config))
+    return shown
+
+
+def dump(config: Any, *, signatures: bool = False) -> str:
+    """YAML text that `read` turns into an equal configuration. Floats keep every digit.
+
+    Signatures in URLs are hidden, and `read` then asks for them, unless `signatures`: for processes of the run alone.
+    """
+    content = to_dict(config) if signatures else to_show(config)
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=math.inf)
     # These end lines for a YAML reader, and PyYAML writes them as they are.
     if any(character in text for character in "\x85\u2028\u2029"):
@@ -158,6 +171,7 @@ def write_resolved(config: Any, path: str | Path) -> None:
 
 def _quote(text: str) -> str:
     """One printable line, not too long."""
+    text = redact(text)
     return repr(text if len(text) <= 80 else text[:77] + "...")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from cyclesr_dist.config.cluster import Cluster, check_cluster
+from cyclesr_dist.config.credentials import check_credentials
 from cyclesr_dist.config.marks import (
     AboveZero,
     Amount,
@@ -27,7 +28,7 @@ from cyclesr_dist.config.marks import (
     check_marks,
 )
 from cyclesr_dist.config.metrics import MetricName
-from cyclesr_dist.config.reader import OBJECT_NAME, ObjectName, check_range, read
+from cyclesr_dist.config.reader import OBJECT_NAME, ObjectName, check_range, read, to_dict
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
 
@@ -399,6 +400,11 @@ class Listening:
     prometheus_targets.json has the ports."""
     host: str = "127.0.0.1"
     """Address to listen on. 127.0.0.1: this machine alone; 0.0.0.0 or ::: every interface."""
+    tls_certificate: PathToRead = ""
+    """PEM file of the certificate, with those between it and its CA: /metrics is https then. Empty: http. With
+    CYCLESR_METRICS_TOKEN in the environment, scrapes must send that as their bearer token, with or without TLS."""
+    tls_key: PathToRead = ""
+    """PEM file of its private key, without a password; empty: it is in `tls_certificate`, too."""
 
     REMOVED: ClassVar[Mapping[str, Removed]] = {
         "push_gateway": Removed("", _IN_TRIALS_ALONE),
@@ -506,6 +512,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = (), beside: 
 def check(c: Config) -> None:
     """Raise ConfigError, naming the key, for ranges that types cannot express and values that contradict each other."""
     check_marks(c)
+    check_credentials(to_dict(c))
     for name, weight in c.weights.more.items():
         if not OBJECT_NAME.fullmatch(name) or isinstance(weight, bool) or not isinstance(weight, int | float):
             raise ConfigError(f"weights.more = {{{name}: {weight!r}}}; allowed: package.module:function with a number")
@@ -536,6 +543,12 @@ def check(c: Config) -> None:
         raise ConfigError(f"weights.mse = weights.l1 = 0 with system = {c.system}; one of them must be above 0")
 
 
+def check_listening(t: Listening) -> None:
+    if t.tls_key and not t.tls_certificate:
+        raise ConfigError(f"telemetry.tls_key = {t.tls_key} without telemetry.tls_certificate; allowed: both, or none")
+
+
 def check_telemetry(t: Telemetry) -> None:
+    check_listening(t)
     if t.push_gateway and not t.push_gateway.startswith(("http://", "https://")):
         raise ConfigError(f"telemetry.push_gateway = {t.push_gateway!r}; allowed: a URL, http:// or https://, or empty")

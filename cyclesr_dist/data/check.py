@@ -22,7 +22,7 @@ from cyclesr_dist.data.shards import (
     read_manifest,
     read_shard,
 )
-from cyclesr_dist.data.source import Files, LocalSource
+from cyclesr_dist.data.source import Files, LocalSource, below, is_remote
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.bars import Bar
 from cyclesr_dist.runtime.files import sha256
@@ -43,9 +43,10 @@ class Report:
 def find_sets(url: str, remote: Remote | None = None) -> list[str]:
     """The shard set at `url`, or those in it called hr, lr and pairs; `url` itself when there is none."""
     source = open_source(url, remote or Remote())
+    place = url if is_remote(url) else source.url
     if source.exists(MANIFEST):
-        return [source.url]
-    return [f"{source.url}/{name}" for name in DOMAINS if source.exists(f"{name}/{MANIFEST}")] or [source.url]
+        return [place]
+    return [below(place, name) for name in DOMAINS if source.exists(f"{name}/{MANIFEST}")] or [place]
 
 
 def check_set(url: str, progress: bool = True, remote: Remote | None = None) -> Report:

@@ -1,7 +1,8 @@
 """Shard sets behind a URL: http(s), S3 and whatever else fsspec reads, with a local cache and patience.
 
 Credentials and endpoints come from the environment and configuration files of fsspec and of the storage's own client
-(AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, FSSPEC_S3_ENDPOINT_URL, ...), never from the project's configuration.
+(AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, FSSPEC_S3_ENDPOINT_URL, ...; of http the file that NETRC names), never from the
+project's configuration. The query of an http URL goes to every file below it: it may be a signature for all of them.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from typing import Any, TypeVar
 
 import fsspec
 
+from cyclesr_dist.config.credentials import where_instead
 from cyclesr_dist.config.schema import Remote
 from cyclesr_dist.data.cache import PieceCache
-from cyclesr_dist.data.source import Piece
+from cyclesr_dist.data.source import Piece, below, shown
 from cyclesr_dist.errors import InputError, UnreachableError
 from cyclesr_dist.runtime.extras import install_hint
+from cyclesr_dist.runtime.redact import has_login
 
 T = TypeVar("T")
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.2, 10.0
@@ -42,16 +45,17 @@ class RemoteSource:
     """The files below a URL; see `source.Source`."""
 
     def __init__(self, url: str, remote: Remote) -> None:
-        self.url = url.rstrip("/")
+        self._address = url.rstrip("/")
+        self.url = shown(self._address)
         self.remote = remote
         self._cache: PieceCache | None = None
         self._connect()
 
     def _connect(self) -> None:
-        self._fs, self._root = open_filesystem(self.url)
+        self._fs, self._root = open_filesystem(self._address)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "remote": self.remote, "_cache": self._cache}
+        return {"url": self.url, "_address": self._address, "remote": self.remote, "_cache": self._cache}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -149,7 +153,7 @@ class RemoteSource:
         return self._patiently("", listed)
 
     def _path(self, name: str) -> str:
-        return f"{self._root}/{name}"
+        return below(self._root, name)
 
     def _patiently(self, name: str, call: Callable[[], T], done: str = "read") -> T:
         for attempt in range(self.remote.retries + 1):
@@ -167,14 +171,18 @@ class RemoteSource:
 
 
 def open_filesystem(url: str) -> tuple[Any, str]:
-    """fsspec's file system of `url` and the path in it. Raises InputError for an unknown or uninstalled protocol."""
+    """fsspec's file system of `url` and the path in it. Raises InputError for an unknown or uninstalled protocol, and
+    for a password in the URL.
+    """
     protocol = url.split("://", 1)[0]
+    if has_login(url):
+        raise InputError(f"{url}: has a password in it; leave it out and put it into {where_instead(url)}")
     options: dict[str, Any] = {}
     if protocol in ("http", "https"):
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_STALL_SECONDS, sock_read=_STALL_SECONDS)
-        options["client_kwargs"] = {"timeout": timeout}
+        options["client_kwargs"] = {"timeout": timeout, "trust_env": True}  # NETRC, HTTPS_PROXY
     if protocol == "file":
         options["auto_mkdir"] = True  # as every other place of files does by itself
     try:

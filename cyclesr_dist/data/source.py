@@ -15,6 +15,7 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.runtime.redact import redact_url
 
 _OPEN_FILES = 64  # a set; a process has a few sets and the usual limit is 1024
 
@@ -159,6 +160,24 @@ def is_remote(url: str) -> bool:
     if not url or "\0" in url:
         raise InputError(f"shard set URL {url!r} is not a folder")
     return "://" in url and not url.startswith("file:")
+
+
+def below(url: str, name: str) -> str:
+    """The URL of a file or folder in `url`; of http, a query, where a signature may be, stays behind the name."""
+    place, query = _without_query(url)
+    return f"{place.rstrip('/')}/{name}{query}"
+
+
+def shown(url: str) -> str:
+    """What messages call `url`: without the signature that it may have."""
+    return redact_url(_without_query(url)[0])
+
+
+def _without_query(url: str) -> tuple[str, str]:
+    if not url.lower().startswith(("http://", "https://")):
+        return url, ""
+    place, mark, query = url.partition("#")[0].partition("?")
+    return place, mark + query
 
 
 def local_folder(url: str) -> Path:

@@ -13,6 +13,7 @@ from cyclesr_dist.config.schema import Remote
 from cyclesr_dist.data.build import answers
 from cyclesr_dist.data.remote import RemoteSource, cache_folder
 from cyclesr_dist.data.shards import MANIFEST
+from cyclesr_dist.data.source import shown
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.bars import each
 
@@ -21,7 +22,7 @@ _OWN_NAME = re.compile(r"shard-\d{6}\.(tar|json)|manifest\.json")
 
 def staging_folder(url: str, remote: Remote) -> Path:
     """Where the set for `url` is built before it is uploaded."""
-    return cache_folder(remote) / "staging" / hashlib.sha256(url.encode()).hexdigest()[:24]
+    return cache_folder(remote) / "staging" / hashlib.sha256(shown(url).encode()).hexdigest()[:24]
 
 
 def holds(url: str, remote: Remote, request: dict[str, Any], overwrite: bool) -> bool:
@@ -40,7 +41,7 @@ def holds(url: str, remote: Remote, request: dict[str, Any], overwrite: bool) ->
         if isinstance(manifest, dict) and answers(manifest, request):
             return True
     if not overwrite and (MANIFEST in names or not all(_OWN_NAME.fullmatch(name) for name in names)):
-        raise InputError(f"{url}: is not empty and holds something else; give --overwrite to replace it")
+        raise InputError(f"{source.url}: is not empty and holds something else; give --overwrite to replace it")
     return False
 
 
@@ -55,7 +56,7 @@ def upload(folder: Path, url: str, remote: Remote, progress: bool) -> None:
     for name in source.names():
         if name == MANIFEST or (_OWN_NAME.fullmatch(name) and not (folder / name).exists()):
             source.remove(name)
-    for path in each(files, f"upload {url.rsplit('/', 1)[-1]}", "file", progress):
+    for path in each(files, f"upload {source.url.rsplit('/', 1)[-1]}", "file", progress):
         source.put(path, path.name)
     source.put(folder / MANIFEST, MANIFEST)
     shutil.rmtree(folder)

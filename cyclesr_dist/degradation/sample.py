@@ -23,7 +23,7 @@ from cyclesr_dist.data.images import SUFFIXES, images_folder, list_images, read_
 from cyclesr_dist.data.remote import open_filesystem
 from cyclesr_dist.data.resize import down, to_8bit_grid
 from cyclesr_dist.data.shards import MANIFEST, ShardSet, open_source, read_manifest
-from cyclesr_dist.data.source import is_remote, local_folder
+from cyclesr_dist.data.source import is_remote, local_folder, shown
 from cyclesr_dist.errors import InputError
 
 PATCH = 32
@@ -133,11 +133,11 @@ def _sample_remote(url: str, domain: str, scale: int, data: Data, seed: int) -> 
     fs, root = open_filesystem(url.rstrip("/"))
     try:
         names = sorted(str(name) for name in fs.ls(root, detail=False))
-    except OSError as error:
-        raise InputError(f"{url}: cannot be listed ({error})") from error
+    except Exception as error:  # every file system has its own kinds
+        raise InputError(f"{shown(url)}: cannot be listed ({error})") from error
     images = [name for name in names if Path(name).suffix.lower() in SUFFIXES]
     if not images:
-        raise InputError(f"{url}: holds no image (looked for {', '.join(sorted(SUFFIXES))}) and no {MANIFEST}")
+        raise InputError(f"{shown(url)}: holds no image (looked for {', '.join(sorted(SUFFIXES))}) and no {MANIFEST}")
     order = np.random.default_rng([seed, _STREAM[domain], 0]).permutation(len(images))[:_NUM_PHOTOS]
     source = open_source(url, data.remote)
     with ExitStack() as stack:

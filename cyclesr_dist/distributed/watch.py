@@ -20,6 +20,7 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import CycleSRError, FailedElsewhere, Preempted
 from cyclesr_dist.runtime.exit_codes import cause as leave_cause
 from cyclesr_dist.runtime.exit_codes import leave_now
+from cyclesr_dist.runtime.redact import redact
 from cyclesr_dist.runtime.stopping import StopRequest
 from cyclesr_dist.runtime.torchrun import tell_torchrun
 
@@ -78,7 +79,7 @@ class Watch:
             text = f"lost another rank ({str(error).splitlines()[0]})"
         else:
             text = str(error) if isinstance(error, CycleSRError) else f"{type(error).__name__}: {error}"
-        own = Cause(self.world.rank, text, getattr(error, "exit_code", 1))
+        own = Cause(self.world.rank, redact(text), getattr(error, "exit_code", 1))
         first = self.cause or self._report(own)
         leave_cause(str(first))
         if first.rank == self.world.rank:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from cyclesr_dist.config.credentials import METRICS_TOKEN
 from cyclesr_dist.kubernetes.plan import MEETING_PORT, METRICS_PORT, Plan
 from cyclesr_dist.kubernetes.pod import labels, selector
 
@@ -74,12 +75,15 @@ def network_policy(plan: Plan) -> dict[str, Any]:
 
 
 def pod_monitor(plan: Plan) -> dict[str, Any]:
-    """For the Prometheus operator: every rank of every pod."""
+    """For the Prometheus operator: every rank of every pod. A certificate names no pod's address, which is scraped."""
+    how: dict[str, Any] = {"path": "/metrics", "interval": "15s"}
+    if plan.tls:
+        how |= {"scheme": "https", "tlsConfig": {"insecureSkipVerify": True}}
+    if plan.cluster.metrics_secret:
+        how["authorization"] = {"credentials": {"name": plan.cluster.metrics_secret, "key": METRICS_TOKEN}}
     spec = {
         "selector": {"matchLabels": selector(plan, "trainer")},
-        "podMetricsEndpoints": [
-            {"port": f"metrics-{rank}", "path": "/metrics", "interval": "15s"} for rank in range(plan.cluster.ranks)
-        ],
+        "podMetricsEndpoints": [{"port": f"metrics-{rank}", **how} for rank in range(plan.cluster.ranks)],
     }
     return {"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": metadata(plan), "spec": spec}
 

@@ -7,10 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from cyclesr_dist import __version__
 from cyclesr_dist.config.cluster import Cluster, check_name
+from cyclesr_dist.config.credentials import refuse_signatures
 from cyclesr_dist.config.paths import DATA_KEYS, is_local, with_paths
 from cyclesr_dist.config.reader import dump, to_dict
 from cyclesr_dist.config.schema import Config, Listening, load
@@ -43,6 +44,8 @@ class Plan:
     """Configuration files by name, mounted at /etc/cyclesr."""
     grace_seconds: float = 0.0
     """Of the trainer, after SIGTERM."""
+    tls: bool = False
+    """Whether /metrics is https."""
     notes: tuple[str, ...] = ()
     """What the user should know before submitting."""
     with_changes: bool = False
@@ -73,9 +76,8 @@ def training_plan(path: Path, overrides: Sequence[str]) -> Plan:
     _check_ranks(config)
     _refuse_secrets(to_dict(config))
     name = _name(cluster, path)
-    mounted = replace(
-        _in_pod(config), telemetry=replace(config.telemetry, host="0.0.0.0", port=METRICS_PORT), cluster=Cluster()
-    )
+    in_pod = _in_pod(config)
+    mounted = replace(in_pod, telemetry=replace(in_pod.telemetry, host="0.0.0.0", port=METRICS_PORT), cluster=Cluster())
     notes = _notes(config, cluster)
     if cluster.memory_gib < _MEMORY_GIB * cluster.ranks and cluster.gpus_per_node:
         notes.append(
@@ -86,7 +88,15 @@ def training_plan(path: Path, overrides: Sequence[str]) -> Plan:
         notes.append(
             "cluster.work_claim is empty: the run folder goes with its pod; a claim, or train.checkpoints at a URL"
         )
-    return Plan("training", name, cluster, {"config.yaml": dump(mounted)}, config.train.grace_seconds, tuple(notes))
+    return Plan(
+        "training",
+        name,
+        cluster,
+        {"config.yaml": dump(mounted)},
+        grace_seconds=config.train.grace_seconds,
+        tls=bool(config.telemetry.tls_certificate),
+        notes=tuple(notes),
+    )
 
 
 def search_plan(path: Path, overrides: Sequence[str]) -> Plan:
@@ -111,28 +121,30 @@ def search_plan(path: Path, overrides: Sequence[str]) -> Plan:
     return Plan("search", _name(cluster, path), cluster, files, notes=tuple(_notes(base, cluster)))
 
 
-_PASSWORD = re.compile(r"://[^/\s]+@")
 _OPTION = re.compile(r"(?i)--?[-a-z0-9]*(token|passw|secret|api-?key|credential)[-a-z0-9]*(=.+|$)|authorization:")
 
 
-def _refuse_secrets(content: object, key: str = "") -> None:
+_IN_A_SECRET = "credentials in a Secret (cluster.s3_secret)"
+
+
+def _refuse_secrets(content: dict[str, Any]) -> None:
     """Files are mounted from a ConfigMap, which many may read."""
+    _refuse_options(content)
+    refuse_signatures(content, _IN_A_SECRET)
+
+
+def _refuse_options(content: object, key: str = "") -> None:
     if isinstance(content, dict):
         for name, value in content.items():
-            _refuse_secrets(value, f"{key}.{name}".lstrip("."))
+            _refuse_options(value, f"{key}.{name}".lstrip("."))
     elif isinstance(content, list | tuple):
         for i, item in enumerate(content):
-            _refuse_secrets(item, f"{key}[{i}]")
+            _refuse_options(item, f"{key}[{i}]")
             if isinstance(item, str) and key == "cluster.prepare" and _OPTION.search(item):
                 raise ConfigError(
-                    f"{key}[{i}] looks like a secret; allowed: credentials in a Secret (cluster.s3_secret), which the "
-                    "command finds in its environment"
+                    f"{key}[{i}] looks like a secret; allowed: {_IN_A_SECRET}, which the command finds in its "
+                    "environment"
                 )
-    elif isinstance(content, str) and _PASSWORD.search(content):
-        hidden = _PASSWORD.sub("://...@", content)
-        raise ConfigError(
-            f"{key} = {hidden!r} has a password in it; allowed: credentials in a Secret (cluster.s3_secret)"
-        )
 
 
 def _check_ranks(config: Config) -> None:

@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from cyclesr_dist.config.cluster import Cluster
+from cyclesr_dist.config.credentials import METRICS_TOKEN
 from cyclesr_dist.kubernetes.plan import CONFIG, DATA, MEETING_PORT, METRICS_PORT, WORK, Plan
+from cyclesr_dist.telemetry.server import HEALTH
 
 RUN = "cyclesr-dist/run"
 PART = "cyclesr-dist/part"
@@ -49,7 +51,12 @@ def training_pod(plan: Plan, container: str, meeting: list[dict[str, Any]]) -> d
     main["ports"] = [{"name": "meeting", "containerPort": MEETING_PORT}]
     for rank in range(plan.cluster.ranks):
         main["ports"].append({"name": f"metrics-{rank}", "containerPort": METRICS_PORT + rank})
-    probe = {"httpGet": {"path": "/metrics", "port": METRICS_PORT}}
+    # With a token, which probes do not have, there is another path that answers without.
+    asked: dict[str, Any] = {"path": HEALTH if plan.cluster.metrics_secret else "/metrics", "port": METRICS_PORT}
+    probe = {"httpGet": asked | ({"scheme": "HTTPS"} if plan.tls else {})}
+    if plan.cluster.metrics_secret:
+        key = {"name": plan.cluster.metrics_secret, "key": METRICS_TOKEN}
+        main["env"].append({"name": METRICS_TOKEN, "valueFrom": {"secretKeyRef": key}})
     main["startupProbe"] = probe | _STARTUP
     main["livenessProbe"] = probe | _LIVENESS
     spec = _pod_spec(plan, [main], part="trainer")

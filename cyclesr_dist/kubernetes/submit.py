@@ -19,7 +19,7 @@ from cyclesr_dist.kubernetes.rules import pods as pods_of
 from cyclesr_dist.kubernetes.states import exit_code, job_state, pod_state
 from cyclesr_dist.kubernetes.targets import TARGETS, manifests, target_of
 from cyclesr_dist.kubernetes.text import to_yaml
-from cyclesr_dist.runtime.command import add_common_arguments, checked_overrides, guarded
+from cyclesr_dist.runtime.command import Parser, add_common_arguments, checked_overrides, guarded
 from cyclesr_dist.runtime.extras import install_hint
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ examples:
 
 
 def build_parser(prog: str = "submit.py") -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description="Run a training, or a search, on a Kubernetes cluster. Called again, it follows the run.",
         epilog=_EPILOG,

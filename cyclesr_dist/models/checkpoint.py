@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cyclesr_dist.config.marks import without_removed
-from cyclesr_dist.config.reader import leaves, to_dict
+from cyclesr_dist.config.reader import leaves, to_show
 from cyclesr_dist.config.schema import Config
 from cyclesr_dist.distributed.player import PlayerState
 from cyclesr_dist.errors import InputError
@@ -73,7 +73,7 @@ def identity(config: Config, shard_sets: Mapping[str, ShardSetFacts]) -> dict[st
         "system": config.system,
         "scale": config.scale,
         "nets": nets,
-        "config": to_dict(config),
+        "config": to_show(config),
         "num_samples": {name: facts.num_samples for name, facts in shard_sets.items()},
         "samples": {name: facts.checksum for name, facts in shard_sets.items()},
         "patch": {name: facts.patch for name, facts in shard_sets.items()},

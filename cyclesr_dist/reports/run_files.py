@@ -18,6 +18,7 @@ from cyclesr_dist.degradation.record import ARRAYS, FACTS, Degradation, load
 from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.reports.curves import Point
+from cyclesr_dist.runtime.redact import redact
 
 UPSCALED = "upscaled"
 _SOURCES = ("config.yaml", "metrics.jsonl", "validation.jsonl", "summary.json")
@@ -84,7 +85,7 @@ def check_run_folder(run_dir: Path) -> None:
 
 def read_run(run_dir: Path) -> RunFiles:
     notes: list[str] = []
-    config_text = _read_text(run_dir / "config.yaml")
+    config_text = redact(_read_text(run_dir / "config.yaml"))  # of an earlier version, it may hold more
     try:
         config = yaml.safe_load(config_text) or {}
     except (yaml.YAMLError, ValueError) as error:

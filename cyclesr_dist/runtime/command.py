@@ -15,10 +15,18 @@ from typing import NoReturn
 
 from cyclesr_dist.errors import ConfigError, CycleSRError, FailedElsewhere, Preempted
 from cyclesr_dist.runtime.exit_codes import leave, will_leave
+from cyclesr_dist.runtime.redact import redact
 from cyclesr_dist.runtime.torchrun import tell_torchrun
 
 
-class RankParser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Shows no credentials of the arguments that it refuses."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(redact(message))
+
+
+class RankParser(Parser):
     """For what launchers start: torchrun's last lines then say what is wrong with the arguments."""
 
     def error(self, message: str) -> NoReturn:
@@ -43,7 +51,7 @@ def checked_overrides(texts: Sequence[str]) -> Sequence[str]:
 def guarded(run: Callable[[], int | None], debug: bool) -> int:
     """Call `run`; print an expected failure as one line on stderr and return its exit code.
 
-    An unexpected exception is a bug: its traceback is shown and the code is 1.
+    An unexpected exception is a bug: its traceback is shown, too, without credentials, and the code is 1.
     """
     try:
         return run() or 0
@@ -53,7 +61,7 @@ def guarded(run: Callable[[], int | None], debug: bool) -> int:
         return error.exit_code
     except CycleSRError as error:
         if debug:
-            traceback.print_exc()
+            show_traceback()
         kind = "stopped" if isinstance(error, Preempted) else "error"
         if error.began_here:
             tell_torchrun(str(error), kind)
@@ -65,6 +73,15 @@ def guarded(run: Callable[[], int | None], debug: bool) -> int:
     except KeyboardInterrupt:
         print("cyclesr: interrupted", file=sys.stderr, flush=True)
         return 130
+    except Exception as error:
+        show_traceback()
+        tell_torchrun("".join(traceback.format_exception_only(error)).splitlines()[0])
+        return 1
+
+
+def show_traceback() -> None:
+    """Of the exception that is being handled, on stderr, without credentials."""
+    print(redact(traceback.format_exc()), end="", file=sys.stderr, flush=True)
 
 
 def end_process(main: Callable[[], int]) -> NoReturn:
@@ -79,7 +96,7 @@ def end_process(main: Callable[[], int]) -> NoReturn:
     except SystemExit as leaving:  # argparse's own
         code = leaving.code if isinstance(leaving.code, int) else 1
     except BaseException as error:  # nothing may escape to the finalising interpreter
-        traceback.print_exc()
+        show_traceback()
         tell_torchrun("".join(traceback.format_exception_only(error)).splitlines()[0])
         code = 1
     for child in multiprocessing.active_children():

@@ -8,6 +8,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from cyclesr_dist.runtime.redact import redact
+
 _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 """Environment variable of ranks below torchrun: where it looks for the cause when the rank has failed."""
 
@@ -22,7 +24,7 @@ def tell_torchrun(text: str, kind: str = "error") -> None:
         return
     # torchrun takes the earliest for the cause, by whole seconds, and ends the other ranks within this one.
     told_at = int(time.time()) - 1
-    record = {"message": {"message": f"cyclesr: {kind}: {text}", "extraInfo": {"timestamp": str(told_at)}}}
+    record = {"message": {"message": redact(f"cyclesr: {kind}: {text}"), "extraInfo": {"timestamp": str(told_at)}}}
     temporary = Path(f"{name}.{os.getpid()}.tmp")
     with suppress(OSError):  # torchrun's folder is gone, and torchrun with it
         temporary.write_text(json.dumps(record), encoding="utf-8")

@@ -41,7 +41,7 @@ def run_on_head(
     """Like `run_search`, and raises the same. `storage` must be given: the head does not see this machine's disk."""
     if not search.storage:
         raise ConfigError("storage is empty; with --address ray://... give a folder that all nodes share, or a URL")
-    base = dump(absolute(search.base_config()))  # the head does not see the file either
+    base = dump(absolute(search.base_config()), signatures=True)  # the head does not see the file either
     search = replace(search, overrides=())
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=not quiet)
@@ -88,6 +88,7 @@ def _on_head(
     run_dir.mkdir(parents=True, exist_ok=True)
     os.environ[FOLDER_VARIABLE] = working_dir
     local = run_dir / "base.yaml"
+    local.touch(mode=0o600)  # a URL in it may have a signature
     local.write_text(base, encoding="utf-8")
     error, code = "", 0
     try:

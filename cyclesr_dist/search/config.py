@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from cyclesr_dist.config.cluster import Cluster, check_cluster
+from cyclesr_dist.config.credentials import refuse_signatures
 from cyclesr_dist.config.marks import Amount, Count, Positive, Range, Removed, check_marks
 from cyclesr_dist.config.metrics import METRICS, MetricName, metric_of
 from cyclesr_dist.config.paths import with_paths
-from cyclesr_dist.config.reader import ObjectName, check_range, read
-from cyclesr_dist.config.schema import Config, Listening, load
+from cyclesr_dist.config.reader import ObjectName, check_range, read, to_dict
+from cyclesr_dist.config.schema import Config, Listening, check_listening, load
 from cyclesr_dist.config.shipped import config_file
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
@@ -189,7 +190,9 @@ def load_search(path: Path, overrides: Sequence[str] = ()) -> Search:
     given_here = any(text.partition("=")[0].strip() == "base" for text in overrides)
     search = replace(search, base=str(_base_file(search.base, path, given_here)))
     check_marks(search)
+    refuse_signatures(to_dict(search), "it in the file of `base`; what a search is given itself, Ray keeps as it is")
     check_cluster(search.cluster)
+    check_listening(search.telemetry)
     own = search.own_steps()
     check_range("shared_steps", search.shared_steps, maximum=search.last_step() - 1)
     check_range("report_every_steps", search.report_every_steps, maximum=own)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyclesr_dist.runtime.command import add_common_arguments, checked_overrides, guarded
+from cyclesr_dist.runtime.command import Parser, add_common_arguments, checked_overrides, guarded
 from cyclesr_dist.search.config import load_search
 from cyclesr_dist.search.run import require_ray, run_search
 
@@ -19,7 +19,7 @@ examples:
 
 
 def build_parser(prog: str = "launch/tune.py") -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description="Search loss weights and other numbers, each trial a training run, on a Ray cluster.",
         epilog=_EPILOG,

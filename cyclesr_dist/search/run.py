@@ -44,10 +44,12 @@ def run_search(
     trial gave a score.
     """
     from cyclesr_dist.search.cluster import check_training, connected, ready_nodes
+    from cyclesr_dist.telemetry.access import check_endpoint
 
+    check_endpoint(search.telemetry)
     storage = search.storage or str((run_dir / "ray").absolute())
     working_dir = os.environ.get(FOLDER_VARIABLE) or os.getcwd()
-    known = {"base": dump(absolute(search.base_config())), "working_dir": working_dir}
+    known = {"base": dump(absolute(search.base_config()), signatures=True), "working_dir": working_dir}
     if not dry_run:
         resume = prepare(search, run_dir, resume)
     with connected(address), _sigterm_as_sigint():  # in this order: Ray takes SIGTERM when it is begun

@@ -12,6 +12,8 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
+from cyclesr_dist.runtime.redact import redact
+
 _OWN = str(Path(__file__).parents[1])
 _MOST_BUFFERED = 1000
 
@@ -30,6 +32,7 @@ class LibraryWarnings:
         self.file = logging.FileHandler(path, delay=True, encoding="utf-8") if path else None
         if self.file:
             self.file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
+            self.file.addFilter(_without_credentials)
         self.kept.setTarget(self.file or logging.NullHandler())
         self.kept.flushLevel = logging.NOTSET  # from now on nothing is kept back
         self.kept.flush()
@@ -41,6 +44,9 @@ class LibraryWarnings:
         # gets its handler when DeepSpeed is imported, so it is filtered.
         errors = logging.StreamHandler(sys.stderr)
         errors.setLevel(logging.ERROR)
+        errors.addFilter(_without_credentials)
+        if logging.lastResort:  # of all other libraries
+            logging.lastResort.addFilter(_without_credentials)
         self.before = [(logger, logger.handlers, logger.propagate) for logger in _torch_loggers()]
         for logger, _, _ in self.before:
             logger.handlers, logger.propagate = [self.kept, errors], False
@@ -53,6 +59,8 @@ class LibraryWarnings:
         for logger, handlers, propagate in self.before:
             logger.handlers, logger.propagate = handlers, propagate
         self.deepspeed.removeFilter(self._take)
+        if logging.lastResort:
+            logging.lastResort.removeFilter(_without_credentials)
         self.kept.close()
         if self.file:
             self.file.close()
@@ -71,6 +79,12 @@ class LibraryWarnings:
             return True
         self.kept.handle(record)
         return False
+
+
+def _without_credentials(record: logging.LogRecord) -> bool:
+    """Libraries name the URLs that they ask for."""
+    record.msg, record.args = redact(record.getMessage()), ()
+    return True
 
 
 def _torch_loggers() -> list[logging.Logger]:

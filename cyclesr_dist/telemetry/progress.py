@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cyclesr_dist.runtime.bars import clock
+from cyclesr_dist.runtime.redact import redact
 from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
 
 LogFormat = Literal["auto", "live", "plain", "json"]
@@ -71,7 +72,7 @@ class Progress:
 
     def alarm(self, line: str) -> None:
         """Something that matters on a quiet run, too."""
-        print(f"cyclesr: warning: {line}", file=_stderr(), flush=True)
+        print(f"cyclesr: warning: {redact(line)}", file=_stderr(), flush=True)
 
     def close(self) -> None:
         """No more will come."""
@@ -99,7 +100,7 @@ class Plain(Progress):
         self.say(f"step {record.step}: validation {_scores(record.scores)}")
 
     def say(self, line: str) -> None:
-        print(line, file=_stderr(), flush=True)
+        print(redact(line), file=_stderr(), flush=True)
 
 
 class JsonLines(Progress):
@@ -115,14 +116,14 @@ class JsonLines(Progress):
         self._write("validation", step=record.step, **record.scores)
 
     def say(self, line: str) -> None:
-        self._write("message", message=line)
+        self._write("message", message=redact(line))
 
     def warn(self, lines: Sequence[str]) -> None:
         for line in lines:
             self.alarm(line)
 
     def alarm(self, line: str) -> None:
-        self._write("warning", message=line)
+        self._write("warning", message=redact(line))
 
     def _write(self, event: str, **more: Any) -> None:
         record = _finite({"at": round(time.time(), 3), "event": event, **more})
@@ -154,7 +155,7 @@ class LiveView(Progress):
         self._update()
 
     def say(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False)
+        self.console.print(redact(line), markup=False, highlight=False)
 
     def alarm(self, line: str) -> None:
         self.say(f"cyclesr: warning: {line}")

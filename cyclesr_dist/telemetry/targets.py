@@ -17,6 +17,7 @@ def address(host: str, port: int) -> str:
     return f"{f'[{name}]' if ':' in name else name}:{port}" if port else ""
 
 
-def write_targets(path: Path, addresses: list[str]) -> None:
-    """Of all ranks. Empty ones are left out."""
-    write_text(path, json.dumps([{"targets": [a for a in addresses if a]}], indent=1) + "\n")
+def write_targets(path: Path, addresses: list[str], scheme: str = "http") -> None:
+    """Of all ranks. Empty ones are left out. Prometheus takes the scheme from a label, a token from its own file."""
+    labels = {} if scheme == "http" else {"labels": {"__scheme__": scheme}}
+    write_text(path, json.dumps([{"targets": [a for a in addresses if a], **labels}], indent=1) + "\n")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,16 +16,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclesr_dist.config.reader import to_dict
+from cyclesr_dist.config.reader import to_show
 from cyclesr_dist.config.schema import Config
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.redact import redact
 from cyclesr_dist.runtime.user_modules import ours_or_yours
 from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
 
 Picture = NDArray[np.uint8]
 """(H, W, 3), RGB."""
+_VALIDATION = "validation/"
 _PROJECT = "cyclesr"
 """Where the environment names none."""
 
@@ -38,6 +41,42 @@ class Tracker(Protocol):
 
     def close(self) -> None:
         """Let everything out."""
+
+
+class Sent:
+    """What a service had of a run when it was resumed, for those that cannot take a point back.
+
+    The steps since the checkpoint are trained again: their points are there. Made before the run folder is cut back.
+    """
+
+    def __init__(self, folder: Path, resumed: bool) -> None:
+        self.logged = _last_step(folder / "metrics.jsonl") if resumed else 0
+        self.validated = _last_step(folder / "validation.jsonl") if resumed else 0
+
+    def without(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
+        """Those of `values` that it has not."""
+        seen = {True: self.validated, False: self.logged}
+        return {name: value for name, value in values.items() if step > seen[name.startswith(_VALIDATION)]}
+
+
+def _last_step(path: Path) -> int:
+    """Of a file of JSON lines; 0 for none."""
+    last = 0
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            last = max(last, int(json.loads(line)["step"]))
+        except (ValueError, KeyError, TypeError):  # the half line of a process that was killed
+            continue
+    return last
+
+
+def _pieces(folder: Path, run_id: str) -> list[str]:
+    """How to upload a run that was resumed offline: W&B begins a folder of the same run then."""
+    pieces = sorted((folder / "wandb").glob(f"offline-run-*-{run_id}"))
+    if len(pieces) < 2:
+        return []
+    command = shlex.join(["wandb", "sync", *(str(piece) for piece in pieces)])
+    return [f"W&B has this run in {len(pieces)} pieces, which belong together (wandb 0.30 or newer): {command}"]
 
 
 class TensorBoard:
@@ -72,16 +111,20 @@ class WandB:
             dir=str(folder),
             id=known.get("wandb"),
             resume="allow",
-            config=to_dict(config),
+            config=to_show(config),
         )
         self.run.define_metric("*", step_metric="step")  # its own counter cannot go back after a resume
+        self.sent = Sent(folder, resumed="wandb" in known)
         known["wandb"] = str(self.run.id)
+        self.notes = _pieces(folder, known["wandb"]) if self.run.offline else []
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        self.run.log({"step": step, **values})
+        if fresh := self.sent.without(step, values):
+            self.run.log({"step": step, **fresh})
 
     def picture(self, step: int, name: str, image: Picture) -> None:
-        self.run.log({"step": step, name: self.wandb.Image(image)})
+        if step > self.sent.validated:
+            self.run.log({"step": step, name: self.wandb.Image(image)})
 
     def close(self) -> None:
         self.run.finish()
@@ -94,6 +137,7 @@ class MLflow:
         from mlflow import MlflowClient
 
         self.client = MlflowClient()
+        self.sent = Sent(folder, resumed="mlflow" in known)
         if "mlflow" in known:
             self.run_id = known["mlflow"]
             self.client.update_run(self.run_id, status="RUNNING")
@@ -102,14 +146,15 @@ class MLflow:
         experiment = self.client.get_experiment_by_name(project)
         number = experiment.experiment_id if experiment else self.client.create_experiment(project)
         self.run_id = known["mlflow"] = self.client.create_run(number, run_name=folder.name).info.run_id
-        self.client.log_dict(self.run_id, to_dict(config), "config.json")
+        self.client.log_dict(self.run_id, to_show(config), "config.json")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
+        for name, value in self.sent.without(step, values).items():
             self.client.log_metric(self.run_id, name, value, step=step, synchronous=False)
 
     def picture(self, step: int, name: str, image: Picture) -> None:
-        self.client.log_image(self.run_id, image, key=name, step=step, synchronous=False)
+        if step > self.sent.validated:
+            self.client.log_image(self.run_id, image, key=name, step=step, synchronous=False)
 
     def close(self) -> None:
         from mlflow import flush_async_logging
@@ -128,11 +173,16 @@ class Trackers:
         self.named = dict(named)
         self.warn = warn
 
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of them, a line each."""
+        return [line for tracker in self.named.values() for line in getattr(tracker, "notes", ())]
+
     def logged(self, record: StepRecord) -> None:
         self.scalars(record.step, grouped(record.line(), leave_out=("step",)))
 
     def validated(self, record: ValidationRecord) -> None:
-        self.scalars(record.step, {f"validation/{name}": value for name, value in record.scores.items()})
+        self.scalars(record.step, {f"{_VALIDATION}{name}": value for name, value in record.scores.items()})
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._each(lambda tracker: tracker.scalars(step, values))
@@ -156,7 +206,7 @@ class Trackers:
                 call(tracker)
             except (Exception, SystemExit) as error:  # its network, its disk, its own code: nothing training needs
                 del self.named[name]
-                first = (str(error) or type(error).__name__).splitlines()[0]
+                first = redact((str(error) or type(error).__name__).splitlines()[0])
                 self.warn(f"telemetry.trackers: {name} is left out from now on: {first}")
 
 

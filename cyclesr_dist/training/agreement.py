@@ -23,6 +23,7 @@ from cyclesr_dist.config.schema import Config
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.runtime.files import sha256
+from cyclesr_dist.runtime.redact import redacted
 
 Facts = Mapping[str, str]
 """What must be equal, as text, by the name that a user knows it by."""
@@ -37,7 +38,7 @@ def facts_of_launch(config: Config, options: Mapping[str, bool]) -> Facts:
     """Of the configuration, of the command line's `options`, and of the code. Reads no data."""
     values = {key: value for key, value in leaves(config).items() if key not in _OF_THE_MACHINE}
     facts = {
-        key: "a local path" if key in _PLACES and is_local(value) else json.dumps(value, default=str)
+        key: "a local path" if key in _PLACES and is_local(value) else json.dumps(redacted(value), default=str)
         for key, value in values.items()
     }
     facts |= {name: str(given).lower() for name, given in options.items()}

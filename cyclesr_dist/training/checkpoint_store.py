@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from cyclesr_dist.config.schema import Remote
 from cyclesr_dist.data.remote import RemoteSource
+from cyclesr_dist.data.source import below, shown
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.checkpoint import FILES, MANIFEST, Checkpoint, fsync, read, verify
 from cyclesr_dist.training.run_folder import checkpoint_name
@@ -118,9 +119,10 @@ class LocalStore:
 
 class RemoteStore:
     def __init__(self, url: str, remote: Remote) -> None:
-        self.url = url.rstrip("/")
+        self._address = url
+        self.url = shown(url).rstrip("/")
         self.remote = remote
-        self._all = RemoteSource(self.url, remote)
+        self._all = RemoteSource(url, remote)
 
     def names(self) -> list[str]:
         found = sorted(name for name in self._all.names() if _NAME.fullmatch(name))
@@ -155,7 +157,7 @@ class RemoteStore:
             yield Path(folder)
 
     def _one(self, name: str) -> RemoteSource:
-        return RemoteSource(f"{self.url}/{name}", self.remote)
+        return RemoteSource(below(self._address, name), self.remote)
 
 
 def _is_whole(folder: Path) -> bool:

@@ -18,6 +18,7 @@ import torch
 from cyclesr_dist import __version__
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import Preempted, TrainingError
+from cyclesr_dist.runtime.redact import redact
 from cyclesr_dist.training.changes import Change
 from cyclesr_dist.training.run_folder import RunFolder, append_line, end_line
 
@@ -59,7 +60,7 @@ class Journal:
             kind, reason = "finished", {}
         else:
             kind = "stopped" if isinstance(error, Preempted) else "failed"
-            reason = {"reason": str(error) or type(error).__name__}
+            reason = {"reason": redact(str(error)) or type(error).__name__}
         try:
             self.note(kind, **reason)
         except TrainingError as full:  # the reason itself is on its way to the terminal

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import threading
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -22,10 +21,11 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.method.systems.build import build_system
 from cyclesr_dist.reports.run_report import write_report
-from cyclesr_dist.runtime.command import RankParser, add_common_arguments, checked_overrides, guarded
+from cyclesr_dist.runtime.command import RankParser, add_common_arguments, checked_overrides, guarded, show_traceback
 from cyclesr_dist.runtime.exit_codes import started_as
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.stopping import StopRequest
+from cyclesr_dist.telemetry.access import check_endpoint
 from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
 from cyclesr_dist.telemetry.trackers import tracker_class
 from cyclesr_dist.training.agreement import check_equal, facts_of_launch
@@ -135,7 +135,7 @@ def run_training(
             if first is error:
                 raise
             if not isinstance(error, CycleSRError):
-                traceback.print_exc()
+                show_traceback()
             raise first from None
         finally:
             watch.close()
@@ -163,6 +163,7 @@ def _check(config: Config, world: World) -> None:
     """Raises ConfigError for what only this launch shows to be wrong."""
     check_backend(config, world)
     world.rank_batch(config.global_batch)
+    check_endpoint(config.telemetry)
     for name in config.telemetry.trackers:
         tracker_class(name)
 

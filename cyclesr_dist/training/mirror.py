@@ -12,6 +12,7 @@ from typing import Any
 
 from cyclesr_dist.config.schema import Remote
 from cyclesr_dist.data.remote import RemoteSource
+from cyclesr_dist.data.source import below
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.training.checkpoint_store import CheckpointStore
 from cyclesr_dist.training.run_folder import RunFolder
@@ -22,7 +23,7 @@ class Mirror:
 
     def __init__(self, folder: RunFolder, checkpoints: str, remote: Remote) -> None:
         self.folder = folder
-        self.there = RemoteSource(f"{checkpoints.rstrip('/')}/run", remote)
+        self.there = RemoteSource(below(checkpoints, "run"), remote)
 
     def send(self) -> None:
         """Put every file there, the logs among them as long as they are now."""
@@ -40,7 +41,8 @@ class Mirror:
                 write_text(path, self.there.get(path.name).decode())
 
     def _logs(self) -> tuple[Path, ...]:
-        return (self.folder.metrics, self.folder.validation, self.folder.bad_steps, self.folder.events)
+        folder = self.folder
+        return (folder.metrics, folder.validation, folder.bad_steps, folder.events, folder.trackers)
 
 
 class MirroredStore:

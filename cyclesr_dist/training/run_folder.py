@@ -28,6 +28,7 @@ class RunFolder:
         self.events = path / "events.jsonl"
         self.log = path / "log.txt"
         self.pictures = path / "pictures"
+        self.trackers = path / "trackers.json"
         self.targets = path / "prometheus_targets.json"
 
     def keys(self, rank: int) -> Path:

@@ -20,6 +20,7 @@ from cyclesr_dist.errors import InputError
 from cyclesr_dist.method.systems.base import System
 from cyclesr_dist.method.systems.build import build_system
 from cyclesr_dist.models.checkpoint import Checkpoint, ShardSetFacts, identity
+from cyclesr_dist.runtime.redact import redact
 from cyclesr_dist.runtime.stopping import StopRequest
 from cyclesr_dist.telemetry.diagnosis import diagnosis_of
 from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
@@ -156,6 +157,7 @@ def build_run(
         for line in [
             *opening,
             *([f"changed since the checkpoint: {', '.join(map(str, changed))}"] if changed else []),
+            *trackers.notes,
             *(f"measured: {text}" for text in (sentences(degradation.facts) if degradation else [])),
         ]:
             progress.say(line)
@@ -164,7 +166,7 @@ def build_run(
 
 
 def warn(line: str) -> None:
-    print(f"cyclesr: warning: {line}", file=sys.stderr, flush=True)
+    print(f"cyclesr: warning: {redact(line)}", file=sys.stderr, flush=True)
 
 
 def _checkpoints(
@@ -226,8 +228,9 @@ def _publish(run: Run, opened: ExitStack) -> None:
     def publish() -> None:
         run.folder.targets.unlink(missing_ok=True)  # of a process that was killed
         if any(addresses):
-            write_targets(run.folder.targets, addresses)
-            run.progress.say(f"metrics: http://{addresses[0]}/metrics; of all ranks: {run.folder.targets}")
+            scheme = "https" if run.config.telemetry.tls_certificate else "http"
+            write_targets(run.folder.targets, addresses, scheme)
+            run.progress.say(f"metrics: {scheme}://{addresses[0]}/metrics; of all ranks: {run.folder.targets}")
 
     if run.world.is_main:
         opened.callback(run.folder.targets.unlink, missing_ok=True)

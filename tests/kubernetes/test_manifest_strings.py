@@ -40,7 +40,8 @@ NASTY = [
     *("y", "N", "1e3", ".5e3", "0o17", "1_000", "12:30", ".inf", "010"),
 ]
 STRINGS = [
-    *("name", "namespace", "image", "gpu_resource", "work_claim", "data_claim", "s3_secret", "service_account"),
+    *("name", "namespace", "image", "gpu_resource", "work_claim", "data_claim", "s3_secret", "metrics_secret"),
+    "service_account",
     *("queue", "priority", "near", "env", "env_name", "prepare", "node_selector", "node_selector_name"),
     *("toleration_key", "toleration_value", "data.hr", "data.lr", "train.checkpoints", "data.remote.cache_dir"),
     *("nets.sr.module", "telemetry.host"),
@@ -145,7 +146,7 @@ def test_fuzzed_strings_of_the_configuration(key: str, text: str) -> None:
         ("cluster.ranks_per_node=4", None),
         ("backend=single", "backend = single with cluster.nodes = 2"),
         ("precision=fp16", "precision = fp16 with cluster.gpus_per_node = 0"),
-        ("data.hr=https://me:hunter2@host/hr", "data.hr = 'https://...@host/hr' has a password in it"),
+        ("data.hr=https://me:hunter2@host/hr", "data.hr = 'https://***@host/hr' has a password in it"),
         ("cluster.nods=2", "nearest: 'cluster.nodes'"),
     ],
 )

@@ -54,6 +54,21 @@ def test_what_is_asked_for_is_there() -> None:
     assert {v["name"]: v for v in pod["volumes"]}["data"]["persistentVolumeClaim"]["readOnly"] is True
 
 
+def test_metrics_behind_a_token_and_over_tls_are_probed_and_scraped_so() -> None:
+    settings = ["cluster.metrics_secret=metrics", "telemetry.tls_certificate=tls/own.pem", "cluster.pod_monitor=true"]
+    objects = rendered("job", *settings)
+    (container,) = objects[-1]["spec"]["template"]["spec"]["containers"]
+    for probe in ("startupProbe", "livenessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/healthy", "port": 9400, "scheme": "HTTPS"}
+    key = {"name": "metrics", "key": "CYCLESR_METRICS_TOKEN"}
+    assert {"name": key["key"], "valueFrom": {"secretKeyRef": key}} in container["env"]
+    (monitor,) = [manifest for manifest in objects if manifest["kind"] == "PodMonitor"]
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["authorization"] == {"credentials": key}
+    assert (endpoint["scheme"], endpoint["tlsConfig"]) == ("https", {"insecureSkipVerify": True})
+    assert parsed(objects[0]["data"]["config.yaml"]).telemetry.tls_certificate == "/work/tls/own.pem"
+
+
 def test_the_mounted_configuration_is_the_one_given() -> None:
     texts = rendered("job", "cluster.nodes=2", "weights.mse=21.5", "train.checkpoints=s3://bucket/run")[0]["data"]
     wanted = load(CONFIGS / "demo.yaml", ["weights.mse=21.5", "train.checkpoints=s3://bucket/run"])

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.runs import run
+from helpers.wandb_server import wandb_server
 
 from cyclesr_dist.config.schema import Config, Telemetry
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.telemetry.trackers import Trackers, grouped, open_trackers
+from cyclesr_dist.telemetry.trackers import Sent, Trackers, grouped, open_trackers
+from cyclesr_dist.training.main import main as train
 
 
 @pytest.mark.parametrize("resumed", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -38,18 +44,30 @@ def test_tensorboard_has_scalars_and_strips_once_each(resumed, config_file, tiny
 
 
 @pytest.mark.slow
-def test_wandb_gets_the_run_offline_and_goes_on_with_it(config_file, tiny_data, tmp_path, monkeypatch) -> None:
+def test_wandb_gets_the_run_offline_and_goes_on_with_it(config_file, tiny_data, tmp_path, monkeypatch, capfd) -> None:
+    """Resumed after a crash, too: the command that it prints uploads all pieces, and every step stands there once."""
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    settings = [*tiny_data.overrides, "telemetry.trackers=[wandb]"]
-    assert run(config_file, tmp_path / "run", *settings, "train.max_steps=4") == 0
+    settings = [*tiny_data.overrides, "telemetry.trackers=[wandb]", "train.checkpoint_every_steps=3"]
+    whole = ["--config", str(config_file), "--run-dir", str(tmp_path / "run"), *settings]
+    assert train([*whole, "train.max_steps=4"]) == 0
+    assert "wandb sync" not in capfd.readouterr().err
     name = json.loads((tmp_path / "run/trackers.json").read_text())["wandb"]
-    assert run(config_file, tmp_path / "run", *settings, "train.max_steps=8", "--resume") == 0
+    (tmp_path / "run/checkpoints/step-00000004").rename(tmp_path / "gone")
+    assert train([*whole, "train.max_steps=8", "--resume"]) == 0
     assert json.loads((tmp_path / "run/trackers.json").read_text())["wandb"] == name
-    written = list((tmp_path / "run/wandb").glob(f"offline-run-*-{name}"))
-    assert written
     assert list((tmp_path / "run/wandb").glob("offline-run-*/files/media/images/pictures/figure3*.png"))
+    (said,) = [line for line in capfd.readouterr().err.splitlines() if "wandb sync" in line]
+    command = shlex.split(said[said.index("wandb sync") :])
+    assert [Path(piece).name.endswith(name) for piece in command[2:]] == [True, True]
+    with wandb_server() as server:
+        environment = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
+        environment |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40, "WANDB_ERROR_REPORTING": "false"}
+        environment["WANDB_DIR"] = str(tmp_path)
+        subprocess.run([sys.executable, "-m", *command], env=environment, check=True, timeout=120)
+    for key, steps in (("loss/mse", list(range(1, 9))), ("validation/psnr", [4, 8])):
+        assert [line["step"] for line in server.history if key in line] == steps
 
 
 @pytest.mark.slow
@@ -59,7 +77,9 @@ def test_mlflow_gets_the_run_and_goes_on_with_it(config_file, tiny_data, tmp_pat
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tiny")
     settings = [*tiny_data.overrides, "telemetry.trackers=[mlflow]"]
+    settings.append("train.checkpoint_every_steps=3")
     assert run(config_file, tmp_path / "run", *settings, "train.max_steps=4") == 0
+    (tmp_path / "run/checkpoints/step-00000004").rename(tmp_path / "gone")
     assert run(config_file, tmp_path / "run", *settings, "train.max_steps=8", "--resume") == 0
     client = mlflow.MlflowClient((tmp_path / "mlruns").as_uri())
     experiment = client.get_experiment_by_name("tiny")
@@ -68,6 +88,16 @@ def test_mlflow_gets_the_run_and_goes_on_with_it(config_file, tiny_data, tmp_pat
     assert found.info.status == "FINISHED"
     assert [m.step for m in client.get_metric_history(found.info.run_id, "loss/mse")] == list(range(1, 9))
     assert any("figure3" in a.path for a in client.list_artifacts(found.info.run_id, "images"))
+
+
+def test_what_a_service_has_is_not_sent_again(tmp_path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 3}\n{"step": 5}\nnot json\n{"st')
+    (tmp_path / "validation.jsonl").write_text('{"step": 4}\n')
+    values = {"loss/mse": 1.0, "validation/psnr": 2.0}
+    sent = Sent(tmp_path, resumed=True)
+    assert [sent.without(step, values) for step in (4, 5, 6)] == [{}, {"validation/psnr": 2.0}, values]
+    assert Sent(tmp_path, resumed=False).without(1, values) == values
+    assert Sent(tmp_path / "none", resumed=True).without(1, values) == values
 
 
 class Broken:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
+from cyclesr_dist.config.credentials import refuse_signatures
 from cyclesr_dist.config.marks import Amount, Count, EachOnce, PathToRead, Positive, Range, check_marks
-from cyclesr_dist.config.reader import read
+from cyclesr_dist.config.reader import read, to_dict
 from cyclesr_dist.config.schema import (
     MEASURED,
     MEASURED_DEFAULTS,
@@ -120,6 +121,7 @@ def load_table(path: Path, overrides: Sequence[str] = ()) -> Table:
     if table.run.nets.translator.kind == MEASURED:
         table = read(Table, path, overrides, Table(run=MEASURED_DEFAULTS))
     check_marks(table)
+    refuse_signatures(to_dict(table), "a folder, or a URL without one: a table's runs are written down as they are")
     check(table.run)
     if not table.tracks.chosen():
         raise ConfigError(f"tracks is empty; allowed: one or more of {', '.join(f.name for f in fields(Tracks))}")
