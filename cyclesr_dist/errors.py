@@ -35,7 +35,11 @@ class InputError(CycleSRError):
     exit_code = 2
 
 
-class UnreachableError(InputError):
+class StorageError(InputError):
+    """Storage that cannot be used as it is set up (exit code 2). Nothing is known of the file that was asked for."""
+
+
+class UnreachableError(StorageError):
     """Storage that does not answer, all retries over: it may later (exit code 1, which Kubernetes begins again)."""
 
     exit_code = 1

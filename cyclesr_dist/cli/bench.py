@@ -12,9 +12,9 @@ from cyclesr_dist.config.reader import check_range
 from cyclesr_dist.config.schema import load
 from cyclesr_dist.data.encoding import EXTENSIONS
 from cyclesr_dist.data.images import list_images
-from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.command import add_common_arguments
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.passing import failed
 from cyclesr_dist.search.config import load_search
 from cyclesr_dist.workflows.bench import checkpoint, estimate, scaling, score, search, telemetry, train, upscale
 from cyclesr_dist.workflows.bench.data import Settings, bench_data, describe
@@ -296,7 +296,7 @@ def run_checkpoint(args: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory(prefix="cyclesr-bench-", dir=args.folder) as folder:
             result = checkpoint.bench_checkpoint(config, Path(folder), args.rounds, progress=not args.quiet)
     except OSError as error:
-        raise InputError(f"--folder {args.folder}: {error}") from error
+        raise failed(f"--folder {args.folder}: {error}", error) from error
     print(checkpoint.describe(result))
     if args.json:
         write_text(args.json, json.dumps(result, indent=1) + "\n")

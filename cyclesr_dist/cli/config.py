@@ -11,9 +11,9 @@ from typing import Any
 
 from cyclesr_dist.config.allowed import allowed
 from cyclesr_dist.config.json_schema import json_schema, leaves
-from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.command import add_common_arguments
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.passing import failed
 
 KINDS = {
     "train": ("cyclesr_dist.config.schema:Config", "of a training run"),
@@ -71,7 +71,7 @@ def run_schema(args: argparse.Namespace) -> int:
     try:
         write_text(args.out, text)
     except OSError as error:
-        raise InputError(f"--out {args.out}: cannot be written ({error.strerror or error})") from error
+        raise failed(f"--out {args.out}: cannot be written ({error.strerror or error})", error) from error
     return 0
 
 

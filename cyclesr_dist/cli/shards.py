@@ -18,7 +18,7 @@ from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.data.shards import Kind, ShardSet
 from cyclesr_dist.data.source import below, is_remote, local_folder, shown
 from cyclesr_dist.data.upload import holds, staging_folder, upload
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import InputError, StorageError
 from cyclesr_dist.runtime.command import add_common_arguments
 
 _BUILD_EPILOG = """\
@@ -164,6 +164,8 @@ def _check(args: argparse.Namespace) -> int:
     for url in find_sets(args.url):
         try:
             report = check_set(url, progress=not args.quiet)
+        except StorageError:
+            raise
         except InputError as error:
             problems: tuple[str, ...] = (str(error),)
         else:

@@ -10,6 +10,7 @@ from cyclesr_dist.data.images import list_images
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.bars import each
 from cyclesr_dist.runtime.command import add_common_arguments
+from cyclesr_dist.runtime.passing import failed
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--out {args.out}: cannot be made ({error.strerror})") from error
+        raise failed(f"--out {args.out}: cannot be made ({error.strerror})", error) from error
     for target, source in each(targets.items(), f"x{upscaler.scale}", "image", not args.quiet):
         upscale_file(upscaler, source, target, args.tile)
     print(f"{len(targets)} image{'s' * (len(targets) > 1)} in {args.out}")

@@ -20,8 +20,9 @@ import yaml
 
 from cyclesr_dist.config.credentials import check_credentials
 from cyclesr_dist.config.marks import Range, Removed, found_beside, removed_keys
-from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.errors import ConfigError, UnreachableError
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.passing import failed, may_pass, patiently
 from cyclesr_dist.runtime.redact import redact, redacted
 
 T = TypeVar("T")
@@ -166,7 +167,7 @@ def write_resolved(config: Any, path: str | Path) -> None:
     try:
         write_text(path, dump(config))
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+        raise failed(f"{path}: cannot be written ({error.strerror})", error) from error
 
 
 def _quote(text: str) -> str:
@@ -200,11 +201,17 @@ def _dotted_names(cls: type, prefix: str = "") -> Iterator[str]:
             yield from _dotted_names(inner, f"{prefix}{name}.")  # type: ignore[arg-type]  # field types are classes
 
 
+def _head(path: str | Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_MAX_BYTES + 1)
+
+
 def _read_text(path: str | Path, source: _Source) -> str:
     try:
-        with open(path, "rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+        data = patiently(lambda: _head(path))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        if may_pass(error):
+            raise UnreachableError(f"{path}: cannot be read ({error})") from error
         source.fail(f"cannot be read ({error.strerror if isinstance(error, OSError) else error})")
     if len(data) > _MAX_BYTES:
         source.fail(f"is too large for a configuration; allowed: {_MAX_BYTES} bytes")

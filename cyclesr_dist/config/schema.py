@@ -259,9 +259,11 @@ class Remote:
     cache_dir: str = ""
     """Folder on a local disk, shared by all processes of a machine; empty: cyclesr-dist in the user's cache folder."""
     cache_gb: Amount = 20.0
-    """Size of that cache; the samples of the shards used longest ago leave it first. 0: no cache."""
+    """Size of that cache; the samples of the shards used longest ago leave it first. 0: no cache. An HTTP server that
+    does not give parts of files needs room for all shard sets."""
     retries: Count = 6
-    """Attempts after a failed one, with waits of 0.2 s that double up to 10 s, before a sample counts as bad."""
+    """Attempts after a failed one, with waits of 0.2 s that double up to 10 s, before the run ends with exit code 1;
+    of local folders, too, which may be on a network disk."""
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,10 @@ from cyclesr_dist.data.encoding import EXTENSIONS, JPEG_QUALITY
 from cyclesr_dist.data.overlap import RECORD
 from cyclesr_dist.data.shards import DOMAINS, FORMAT, MANIFEST, VERSION, Kind, ShardSet, shard_name
 from cyclesr_dist.data.source import Files
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import InputError, StorageError
 from cyclesr_dist.runtime.bars import Bar, each
-from cyclesr_dist.runtime.files import new_folder, replacing, sha256, write_json, write_text
+from cyclesr_dist.runtime.files import is_file, new_folder, reading, replacing, sha256, write_json, write_text
+from cyclesr_dist.runtime.passing import patiently
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -199,12 +200,14 @@ def _too_small(
 def _origins(lr_dir: Path) -> dict[str, dict[str, Any]]:
     """What `cyclesr degrade` recorded beside LR files that it made: by name, the checksums of LR and HR file."""
     path = lr_dir / RECORD
-    if not path.is_file():
+    if not is_file(path):
         return {}
+    with reading(path):
+        text = patiently(path.read_bytes)
     try:
-        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        files = json.loads(text)["files"]
         return {name: {"hr": of["hr_sha256"], "lr": of["lr_sha256"]} for name, of in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: is not the record of cyclesr degrade ({error!r}); remove it") from error
 
 
@@ -275,6 +278,8 @@ def _holds(out: Path, kind: Kind, request: dict[str, Any]) -> bool:
     """Whether `out` is a complete set made from the same images with the same settings."""
     try:
         manifest = ShardSet.open(str(out.resolve()), kind).manifest
+    except StorageError:
+        raise
     except InputError:
         return False
     return answers(manifest, request)

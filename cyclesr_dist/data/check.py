@@ -23,9 +23,10 @@ from cyclesr_dist.data.shards import (
     read_shard,
 )
 from cyclesr_dist.data.source import Files, LocalSource, below, is_remote
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import InputError, StorageError, UnreachableError
 from cyclesr_dist.runtime.bars import Bar
 from cyclesr_dist.runtime.files import sha256
+from cyclesr_dist.runtime.passing import may_pass
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def check_set(url: str, progress: bool = True, remote: Remote | None = None) -> 
     """Verify the checksums of all indexes and tars of a set, that a tar holds what its index says, and every sample.
 
     Does not stop at the first problem. A remote set is downloaded, one shard at a time. Raises InputError only when the
-    manifest itself cannot be used.
+    manifest itself cannot be used, or the storage fails.
     """
     source = open_source(url, remote or Remote())
     manifest = read_manifest(source)
@@ -82,6 +83,8 @@ def check_set(url: str, progress: bool = True, remote: Remote | None = None) -> 
                         bar.update()
                         if problem:
                             problems.append(problem)
+            except StorageError:
+                raise
             except InputError as error:
                 problems.append(str(error))
     return Report(source.url, manifest.kind, len(manifest.shards), num_samples, tuple(problems))
@@ -104,6 +107,8 @@ def _tar_problems(path: Path, where: str, checksum: str, shard: Shard, manifest:
                 elif expected.pop(member.name, None) != (member.offset_data, member.size):
                     yield f"{where}: {member.name!r} is not where the index says, or not in it"
     except (tarfile.TarError, OSError, EOFError) as error:
+        if may_pass(error):
+            raise UnreachableError(f"{where}: cannot be read ({error})") from error
         yield f"{where}: is not a readable tar ({error})"
         return
     for name in list(expected)[:3]:
@@ -119,6 +124,8 @@ def _problem(files: Files, path: Path, where: str, manifest: Manifest, shard: Sh
             decode(data, manifest.encoding, manifest.patch * (manifest.scale if domain == "hr" else 1), sample)
             if zlib.crc32(data) != crc:
                 return f"{sample} is damaged (it does not have the checksum in the index)"
+    except StorageError:
+        raise
     except InputError as error:
         return str(error)
     return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from cyclesr_dist.distributed.world import World
-from cyclesr_dist.errors import FailedElsewhere, InputError, UnreachableError
+from cyclesr_dist.errors import CycleSRError, FailedElsewhere, InputError, StorageError, UnreachableError
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,13 @@ class Fault:
     index: int
     message: str
     """Names the shard and the sample's key."""
-    unreachable: bool = False
-    """The storage does not answer: nothing is known of the sample."""
+    storage_code: int = 0
+    """Not 0: the storage failed, and nothing is known of the sample; the exit code that follows."""
+
+
+def fault_of(domain: str, index: int, error: InputError) -> Fault:
+    """What `error` says of a sample."""
+    return Fault(domain, index, str(error), error.exit_code if isinstance(error, StorageError) else 0)
 
 
 class FaultLog:
@@ -38,18 +44,20 @@ class FaultLog:
         any of them found some.
 
         The main rank prints each new one. Raises InputError there, and FailedElsewhere on the other ranks, when there
-        are more than the limit: the batch must then not be used.
+        are more than the limit, and StorageError when storage failed, which is held against no sample: the batch must
+        then not be used.
         """
-        shared = sorted(
-            {(f.domain, f.index): f for part in self.world.gather_objects(list(found)) for f in part}.values(),
-            key=lambda f: (f.domain, f.index),
-        )
+        gathered = [fault for part in self.world.gather_objects(list(found)) for fault in part]
+        for fault in gathered:  # the batch of who met it is blank, also where another rank could read the sample
+            if fault.storage_code:
+                kind = UnreachableError if fault.storage_code == UnreachableError.exit_code else StorageError
+                self._stop(kind(fault.message))
+        shared = sorted({(f.domain, f.index): f for f in gathered}.values(), key=lambda f: (f.domain, f.index))
         new = [fault for fault in shared if (fault.domain, fault.index) not in self._known]
         self._known |= {(fault.domain, fault.index) for fault in new}
         if len(self._known) > self.limit:
-            message = f"{new[0].message}; data.max_bad_samples = {self.limit}, and {len(self._known)} were met"
-            error = (UnreachableError if new[0].unreachable else InputError)(message)
-            raise error if self.world.is_main else FailedElsewhere(message, error.exit_code)
+            met = f"data.max_bad_samples = {self.limit}, and {len(self._known)} were met"
+            self._stop(InputError(f"{new[0].message}; {met}"))
         if self.world.is_main:
             for fault in new:
                 print(
@@ -59,3 +67,6 @@ class FaultLog:
                     flush=True,
                 )
         return len(new)
+
+    def _stop(self, error: CycleSRError) -> NoReturn:
+        raise error if self.world.is_main else FailedElsewhere(str(error), error.exit_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import sys
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.runtime.files import replacing
+from cyclesr_dist.runtime.files import is_file, is_folder, reading, replacing
+from cyclesr_dist.runtime.passing import failed, patiently
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -74,14 +76,13 @@ def list_images(folder: Path) -> list[Path]:
 
     Raises InputError when `folder` is missing, is not a folder, or holds no image.
     """
-    if not folder.exists():
-        raise InputError(f"{folder}: no such folder")
-    if not folder.is_dir():
-        raise InputError(f"{folder}: is a file; a folder of images is needed")
+    if not is_folder(folder):
+        there = is_file(folder)
+        raise InputError(f"{folder}: {'is a file; a folder of images is needed' if there else 'no such folder'}")
     found = sorted(
         path
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        for path in _entries(folder)
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and is_file(path)
     )
     if not found:
         raise InputError(f"{folder}: holds no image (looked for {', '.join(sorted(SUFFIXES))})")
@@ -91,9 +92,14 @@ def list_images(folder: Path) -> list[Path]:
 def images_folder(folder: Path, scale: int) -> Path:
     """`folder`, or its `X<scale>` where it has no image itself, as in DIV2K's `DIV2K_train_LR_unknown/X4`."""
     inner = folder / f"X{scale}"
-    if inner.is_dir() and not any(path.suffix.lower() in SUFFIXES for path in folder.iterdir() if path.is_file()):
+    if is_folder(inner) and not any(path.suffix.lower() in SUFFIXES for path in _entries(folder) if is_file(path)):
         return inner
     return folder
+
+
+def _entries(folder: Path) -> list[Path]:
+    with reading(folder):
+        return patiently(lambda: list(folder.iterdir()))
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -103,17 +109,21 @@ def image_size(path: Path) -> tuple[int, int]:
     """
     _check_is_file(path)
     try:
-        with Image.open(path) as image:
-            size = image.size
-            if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose size newer versions of Pillow have turned
-                size = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
-            # Image's own: that of PNG decodes the image to look behind it.
-            turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in _ON_THEIR_SIDE
-            return (size[1], size[0]) if turned else size
+        return patiently(lambda: _size(path))
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: is not an image") from error
     except _UNREADABLE as error:
-        raise InputError(_unreadable(str(path), error)) from error
+        raise failed(_unreadable(str(path), error), error) from error
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        size = image.size
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose size newer versions of Pillow have turned
+            size = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
+        # Image's own: that of PNG decodes the image to look behind it.
+        turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in _ON_THEIR_SIDE
+        return (size[1], size[0]) if turned else size
 
 
 def read_rgb8(path: Path) -> NDArray[np.uint8]:
@@ -257,27 +267,29 @@ def _read_samples(path: Path) -> tuple[Samples, bytes | None]:
     (H, W, C), uint8 or uint16, C = 1 grey, 2 with alpha, 3 RGB, 4 with alpha.
     """
     _check_is_file(path)
+    with reading(path):
+        data = patiently(path.read_bytes)  # libtiff's own reading does not say whether the disk fails or the file
     try:
-        with Image.open(path) as image:
-            return _samples_of(image, str(path), path)
+        with Image.open(io.BytesIO(data)) as image:
+            return _samples_of(image, str(path), data)
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: is not an image") from error
     except _UNREADABLE as error:
         raise InputError(_unreadable(str(path), error)) from error
 
 
-def _samples_of(image: Image.Image, where: str, path: Path | None = None) -> tuple[Samples, bytes | None]:
-    """As `_read_samples`, of an open image. `path` is its file, which is read again for 16 bits in colour."""
+def _samples_of(image: Image.Image, where: str, data: bytes | None = None) -> tuple[Samples, bytes | None]:
+    """As `_read_samples`, of an open image. `data` is its file, which is decoded again for 16 bits in colour."""
     if image.mode in ("I", "F"):
         raise InputError(f"{where}: 32-bit samples (mode {image.mode}) are not supported; save as 8 or 16 bits")
-    rawmodes = {_rawmode(tile) for tile in image.tile} if path and isinstance(image, ImageFile.ImageFile) else set()
+    rawmodes = {_rawmode(tile) for tile in image.tile} if data and isinstance(image, ImageFile.ImageFile) else set()
     upright = ImageOps.exif_transpose(image)
     # A CMYK or Lab profile does not describe the RGB that such files become.
     icc = image.info.get("icc_profile") if image.mode not in ("CMYK", "LAB", "YCbCr") else None
     if image.mode.startswith("I;16"):
         return _with_keyed_alpha(np.asarray(upright).astype(np.uint16)[:, :, None], image), icc
-    if path and rawmodes and rawmodes <= _OTHER_BYTE.keys():
-        high_and_low = np.stack([np.asarray(upright), _read_low_bytes(path)], axis=-1)
+    if data and rawmodes and rawmodes <= _OTHER_BYTE.keys():
+        high_and_low = np.stack([np.asarray(upright), _read_low_bytes(data)], axis=-1)
         return _with_keyed_alpha(high_and_low.view(">u2")[..., 0].astype(np.uint16), image), icc
     grey = image.mode in ("1", "L", "LA", "La") or rawmodes == {"LA;16B"}
     mode = ("LA" if grey else "RGBA") if upright.has_transparency_data else ("L" if grey else "RGB")
@@ -286,8 +298,8 @@ def _samples_of(image: Image.Image, where: str, path: Path | None = None) -> tup
 
 
 def _check_is_file(path: Path) -> None:
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a folder; an image file is needed' if path.is_dir() else 'no such file'}")
+    if not is_file(path):
+        raise InputError(f"{path}: {'is a folder; an image file is needed' if is_folder(path) else 'no such file'}")
 
 
 def _unreadable(where: str, error: Exception) -> str:
@@ -300,13 +312,13 @@ def _rawmode(tile: Any) -> str:
     return str(tile.args if isinstance(tile.args, str) else tile.args[0])
 
 
-def _read_low_bytes(path: Path) -> NDArray[np.uint8]:
+def _read_low_bytes(data: bytes) -> NDArray[np.uint8]:
     """The low bytes of 16-bit RGB(A) samples.
 
     Pillow has no 16-bit RGB mode: it keeps the high byte of each sample. Told that the file has the other byte order it
     takes the other byte, so decoding twice recovers all 16 bits.
     """
-    with Image.open(path) as image:
+    with Image.open(io.BytesIO(data)) as image:
         image.tile = [_with_other_byte_order(tile) for tile in image.tile]
         return np.asarray(ImageOps.exif_transpose(image), dtype=np.uint8)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from cyclesr_dist.config.schema import Config, Data, noise_channels
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.batch import Batch
-from cyclesr_dist.data.faults import Fault
+from cyclesr_dist.data.faults import Fault, fault_of
 from cyclesr_dist.data.order import (
     Augmentation,
     Draw,
@@ -31,7 +33,7 @@ from cyclesr_dist.data.resize import down, to_8bit_grid
 from cyclesr_dist.data.shards import ShardSet
 from cyclesr_dist.data.shared_slots import Shapes, SharedSlots
 from cyclesr_dist.distributed.world import World
-from cyclesr_dist.errors import ConfigError, InputError, UnreachableError
+from cyclesr_dist.errors import ConfigError, InputError
 
 Faults = dict[tuple[str, int], Fault]
 """By domain and index."""
@@ -107,6 +109,8 @@ class RankBatch:
     hr_keys: tuple[str, ...]
     lr_keys: tuple[str, ...]
     faults: tuple[Fault, ...]
+    remarks: tuple[str, ...]
+    """On the storage of the sets; see `ShardSet.remark`."""
 
 
 class RankBatches(Dataset[RankBatch]):
@@ -166,7 +170,8 @@ class RankBatches(Dataset[RankBatch]):
             arrays["noise"][:, i] = noise(self.seed, first + i, self.noise_channels, s.epoch_set.patch)
         if self.slots:
             self.slots.done(step)
-        return RankBatch({} if self.slots else arrays, changes, hr_keys, lr_keys, tuple(faults.values()))
+        remarks = tuple(one.remark for one in (s.pairs, s.hr, s.lr) if one and one.remark)
+        return RankBatch({} if self.slots else arrays, changes, hr_keys, lr_keys, tuple(faults.values()), remarks)
 
     def _mine(self, draws: list[Draw]) -> list[Draw]:
         return draws[self.first : self.first + self.rank_batch]
@@ -178,17 +183,17 @@ class RankBatches(Dataset[RankBatch]):
         arrays: dict[str, np.ndarray],
         faults: Faults,
     ) -> tuple[tuple[str, ...], list[Augmentation]]:
-        """Decode into `arrays`; returns keys and augmentations. Beyond the limit of faults the rest is left blank."""
+        """Decode into `arrays`; returns keys and augmentations. Beyond the limit of faults, and where storage fails,
+        the rest is left blank."""
         keys: list[str] = []
         changes: list[Augmentation] = []
         samples = shard_set.read_many([draw.index for draw in draws])
         for place, (draw, found) in enumerate(zip(draws, samples, strict=True)):
             drawn, sample, attempt = draw, found, 0
             while isinstance(sample, InputError):
-                faults[draw.domain, drawn.index] = Fault(
-                    draw.domain, drawn.index, str(sample), isinstance(sample, UnreachableError)
-                )
-                if len(faults) > self.max_faults:
+                fault = fault_of(draw.domain, drawn.index, sample)
+                faults[draw.domain, drawn.index] = fault
+                if fault.storage_code or len(faults) > self.max_faults:
                     return tuple(keys), changes
                 attempt += 1
                 drawn = replacement(self.seed, draw, attempt, len(shard_set))
@@ -246,6 +251,9 @@ def batches(
     Seeks by index, whatever `start` is. A batch with more faults than `data.max_bad_samples` is incomplete.
     """
     for step, (item, arrays) in zip(range(start, stop), rank_batches(sources, config, world, start, stop), strict=True):
+        if world.is_main:
+            for remark in item.remarks:
+                _tell(remark)
         hr = _augmented(arrays["hr"], item.changes["hr"], world.device)
         syn = to_8bit_grid(down(hr, config.scale, config.data.downsampling))
         real = _augmented(arrays["lr"], item.changes["lr"], world.device) if "lr" in arrays else syn
@@ -263,6 +271,12 @@ def _augmented(images: np.ndarray, changes: Sequence[Augmentation], device: torc
     for target, image, change in zip(out, source.permute(0, 3, 1, 2), changes, strict=False):
         target.copy_(change.apply(image))
     return out.div_(255)
+
+
+@cache
+def _tell(remark: str) -> None:
+    """Once in a process."""
+    print(f"cyclesr: warning: {remark}", file=sys.stderr, flush=True)
 
 
 def _ignore_signals(worker: int) -> None:

@@ -8,30 +8,21 @@ project's configuration. The query of an http URL goes to every file below it: i
 from __future__ import annotations
 
 import os
-import random
 import tempfile
-import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import fsspec
-
-from cyclesr_dist.config.credentials import where_instead
 from cyclesr_dist.config.schema import Remote
 from cyclesr_dist.data.cache import PieceCache
-from cyclesr_dist.data.source import Piece, below, shown
-from cyclesr_dist.errors import InputError, UnreachableError
-from cyclesr_dist.runtime.extras import install_hint
-from cyclesr_dist.runtime.redact import has_login
+from cyclesr_dist.data.connection import Connection, remote_failure
+from cyclesr_dist.data.pieces import PieceReader
+from cyclesr_dist.data.source import Piece, shown
+from cyclesr_dist.errors import InputError
+from cyclesr_dist.runtime.passing import may_pass_behind_a_url
 
 T = TypeVar("T")
-_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.2, 10.0
-_STALL_SECONDS = 30.0  # a server that sends nothing for so long has failed
-_FOR_GOOD = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, NotImplementedError)
-_EXTRAS = {"s3": "s3", "s3a": "s3"}
 
 
 def cache_folder(remote: Remote) -> Path:
@@ -49,23 +40,34 @@ class RemoteSource:
         self.url = shown(self._address)
         self.remote = remote
         self._cache: PieceCache | None = None
-        self._connect()
+        self._start()
 
-    def _connect(self) -> None:
-        self._fs, self._root = open_filesystem(self._address)
+    def _start(self) -> None:
+        self._connection = Connection(self._address)
+        self._pieces = PieceReader(self._connection, self.remote, self._cache)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"url": self.url, "_address": self._address, "remote": self.remote, "_cache": self._cache}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._connect()
+        self._start()
 
     def use_cache(self, contents: str) -> None:
         """Begin caching pieces. `contents` identifies what the files hold (the manifest's checksum)."""
         if self.remote.cache_gb:
             size = int(self.remote.cache_gb * 1e9)
             self._cache = PieceCache(cache_folder(self.remote), size, f"{self.url}\n{contents}")
+            self._pieces.cache = self._cache
+
+    @property
+    def remark(self) -> str:
+        if not (self._cache and self._cache.met_whole):
+            return ""
+        return (
+            f"{self.url}: the server sends whole files where parts are asked for (no HTTP Range); each tar is fetched "
+            f"whole, once, into {self._cache.folder}"
+        )
 
     def get(self, name: str) -> bytes:
         data = self._patiently(name, lambda: self._fs.cat_file(self._path(name)))
@@ -73,41 +75,7 @@ class RemoteSource:
         return data
 
     def read(self, pieces: Sequence[Piece]) -> list[bytes | InputError]:
-        results: list[bytes | InputError | None] = [self._cache.read(p) if self._cache else None for p in pieces]
-        missing = [i for i, result in enumerate(results) if result is None]
-        for attempt in range(self.remote.retries + 1):
-            if not missing:
-                break
-            if attempt:
-                time.sleep(wait_seconds(attempt))
-            fetched = self._fs.cat_ranges(
-                [self._path(pieces[i].name) for i in missing],
-                [pieces[i].offset for i in missing],
-                [pieces[i].offset + pieces[i].size for i in missing],
-                on_error="return",
-            )
-            for i, data in zip(missing, fetched, strict=True):
-                results[i] = self._accept(pieces[i], data)
-            missing = [i for i, data in zip(missing, fetched, strict=True) if self._may_help(results[i], data)]
-        return [result for result in results if result is not None]  # all were asked for at least once
-
-    def _accept(self, piece: Piece, data: bytes | BaseException) -> bytes | InputError:
-        if isinstance(data, BaseException):
-            return _failure(data)(f"{piece} cannot be read ({_reason(data)})")
-        if len(data) == piece.file_bytes != piece.size:  # a server that ignores the Range header sends the whole file
-            data = data[piece.offset : piece.offset + piece.size]
-        if len(data) != piece.size:
-            return InputError(f"{piece} is cut short: {len(data)} of {piece.size} bytes")
-        if zlib.crc32(data) != piece.crc32:  # here, too, since a sample that left the cache is fetched again
-            return InputError(f"{piece} is damaged (it does not have the checksum in the index)")
-        if self._cache:
-            self._cache.write(piece, data)
-        return data
-
-    @staticmethod
-    def _may_help(result: bytes | InputError | None, data: bytes | BaseException) -> bool:
-        """Whether asking again may give another answer."""
-        return isinstance(result, InputError) and not isinstance(data, _FOR_GOOD)
+        return self._pieces.read(pieces)
 
     def forget(self, piece: Piece) -> bool:
         if self._cache:
@@ -145,7 +113,7 @@ class RemoteSource:
         def listed() -> list[str]:
             self._fs.invalidate_cache()
             try:
-                found = self._fs.ls(self._root, detail=False)
+                found = self._fs.ls(self._connection.root, detail=False)
             except FileNotFoundError:
                 return []
             return [str(path).rstrip("/").rsplit("/", 1)[-1] for path in found]
@@ -153,60 +121,22 @@ class RemoteSource:
         return self._patiently("", listed)
 
     def _path(self, name: str) -> str:
-        return below(self._root, name)
+        return self._connection.path(name)
+
+    @property
+    def _fs(self) -> Any:
+        return self._connection.fs
 
     def _patiently(self, name: str, call: Callable[[], T], done: str = "read") -> T:
         for attempt in range(self.remote.retries + 1):
             if attempt:
-                time.sleep(wait_seconds(attempt))
+                self._connection.renew(attempt)
             try:
                 return call()
             except FileNotFoundError as error:
                 raise InputError(f"{self.url}/{name}: missing") from error
             except Exception as error:  # every file system has its own kinds; all become one line with the file's name
                 failure: Exception = error
-                if isinstance(error, _FOR_GOOD):
+                if not may_pass_behind_a_url(error):
                     break
-        raise _failure(failure)(f"{self.url}/{name}: cannot be {done} ({_reason(failure)})") from failure
-
-
-def open_filesystem(url: str) -> tuple[Any, str]:
-    """fsspec's file system of `url` and the path in it. Raises InputError for an unknown or uninstalled protocol, and
-    for a password in the URL.
-    """
-    protocol = url.split("://", 1)[0]
-    if has_login(url):
-        raise InputError(f"{url}: has a password in it; leave it out and put it into {where_instead(url)}")
-    options: dict[str, Any] = {}
-    if protocol in ("http", "https"):
-        import aiohttp
-
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_STALL_SECONDS, sock_read=_STALL_SECONDS)
-        options["client_kwargs"] = {"timeout": timeout, "trust_env": True}  # NETRC, HTTPS_PROXY
-    if protocol == "file":
-        options["auto_mkdir"] = True  # as every other place of files does by itself
-    try:
-        fs, root = fsspec.core.url_to_fs(url, **options)
-    except ImportError as error:
-        extra = _EXTRAS.get(protocol)
-        hint = install_hint(extra) if extra else str(error)
-        raise InputError(f"{url}: reading {protocol}:// needs a package that is not installed: {hint}") from error
-    except ValueError as error:
-        raise InputError(f"{url}: is not a URL that can be read ({error})") from error
-    return fs, str(root).rstrip("/")
-
-
-def wait_seconds(attempt: int) -> float:
-    """Before attempt 1, 2, ...: doubled each time, with jitter, so that ranks do not ask in step."""
-    longest = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
-    return random.uniform(longest / 2, longest)
-
-
-def _failure(error: BaseException) -> type[InputError]:
-    """Of what kind a failure is: for good, or as long as the storage is away."""
-    return InputError if isinstance(error, _FOR_GOOD) else UnreachableError
-
-
-def _reason(error: BaseException) -> str:
-    text = str(error).splitlines()[0] if str(error) else ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        raise remote_failure(f"{self.url}/{name}: cannot be {done}", failure) from failure

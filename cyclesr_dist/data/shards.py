@@ -33,6 +33,7 @@ from cyclesr_dist.data.overlap import BOXES
 from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.data.source import LocalSource, Piece, Source, is_remote, local_folder
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.runtime.files import is_folder
 
 Kind = Literal["hr", "lr", "pairs"]
 Sample = dict[str, NDArray[np.uint8]]
@@ -124,6 +125,11 @@ class ShardSet:
             for number in range(len(manifest.shards)):
                 check_sizes(source, manifest, number)
         return cls(source, manifest)
+
+    @property
+    def remark(self) -> str:
+        """What the user should know of the set's storage, in one line, as far as this process has met it."""
+        return self._source.remark
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -235,7 +241,9 @@ class ShardSet:
 
 def open_source(url: str, remote: Remote) -> Source:
     """The files at a local path, file:// or other URL. Raises InputError when the URL cannot be used."""
-    return RemoteSource(url, remote) if is_remote(url) else LocalSource(local_folder(url))
+    if is_remote(url):
+        return RemoteSource(url, remote)
+    return LocalSource(local_folder(url), remote.retries)
 
 
 def shard_name(number: int) -> str:
@@ -378,7 +386,7 @@ def _short(value: Any) -> str:
 
 
 def _why_no_set(source: Source) -> str:
-    if isinstance(source, LocalSource) and not source.folder.exists():
+    if isinstance(source, LocalSource) and not is_folder(source.folder):
         return "no such folder; a shard set is needed (see cyclesr shards build)"
     inside = [name for name in DOMAINS if source.exists(f"{name}/{MANIFEST}")]
     hint = f"; did you mean {source.url}/{inside[0]}?" if inside else " (see cyclesr shards build)"

@@ -11,13 +11,15 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 from urllib.parse import unquote, urlsplit
+from weakref import WeakSet
 
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.runtime.descriptors import most_kept_open
+from cyclesr_dist.runtime.files import is_file, reading, size_of
+from cyclesr_dist.runtime.passing import RETRIES, failed, patiently
 from cyclesr_dist.runtime.redact import redact_url
-
-_OPEN_FILES = 64  # a set; a process has a few sets and the usual limit is 1024
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class Source(Protocol):
 
     url: str
 
+    @property
+    def remark(self) -> str:
+        """What the user should know of how the storage behaves, in one line; empty: nothing."""
+
     def get(self, name: str) -> bytes:
         """A whole small file. Raises InputError naming it when it is missing or cannot be read."""
 
@@ -68,20 +74,20 @@ class Source(Protocol):
 
 
 class LocalSource:
-    """A folder."""
+    """A folder, perhaps of a network disk: what may pass is tried again."""
 
-    def __init__(self, folder: Path) -> None:
+    remark = ""
+
+    def __init__(self, folder: Path, retries: int = RETRIES) -> None:
         self.folder = folder
         self.url = str(folder)
-        self._files = Files()
+        self.retries = retries
+        self._files = Files(retries)
 
     def get(self, name: str) -> bytes:
-        try:
-            return (self.folder / name).read_bytes()
-        except FileNotFoundError as error:
-            raise InputError(f"{self.folder / name}: missing") from error
-        except OSError as error:
-            raise InputError(f"{self.folder / name}: cannot be read ({error.strerror})") from error
+        path = self.folder / name
+        with reading(path):
+            return patiently(path.read_bytes, self.retries)
 
     def read(self, pieces: Sequence[Piece]) -> Iterable[bytes | InputError]:
         return map(self._read, pieces)
@@ -97,13 +103,13 @@ class LocalSource:
 
     def size(self, name: str) -> int:
         """Bytes of a file. Raises InputError when it is missing."""
-        try:
-            return (self.folder / name).stat().st_size
-        except OSError as error:
-            raise InputError(f"{self.folder / name}: missing; the manifest beside it lists it") from error
+        size = size_of(self.folder / name, self.retries)
+        if size is None:
+            raise InputError(f"{self.folder / name}: missing; the manifest beside it lists it")
+        return size
 
     def exists(self, name: str) -> bool:
-        return (self.folder / name).is_file()
+        return is_file(self.folder / name, self.retries)
 
     @contextmanager
     def whole(self, name: str) -> Iterator[Path]:
@@ -113,29 +119,43 @@ class LocalSource:
 class Files:
     """Reads pieces of files and keeps the last few open. Threads and forked children may use it at the same time."""
 
-    def __init__(self) -> None:
-        self._clear()
+    _all: ClassVar[WeakSet[Files]] = WeakSet()
 
-    def _clear(self) -> None:
+    def __init__(self, retries: int = RETRIES) -> None:
+        self.retries = retries
+        self._start()
+
+    def _start(self) -> None:
+        self._close()
+        Files._all.add(self)
+
+    def _close(self) -> None:
         # lru_cache holds no lock while Python code runs, so a fork cannot inherit one locked; and a handle dropped
         # from it lives on until the thread that reads from it is done.
-        self._handle = lru_cache(maxsize=_OPEN_FILES)(_Handle)
+        self._handle = lru_cache(maxsize=most_kept_open())(_Handle)
 
     def __getstate__(self) -> dict[str, object]:
-        return {}
+        return {"retries": self.retries}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        self._clear()
+        self.__dict__.update(state)
+        self._start()
 
     def read(self, path: Path, offset: int, size: int, where: object) -> bytes:
         """`size` bytes from `offset`. Raises InputError starting with `where`, made a string only then."""
         try:
-            data = self._handle(path).read(offset, size)
+            data = patiently(lambda: self._handle(path).read(offset, size), self.retries, Files.close_all)
         except OSError as error:
-            raise InputError(f"{where} cannot be read ({error.strerror})") from error
+            raise failed(f"{where} cannot be read ({error.strerror})", error) from error
         if len(data) != size:
             raise InputError(f"{where} is cut short: {len(data)} of {size} bytes")
         return data
+
+    @staticmethod
+    def close_all() -> None:
+        """Close what is kept open in this process: a handle may be stale, and another may need the descriptor."""
+        for files in list(Files._all):
+            files._close()
 
 
 class _Handle:

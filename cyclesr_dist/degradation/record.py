@@ -16,7 +16,8 @@ from torch import Tensor
 
 from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.runtime.files import replacing, write_text
+from cyclesr_dist.runtime.files import is_folder, write_bytes, write_text
+from cyclesr_dist.runtime.passing import failed, patiently
 
 FACTS, ARRAYS = "degradation.json", "degradation.safetensors"
 VERSION = 1
@@ -56,23 +57,22 @@ def save(folder: Path, degradation: Degradation) -> None:
     """Write both files, the JSON last. Raises InputError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / ARRAYS) as temporary:
-            temporary.write_bytes(save_tensors(degradation.tensors()))
+        write_bytes(folder / ARRAYS, save_tensors(degradation.tensors()))
         write_text(folder / FACTS, json.dumps(degradation.facts, indent=1) + "\n")
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from error
+        raise failed(f"{folder}: cannot be written ({error.strerror or error})", error) from error
 
 
 def load(path: Path) -> Degradation:
     """From the folder that `cyclesr estimate` wrote, or its degradation.json. Raises InputError."""
-    folder = path if path.is_dir() else path.parent
+    folder = path if is_folder(path) else path.parent
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        tensors = load_tensors((folder / ARRAYS).read_bytes())
+        facts = json.loads(patiently((folder / FACTS).read_bytes))
+        tensors = load_tensors(patiently((folder / ARRAYS).read_bytes))
     except FileNotFoundError as error:
         raise InputError(f"{error.filename}: missing; cyclesr estimate writes {FACTS} and {ARRAYS}") from error
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{folder}: the estimate cannot be read ({error})") from error
+        raise failed(f"{folder}: the estimate cannot be read ({error})", error) from error
     if not isinstance(facts, dict) or facts.get("version") != VERSION:
         raise InputError(f"{folder / FACTS}: is not an estimate of version {VERSION}")
     return checked(tensors, facts, str(folder / ARRAYS))

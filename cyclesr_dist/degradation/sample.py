@@ -20,11 +20,12 @@ from torch import Tensor
 
 from cyclesr_dist.config.schema import Data
 from cyclesr_dist.data.images import SUFFIXES, images_folder, list_images, read_rgb8
-from cyclesr_dist.data.remote import open_filesystem
+from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.data.resize import down, to_8bit_grid
 from cyclesr_dist.data.shards import MANIFEST, ShardSet, open_source, read_manifest
 from cyclesr_dist.data.source import is_remote, local_folder, shown
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import InputError, StorageError
+from cyclesr_dist.runtime.passing import failed, patiently
 
 PATCH = 32
 """Side in LR px, where the photographs or the shard set have so many."""
@@ -113,6 +114,8 @@ def sample_shards(shards: ShardSet, domain: str, scale: int, data: Data, seed: i
     views: list[Window] = []
     quota = -(-_NUM_PATCHES // count)
     for index, found in zip(indices, shards.read_many(indices), strict=True):
+        if isinstance(found, StorageError):
+            raise found
         if isinstance(found, InputError):
             continue
         image = _on_lr_grid(found[domain], shrink, data)
@@ -130,21 +133,16 @@ def sample_shards(shards: ShardSet, domain: str, scale: int, data: Data, seed: i
 
 def _sample_remote(url: str, domain: str, scale: int, data: Data, seed: int) -> Sample:
     """Of photographs behind a URL: those that are chosen are fetched into a temporary folder."""
-    fs, root = open_filesystem(url.rstrip("/"))
-    try:
-        names = sorted(str(name) for name in fs.ls(root, detail=False))
-    except Exception as error:  # every file system has its own kinds
-        raise InputError(f"{shown(url)}: cannot be listed ({error})") from error
-    images = [name for name in names if Path(name).suffix.lower() in SUFFIXES]
+    source = RemoteSource(url, data.remote)
+    images = sorted(name for name in source.names() if Path(name).suffix.lower() in SUFFIXES)
     if not images:
         raise InputError(f"{shown(url)}: holds no image (looked for {', '.join(sorted(SUFFIXES))}) and no {MANIFEST}")
     order = np.random.default_rng([seed, _STREAM[domain], 0]).permutation(len(images))[:_NUM_PHOTOS]
-    source = open_source(url, data.remote)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         fetched = []
         for place in sorted(order):
-            name = Path(images[place]).name
+            name = images[place]
             (folder / name).write_bytes(source.get(name))
             fetched.append(folder / name)
         sample = sample_photos(fetched, domain, scale, data, seed)
@@ -179,10 +177,14 @@ def _choose(
 
 def _size(path: Path) -> tuple[int, int]:
     try:
-        with Image.open(path) as image:
-            return image.size
+        return patiently(lambda: _stored_size(path))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be read as an image ({error})") from error
+        raise failed(f"{path}: cannot be read as an image ({error})", error) from error
+
+
+def _stored_size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
 
 
 def _patch_side(sides: Iterator[int] | Sequence[int]) -> int:

@@ -13,6 +13,7 @@ from cyclesr_dist.data.python_images import in_kind, read_given
 from cyclesr_dist.degradation.simulate import degrade_folder, degrade_image
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.arguments import is_path, path_of, png_target, whole, word
+from cyclesr_dist.runtime.passing import failed
 
 
 def simulate_given(
@@ -65,7 +66,7 @@ def simulate_given(
     try:
         write_png(target, lr)
     except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror or error})") from error
+        raise failed(f"{target}: cannot be written ({error.strerror or error})", error) from error
     return target
 
 

@@ -17,6 +17,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from cyclesr_dist.errors import CycleSRError, InputError
+from cyclesr_dist.runtime.passing import failed
 
 _PLURALS = {
     "Job": "jobs",
@@ -49,7 +50,7 @@ class Api:
             config.load_incluster_config() if inside else config.load_kube_config()
             self.namespace = namespace or _own_namespace(inside)
         except (config.ConfigException, yaml.YAMLError, OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"no usable kubeconfig: {_line(error)}") from error
+            raise failed(f"no usable kubeconfig: {_line(error)}", error) from error
         settings = client.Configuration.get_default_copy()
         settings.client_side_validation = False  # a newer cluster may say more, or less, than this client knows
         connection = client.ApiClient(settings)

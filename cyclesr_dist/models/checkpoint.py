@@ -23,7 +23,8 @@ from cyclesr_dist.config.schema import Config
 from cyclesr_dist.distributed.player import PlayerState
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.method.systems.base import SystemState
-from cyclesr_dist.runtime.files import sha256
+from cyclesr_dist.runtime.files import sha256, size_of
+from cyclesr_dist.runtime.passing import failed, patiently
 
 FILES = ("tensors.safetensors", "state.json")
 MANIFEST = "manifest.json"
@@ -119,29 +120,31 @@ def read(folder: Path) -> tuple[Checkpoint, dict[str, Any]]:
     """
     verify(folder)
     try:
-        scalars = json.loads((folder / "state.json").read_text())
-        tensors = load_file(folder / "tensors.safetensors")
+        scalars = json.loads(patiently((folder / "state.json").read_text))
+        tensors = patiently(lambda: load_file(folder / "tensors.safetensors"))
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"checkpoint {folder} cannot be read: {error}") from error
+        raise failed(f"checkpoint {folder} cannot be read: {error}", error) from error
     return unpack(scalars, tensors), scalars["identity"]
 
 
 def verify(folder: Path) -> None:
-    """Raise InputError unless all files are there with the manifest's sizes and checksums."""
+    """Raise InputError unless all files are there with the manifest's sizes and checksums; UnreachableError where a
+    disk that does not answer hides it."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = json.loads(patiently((folder / MANIFEST).read_text))
         if manifest["format"] != _FORMAT:
             raise InputError(f"checkpoint {folder} is of format {manifest['format']}, this version reads {_FORMAT}")
         for name in FILES:
             expected, path = manifest["files"][name], folder / name
-            if path.stat().st_size != expected["bytes"]:
+            size = size_of(path)
+            if size != expected["bytes"]:
                 raise InputError(
-                    f"checkpoint {folder} is damaged: {name} has {path.stat().st_size} of {expected['bytes']} bytes"
+                    f"checkpoint {folder} is damaged: {name} has {size or 'none'} of {expected['bytes']} bytes"
                 )
             if sha256(path) != expected["sha256"]:
                 raise InputError(f"checkpoint {folder} is damaged: {name} does not have the manifest's checksum")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"checkpoint {folder} is damaged: {type(error).__name__}: {error}") from error
+        raise failed(f"checkpoint {folder} is damaged: {type(error).__name__}: {error}", error) from error
 
 
 def pack(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Tensor]]:

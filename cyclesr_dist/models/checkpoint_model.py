@@ -13,6 +13,8 @@ from torch import Tensor
 
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.checkpoint import FILES, MANIFEST, verify
+from cyclesr_dist.runtime.files import is_file
+from cyclesr_dist.runtime.passing import failed, patiently
 
 _TENSORS, _STATE = FILES
 _SEPARATE = "sr"
@@ -22,7 +24,7 @@ _AVERAGE = "ema."  # of it; without `ema_decay` there is none
 
 def is_checkpoint(folder: Path) -> bool:
     """Whether the folder is a checkpoint. One whose writing was broken off has no manifest, and is none."""
-    return all((folder / name).is_file() for name in (*FILES, MANIFEST))
+    return all(is_file(folder / name) for name in (*FILES, MANIFEST))
 
 
 def newest_checkpoint(run: Path) -> Path | None:
@@ -37,7 +39,7 @@ def describe_checkpoint(folder: Path) -> dict[str, Any]:
     Raises InputError, also where g_l2h has not begun to learn: cycle_sr_separate trains its translators before.
     """
     try:
-        state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        state = json.loads(patiently((folder / _STATE).read_bytes))
         identity = state["identity"]
         if _SEPARATE in state["players"] and not state["players"][_SEPARATE]["num_updates"]:
             raise InputError(f"checkpoint {folder}: g_l2h has not begun to learn in it")
@@ -47,24 +49,26 @@ def describe_checkpoint(folder: Path) -> dict[str, Any]:
             "extra": {"system": identity["system"], "step": state["step"], "chosen": "last"},
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"checkpoint {folder} cannot be read: {type(error).__name__}: {error}") from error
+        raise failed(f"checkpoint {folder} cannot be read: {type(error).__name__}: {error}", error) from error
 
 
 def read_checkpoint(folder: Path) -> dict[str, Tensor]:
     """The weights of g_l2h that would have been exported then. Raises InputError, also where they are damaged."""
     try:
         verify(folder)
-        with safe_open(folder / _TENSORS, framework="pt") as file:
-            names = set(file.keys())
-            own = _own_names(names)
-            weights = {
-                name: file.get_tensor(_AVERAGE + name if _AVERAGE + name in names else own[name]) for name in own
-            }
+        weights = patiently(lambda: _weights(folder / _TENSORS))
     except (OSError, SafetensorError) as error:
-        raise InputError(f"checkpoint {folder} cannot be read: {type(error).__name__}: {error}") from error
+        raise failed(f"checkpoint {folder} cannot be read: {type(error).__name__}: {error}", error) from error
     if not weights:
         raise InputError(f"checkpoint {folder} holds no g_l2h")
     return weights
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        names = set(file.keys())
+        own = _own_names(names)
+        return {name: file.get_tensor(_AVERAGE + name if _AVERAGE + name in names else own[name]) for name in own}
 
 
 def _own_names(names: Set[str]) -> dict[str, str]:

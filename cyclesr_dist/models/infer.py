@@ -17,6 +17,7 @@ from cyclesr_dist.data.images import Picture, read_picture, write_picture
 from cyclesr_dist.data.resize import bicubic_up
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.upscaler import Upscaler
+from cyclesr_dist.runtime.passing import failed
 
 DEFAULT_TILE = 256
 """LR px. Bounds memory at about half a gigabyte for 64 channels at HR size."""
@@ -55,7 +56,7 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, tile: int | Non
     try:
         write_picture(target, picture)
     except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror or error})") from error
+        raise failed(f"{target}: cannot be written ({error.strerror or error})", error) from error
 
 
 def _in_tiles(upscaler: Upscaler, x: Tensor, tile: int) -> Tensor:

@@ -18,7 +18,8 @@ from cyclesr_dist.models.checkpoint_model import describe_checkpoint, is_checkpo
 from cyclesr_dist.models.onnx_upscaler import OnnxUpscaler
 from cyclesr_dist.models.upscaler import METADATA_KEY, BicubicUpscaler, NetUpscaler, Upscaler
 from cyclesr_dist.nets.build import build_sr
-from cyclesr_dist.runtime.files import replacing
+from cyclesr_dist.runtime.files import is_file, is_folder, write_bytes
+from cyclesr_dist.runtime.passing import failed, patiently
 
 MODEL_FILE = "model.safetensors"
 """In a run folder: the best network so far; the last one where there was no validation."""
@@ -65,12 +66,12 @@ def load_network(name: str, allow_module: bool = False) -> tuple[nn.Module, SRNe
 def find_model(name: str) -> Path:
     """The model file or checkpoint folder that `name` stands for. Raises InputError."""
     path = Path(name)
-    if path.is_file():
+    if is_file(path):
         return path
-    if path.is_dir():
+    if is_folder(path):
         return path if is_checkpoint(path) else _of_run(path, None)
     run, at, which = name.rpartition("@")
-    if at and Path(run).is_dir():
+    if at and is_folder(Path(run)):
         if which not in (BEST, LAST):
             raise InputError(f"model {name!r}: @{which} is not known; allowed: {run}@{BEST}, {run}@{LAST}")
         return _of_run(Path(run), which)
@@ -82,12 +83,12 @@ def find_model(name: str) -> Path:
 def _of_run(run: Path, which: str | None) -> Path:
     """The best network of a run folder, or the last; None: the best, and where none was chosen yet, the last."""
     best, last = run / MODEL_FILE, run / LAST_FILE
-    if which != LAST and best.is_file():
+    if which != LAST and is_file(best):
         if which == BEST and _describe(best).get("extra", {}).get("chosen") == LAST:
             raise InputError(f"{run}@{BEST}: no network was chosen, since the run was not validated; use {run}@{LAST}")
         return best
     if which != BEST:
-        found = last if last.is_file() else newest_checkpoint(run)
+        found = last if is_file(last) else newest_checkpoint(run)
         if found is not None:
             return found
     raise InputError(f"{run}: no model in this folder; a run folder has one after its first validation or checkpoint")
@@ -109,8 +110,7 @@ def save_model(path: Path, state: dict[str, Tensor], sr: SRNet, scale: int, extr
         {name: tensor.contiguous() for name, tensor in tensors.items()},
         metadata={METADATA_KEY: json.dumps(description, sort_keys=True)},
     )
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+    write_bytes(path, data)
 
 
 def load_model(path: Path, allow_module: bool = False) -> nn.Module:
@@ -144,10 +144,17 @@ def _load(path: Path, allow_module: bool) -> tuple[nn.Module, int]:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    if path.is_dir():
+    if is_folder(path):
         return read_checkpoint(path)
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+
+    def read() -> dict[str, Tensor]:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+
+    try:
+        return patiently(read)
+    except (SafetensorError, OSError) as error:
+        raise failed(f"{path}: cannot be read as a safetensors file ({error})", error) from error
 
 
 def _read_description(path: Path) -> tuple[SRNet, int]:
@@ -161,13 +168,17 @@ def _read_description(path: Path) -> tuple[SRNet, int]:
 
 def _describe(path: Path) -> dict[str, Any]:
     """What a model file's metadata, or a checkpoint, says of its network."""
-    if path.is_dir():
+    if is_folder(path):
         return describe_checkpoint(path)
-    try:
+
+    def read() -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            return file.metadata() or {}
+
+    try:
+        metadata = patiently(read)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as a safetensors file ({error})") from error
+        raise failed(f"{path}: cannot be read as a safetensors file ({error})", error) from error
     if METADATA_KEY not in metadata:
         raise InputError(f"{path}: was not written by cyclesr (no metadata key {METADATA_KEY!r})")
     try:

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.runtime.passing import failed, patiently
 
 # torchvision's `features` layouts: a number is a 3x3 convolution of that width with a ReLU behind it, "M" max pooling.
 _VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
@@ -90,22 +91,28 @@ def build_vgg(source: str, layers: tuple[int, ...]) -> VGGFeatures:
 
 def _from_torchvision() -> dict[str, Tensor]:
     try:
-        state: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
-            _TORCHVISION_VGG19, map_location="cpu", check_hash=True, weights_only=True, progress=False
+        state: dict[str, Tensor] = patiently(
+            lambda: torch.hub.load_state_dict_from_url(
+                _TORCHVISION_VGG19, map_location="cpu", check_hash=True, weights_only=True, progress=False
+            )
         )
     except (OSError, RuntimeError) as error:
-        raise InputError(
+        text = (
             f"perceptual.source = torchvision: cannot fetch {_TORCHVISION_VGG19} ({error}); allowed besides: a local "
             ".safetensors file with torchvision's keys, or random; or set weights.percep=0"
-        ) from error
+        )
+        raise failed(text, error) from error
     return state
 
 
 def _from_file(path: Path) -> dict[str, Tensor]:
-    try:
+
+    def read() -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # safe_open is no mapping
+
+    try:
+        return patiently(read)
     except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"perceptual.source = {path}: not a readable .safetensors file ({error}); or: torchvision, random"
-        ) from error
+        text = f"perceptual.source = {path}: not a readable .safetensors file ({error}); or: torchvision, random"
+        raise failed(text, error) from error

@@ -8,12 +8,14 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from cyclesr_dist.errors import CycleSRError, InputError
+from cyclesr_dist.runtime.passing import RETRIES, failed, patiently
 
 _REQUEST = ".request.json"
 
@@ -31,8 +33,60 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text`, UTF-8, all or nothing."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, all or nothing. What may pass is tried again. Raises OSError."""
+
+    def write() -> None:
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
+
+    patiently(write)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns an OSError of the block into an InputError that names `path`; UnreachableError where it may pass."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: missing") from error
+    except OSError as error:
+        raise failed(f"{path}: cannot be read ({error.strerror or error})", error) from error
+
+
+def is_file(path: Path, retries: int = RETRIES) -> bool:
+    """Whether there is such a file, or one behind the link. Raises InputError when that cannot be found out: a disk
+    that is away is no answer."""
+    found = _status(path, retries)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def is_folder(path: Path, retries: int = RETRIES) -> bool:
+    """The same of a folder."""
+    found = _status(path, retries)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def size_of(path: Path, retries: int = RETRIES) -> int | None:
+    """Bytes of a file; None when it is missing. Raises InputError when that cannot be found out."""
+    found = _status(path, retries)
+    return None if found is None else found.st_size
+
+
+def _status(path: Path, retries: int) -> os.stat_result | None:
+    try:
+        return patiently(path.stat, retries)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        raise failed(f"{path}: cannot be read ({error.strerror})", error) from error
+    except ValueError:  # a NUL in the name
+        return None
 
 
 @contextmanager
@@ -82,16 +136,18 @@ def new_folder(
                         parent.rmdir()
                 raise
     except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error})") from error
+        raise failed(f"{out}: cannot be written ({error})", error) from error
 
 
 def sha256(path: Path) -> str:
     """Checksum of a file, hexadecimal. Raises InputError when it cannot be read."""
-    try:
+
+    def digest() -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+    with reading(path):
+        return patiently(digest)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -93,7 +93,7 @@ def score_image(
         distance = {} if features is None else {"perceptual": _perceptual(features, sr8, hr8)}
         return score_pair(sr8, hr8, protocol) | distance
     except InputError as error:
-        raise InputError(f"{named[1]}: {error}") from error
+        raise type(error)(f"{named[1]}: {error}") from error
 
 
 def evaluate_folder(

@@ -17,6 +17,7 @@ from cyclesr_dist.config.reader import dump, read, write_resolved
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError, Preempted
 from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.passing import failed
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, absolute
 
@@ -79,7 +80,7 @@ def prepare(search: Search, run_dir: Path, resume: bool) -> bool:
         run_dir.mkdir(parents=True, exist_ok=True)
         write_resolved(search, held)
     except OSError as error:
-        raise InputError(f"run folder {run_dir} is not writable: {error.strerror or error}") from error
+        raise failed(f"run folder {run_dir} is not writable: {error.strerror or error}", error) from error
     if resume and not begun:
         print("cyclesr tune: no search yet: starting from the beginning", file=sys.stderr)
     return begun

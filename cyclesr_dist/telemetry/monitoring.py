@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.passing import failed
 from cyclesr_dist.telemetry.alerts import Limits, rule_groups
 from cyclesr_dist.telemetry.dashboard import dashboard
 
@@ -29,5 +29,5 @@ def write_files(out: Path, by: str = "run") -> list[Path]:
         for name, text in files(by=by).items():
             write_text(out / name, text)
     except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror})") from error
+        raise failed(f"{out}: cannot be written ({error.strerror})", error) from error
     return [out / name for name in files(by=by)]

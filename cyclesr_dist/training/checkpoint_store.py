@@ -18,8 +18,10 @@ from typing import Any, Protocol
 from cyclesr_dist.config.schema import Remote
 from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.data.source import below, shown
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import InputError, StorageError
 from cyclesr_dist.models.checkpoint import FILES, MANIFEST, Checkpoint, fsync, read, verify
+from cyclesr_dist.runtime.files import is_folder
+from cyclesr_dist.runtime.passing import failed, patiently
 from cyclesr_dist.training.run_folder import checkpoint_name
 
 _NAME = re.compile(r"step-(\d{8})")
@@ -54,7 +56,8 @@ def prune(checkpoints: CheckpointStore, keep: int, best_step: int | None) -> Non
 def newest(checkpoints: CheckpointStore, warn: Callable[[str], None]) -> tuple[str, Checkpoint, dict[str, Any]] | None:
     """The newest checkpoint that is whole, after its name and with its run's identity; None when there is none at all.
 
-    Each damaged one is told through `warn`. Raises InputError when all are damaged.
+    Each damaged one is told through `warn`. Raises InputError when all are damaged, StorageError when one cannot be
+    read for what may pass: it may be whole, and an older one would lose steps.
     """
     failure: InputError | None = None
     names = checkpoints.names()
@@ -62,6 +65,8 @@ def newest(checkpoints: CheckpointStore, warn: Callable[[str], None]) -> tuple[s
         try:
             with checkpoints.opened(name) as folder:
                 return name, *read(folder)
+        except StorageError:
+            raise
         except InputError as error:
             failure = failure or error
             if name != names[0]:
@@ -76,41 +81,44 @@ class LocalStore:
         self.path = path
 
     def names(self) -> list[str]:
-        if not self.path.exists():
-            return []
         try:
-            return sorted(p.name for p in self.path.iterdir() if _NAME.fullmatch(p.name))
+            return patiently(lambda: sorted(p.name for p in self.path.iterdir() if _NAME.fullmatch(p.name)))
+        except FileNotFoundError:
+            return []
         except OSError as error:
-            raise InputError(f"checkpoints {self.path} cannot be listed: {error}") from error
+            raise failed(f"checkpoints {self.path} cannot be listed: {error}", error) from error
 
     def put(self, name: str, write: Callable[[Path], None]) -> None:
         target, temporary = self.path / name, self.path / f".{name}.tmp"
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            for left in self.path.glob(".step-*.tmp"):  # of a process that was killed
-                shutil.rmtree(left)
-            temporary.mkdir()
-            write(temporary)
-            if target.exists():
-                if _is_whole(target):  # written before this run resumed from an older one
-                    shutil.rmtree(temporary)
-                    return
-                shutil.rmtree(target)
-            os.replace(temporary, target)
-            fsync(self.path)
+            patiently(lambda: self._put(target, temporary, write))
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            raise InputError(f"checkpoint {target} cannot be written: {error}") from error
+            raise failed(f"checkpoint {target} cannot be written: {error}", error) from error
+
+    def _put(self, target: Path, temporary: Path, write: Callable[[Path], None]) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        for left in self.path.glob(".step-*.tmp"):  # of a process that was killed, or an attempt that failed
+            shutil.rmtree(left)
+        temporary.mkdir()
+        write(temporary)
+        if is_folder(target):
+            if _is_whole(target):  # written before this run resumed from an older one, or by the attempt before
+                shutil.rmtree(temporary)
+                return
+            shutil.rmtree(target)
+        os.replace(temporary, target)
+        fsync(self.path)
 
     def remove(self, name: str) -> None:
         # Out of sight first: a removal that is interrupted must not leave half a checkpoint.
         hidden = self.path / f".{name}.tmp"
         try:
             shutil.rmtree(hidden, ignore_errors=True)
-            os.replace(self.path / name, hidden)
-            shutil.rmtree(hidden)
+            patiently(lambda: os.replace(self.path / name, hidden))
+            patiently(lambda: shutil.rmtree(hidden))
         except OSError as error:
-            raise InputError(f"checkpoint {self.path / name} cannot be removed: {error}") from error
+            raise failed(f"checkpoint {self.path / name} cannot be removed: {error}", error) from error
 
     @contextmanager
     def opened(self, name: str) -> Iterator[Path]:
@@ -133,7 +141,7 @@ class RemoteStore:
             try:
                 write(Path(folder))
             except OSError as error:
-                raise InputError(f"checkpoint {self.url}/{name} cannot be written to {folder}: {error}") from error
+                raise failed(f"checkpoint {self.url}/{name} cannot be written to {folder}: {error}", error) from error
             one = self._one(name)
             if MANIFEST in one.names():
                 one.remove(MANIFEST)
@@ -163,6 +171,8 @@ class RemoteStore:
 def _is_whole(folder: Path) -> bool:
     try:
         verify(folder)
+    except StorageError:
+        raise
     except InputError:
         return False
     return True

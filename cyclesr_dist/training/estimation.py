@@ -51,5 +51,5 @@ def measure(config: Config, sources: Sources) -> Degradation:
         real = sample_shards(sources.lr, "lr", scale, data, seed)
     except InputError as error:
         way_out = "" if uses_estimate(config) else "; validate.metric=spectrum_hr does without"
-        raise InputError(f"the degradation cannot be measured: {error}{way_out}") from error
+        raise type(error)(f"the degradation cannot be measured: {error}{way_out}") from error
     return estimate_from(sharp, real, scale=scale, seed=seed)

@@ -10,6 +10,7 @@ from typing import Any
 from cyclesr_dist.errors import InputError, TrainingError
 from cyclesr_dist.models.model_file import LAST_FILE, MODEL_FILE
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.passing import failed, patiently
 
 
 class RunFolder:
@@ -44,11 +45,14 @@ class RunFolder:
                 f"run folder {self.path} already holds a run; use --resume (in Python resume=True), or another folder"
             )
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
+            patiently(self._try_to_write)
         except OSError as error:
-            raise InputError(f"run folder {self.path} is not writable: {error.strerror or error}") from error
+            raise failed(f"run folder {self.path} is not writable: {error.strerror or error}", error) from error
+
+    def _try_to_write(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.path):
+            pass
 
     def cut_back(self, step: int) -> None:
         """Drop what was logged after `step` steps, and a half-written last line: a resumed run writes it again.
@@ -61,9 +65,9 @@ class RunFolder:
     def start_keys(self, rank: int, step: int) -> None:
         """The same for one rank's keys, on a host that may not share the main rank's disk. Raises InputError."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            patiently(lambda: self.path.mkdir(parents=True, exist_ok=True))
         except OSError as error:
-            raise InputError(f"run folder {self.path} is not writable: {error.strerror or error}") from error
+            raise failed(f"run folder {self.path} is not writable: {error.strerror or error}", error) from error
         _cut_back(self.keys(rank), step)
 
 
@@ -96,17 +100,25 @@ def _step_of(line: str) -> float:
 def end_line(path: Path) -> None:
     """Begin a new line after what a killed process left half-written. Raises TrainingError."""
     try:
-        if path.is_file() and (written := path.read_bytes()) and not written.endswith(b"\n"):
-            with path.open("a") as file:
-                file.write("\n")
+        patiently(lambda: _end_line(path))
     except OSError as error:
         raise TrainingError(f"{path} cannot be written: {error}") from error
 
 
+def _end_line(path: Path) -> None:
+    if path.is_file() and (written := path.read_bytes()) and not written.endswith(b"\n"):
+        with path.open("a") as file:
+            file.write("\n")
+
+
 def append_line(path: Path, record: dict[str, Any]) -> None:
     """Raises TrainingError when it cannot be written, for instance to a full disk."""
-    try:
+
+    def write() -> None:
         with path.open("a") as file:
             file.write(json.dumps(record) + "\n")
+
+    try:
+        patiently(write, before=lambda: _end_line(path))
     except OSError as error:
         raise TrainingError(f"{path} cannot be written: {error}; checkpoints are intact") from error

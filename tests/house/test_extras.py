@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 from cyclesr_dist.cli.main import main as cyclesr
 from cyclesr_dist.config.schema import Config, Telemetry
-from cyclesr_dist.data.remote import open_filesystem
+from cyclesr_dist.data.connection import open_filesystem
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.runtime import extras
 from cyclesr_dist.runtime.extras import PACKAGE, install_hint

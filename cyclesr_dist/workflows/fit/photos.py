@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from cyclesr_dist.data.images import hr_stem, image_size, images_folder, list_images, read_rgb8, write_png
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import InputError, StorageError
 from cyclesr_dist.runtime.files import write_json
 
 RECORD = "photos.json"
@@ -72,10 +72,12 @@ def look(folder: Path, scale: int, what: str) -> list[Photo]:
     try:
         paths = list_images(images_folder(folder, scale))
     except InputError as error:
-        raise InputError(f"--{what} {error}") from error
+        raise type(error)(f"--{what} {error}") from error
     for path in paths:
         try:
             width, height = image_size(path)
+        except StorageError:
+            raise
         except InputError as error:
             failed.append(str(error))
             continue

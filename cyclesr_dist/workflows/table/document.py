@@ -9,6 +9,7 @@ from typing import Any
 
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.passing import failed
 
 
 def check_marks(path: Path, name: str) -> None:
@@ -38,7 +39,7 @@ def _split(path: Path, name: str) -> tuple[str, str]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
+        raise failed(f"{path}: cannot be read ({error})", error) from error
     if text.count(first) != 1 or text.count(last) != 1 or text.index(first) > text.index(last):
         raise InputError(f"{path}: needs the marks {first} and {last}, each once and in this order")
     return text[: text.index(first) + len(first)], text[text.index(last) :]
