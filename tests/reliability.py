@@ -6,10 +6,12 @@ python tests/reliability.py --rounds 50 --into docs/reliability.md
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import platform
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -24,6 +26,7 @@ import psutil
 import torch
 from helpers import write_photos
 from helpers.data import TinyData
+from helpers.failing_disk import FailingDisk
 from helpers.processes import SUPERVISE, TRAIN, launcher, ranks
 from helpers.waiting import until
 from safetensors.torch import load_file
@@ -47,7 +50,15 @@ class Tally:
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
 
-FAULTS = ("a rank killed", "the launcher killed", "SIGTERM", "newest checkpoint damaged, then a rank killed")
+FAULTS = (
+    "a rank killed",
+    "the launcher killed",
+    "SIGTERM",
+    "newest checkpoint damaged, then a rank killed",
+    "the disk of the shards fails for a moment, then SIGTERM",
+    "the disk of the shards stays away",
+    "no descriptor left",
+)
 
 
 def main() -> int:
@@ -60,11 +71,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="cyclesr-reliability-") as name:
         root = Path(name)
         overrides = make_data(root / "data")
+        disk = FailingDisk(root / "disk")
         tally = Tally()
         for number in range(args.rounds):
             fault = FAULTS[number % len(FAULTS)]
             backend = ("ddp", "deepspeed")[number // len(FAULTS) % 2]
-            one_round(root / "run", overrides, fault, backend, tally)
+            one_round(root / "run", overrides, fault, backend, disk, tally)
             print(f"round {number + 1}: {fault} ({backend}), newest step {newest_whole(root / 'run')}", flush=True)
         identical, steps = compare(root, overrides)
     text = table(args, tally, identical, steps)
@@ -97,18 +109,19 @@ def job(run_dir: Path, overrides: list[str], backend: str, *more: str) -> list[s
     return [*SUPERVISE, *command, *overrides, "backend=ddp", *more]
 
 
-def one_round(run_dir: Path, overrides: list[str], fault: str, backend: str, tally: Tally) -> None:
+def one_round(run_dir: Path, overrides: list[str], fault: str, backend: str, disk: FailingDisk, tally: Tally) -> None:
+    disk.control.unlink(missing_ok=True)
     before = newest_whole(run_dir)
     process = subprocess.Popen(
         job(run_dir, overrides, backend), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | disk.environment | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     until(lambda: len(ranks(process)) == 2)
     if random.random() < 0.75:  # some checkpoints later; else in the middle of the start
         at = time.monotonic()
         until(lambda: newest_whole(run_dir) > before or time.monotonic() - at > 2 * _HANG_SECONDS, 3 * _HANG_SECONDS)
     threading.Event().wait(random.uniform(0, 4))
-    expected = strike(process, run_dir, fault)
+    expected = strike(process, run_dir, fault, disk)
     at = time.monotonic()
     tally.rounds[fault] += 1
     processes = psutil.Process(process.pid).children(recursive=True)
@@ -127,12 +140,22 @@ def one_round(run_dir: Path, overrides: list[str], fault: str, backend: str, tal
     tally.losses[fault] += newest_whole(run_dir) < allowed
 
 
-def strike(process: subprocess.Popen[bytes], run_dir: Path, fault: str) -> tuple[int, ...]:
+def strike(process: subprocess.Popen[bytes], run_dir: Path, fault: str, disk: FailingDisk) -> tuple[int, ...]:
     """Do it; returns the exit codes that are right."""
     living = ranks(process)
-    if fault == "SIGTERM":
+    if "for a moment" in fault:
+        disk.fail(errno.EIO, "/data/shards/", times=3)
+        until(lambda: disk.num_failures == 3)
+    if "SIGTERM" in fault:
         process.terminate()
         return (75,)
+    if "stays away" in fault:
+        disk.fail(errno.ESTALE, "/data/shards/")
+        return (1,)
+    if fault == "no descriptor left":  # of the main rank, which writes the checkpoints
+        _, hard = resource.prlimit(living[0].pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(living[0].pid, resource.RLIMIT_NOFILE, (3, hard))
+        return (1,)
     if fault == "the launcher killed":
         agents = [p for p in psutil.Process(process.pid).children(recursive=True) if p not in living.values()]
         launchers = [p for p in agents if any(word in " ".join(p.cmdline()) for word in ("torchrun", "deepspeed"))]
