@@ -19,10 +19,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 
-from cyclesr_dist.data.source import Files, Piece
+from cyclesr_dist.data.source import Piece
 from cyclesr_dist.errors import UnreachableError
-from cyclesr_dist.runtime.descriptors import most_kept_open
-from cyclesr_dist.runtime.passing import FULL, failed
+from cyclesr_dist.runtime.descriptors import FULL, close_kept, most_kept_open
+from cyclesr_dist.runtime.passing import failed
 
 _LOOK_AGAIN_SECONDS = 10.0
 _PARTS = 32
@@ -149,7 +149,7 @@ class PieceCache:
             if error.errno not in FULL:
                 raise
             self._open.clear()
-            Files.close_all()
+            close_kept()
             return _SparseFile(self.own / piece.name, piece.num_pieces)
 
     def _scan(self) -> list[tuple[float, int, Path]]:

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from weakref import WeakSet
 
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.runtime.descriptors import most_kept_open
+from cyclesr_dist.runtime.descriptors import kept_open_by, most_kept_open
 from cyclesr_dist.runtime.files import is_file, reading, size_of
 from cyclesr_dist.runtime.passing import RETRIES, failed, patiently
 from cyclesr_dist.runtime.redact import redact_url
@@ -156,6 +156,9 @@ class Files:
         """Close what is kept open in this process: a handle may be stale, and another may need the descriptor."""
         for files in list(Files._all):
             files._close()
+
+
+kept_open_by(Files.close_all)
 
 
 class _Handle:

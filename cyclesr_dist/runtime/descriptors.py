@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import resource
+from collections.abc import Callable
 
+FULL = (errno.EMFILE, errno.ENFILE)
+"""Too many open files, of the process or of the machine."""
 _MOST, _PART = 64, 16
+_closers: list[Callable[[], None]] = []
+
+
+def kept_open_by(close: Callable[[], None]) -> None:
+    """Say how to close what is kept open for speed, should descriptors run out."""
+    _closers.append(close)
+
+
+def close_kept() -> None:
+    """Descriptors have run out: close all that is kept open for speed."""
+    for close in _closers:
+        close()
 
 
 def most_kept_open() -> int:

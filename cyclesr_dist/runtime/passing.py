@@ -12,14 +12,13 @@ from typing import TypeVar
 from urllib.error import HTTPError, URLError
 
 from cyclesr_dist.errors import InputError, UnreachableError
+from cyclesr_dist.runtime.descriptors import FULL, close_kept
 
 T = TypeVar("T")
 RETRIES = 6
 """Attempts after a failed one, where no configuration says another number: 6 to 13 seconds in all."""
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.2, 10.0
 
-FULL = (errno.EMFILE, errno.ENFILE)
-"""Too many open files, of the process or of the machine."""
 _PASSING = frozenset(
     getattr(errno, name)
     for name in (
@@ -75,6 +74,8 @@ def patiently(call: Callable[[], T], retries: int = RETRIES, before: Callable[[]
         except Exception as error:  # of every library that reads files
             if not may_pass(error):
                 raise
+            if _errno(error) in FULL:
+                close_kept()
         before()
         time.sleep(wait_seconds(attempt))
     return call()
