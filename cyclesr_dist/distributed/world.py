@@ -1,6 +1,6 @@
 """Who this process is among the ranks: a value, not a singleton.
 
-Launchers (`deepspeed`, `torchrun`) set RANK, WORLD_SIZE and LOCAL_RANK; without them the process is alone.
+launchers.py reads it from the environment; without a launcher the process is alone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.distributed import HashStore, Store  # type: ignore[attr-defined]  # exported, but not in its __all__
 from torch.distributed.rendezvous import rendezvous
 
+from cyclesr_dist.distributed.launchers import read_launch
 from cyclesr_dist.distributed.rendezvous import fresh_store
 from cyclesr_dist.errors import ConfigError, CycleSRError, FailedElsewhere, InputError
 from cyclesr_dist.runtime.torchrun import tell_torchrun
@@ -38,13 +39,15 @@ class World:
 
     @staticmethod
     def from_env() -> World:
-        """Read the launcher's environment variables. Raises ConfigError when one is not a number."""
-        return World(
-            rank=_env_int("RANK", 0),
-            num_ranks=_env_int("WORLD_SIZE", 1),
-            local_rank=_env_int("LOCAL_RANK", 0),
-            local_num_ranks=_env_int("LOCAL_WORLD_SIZE", 0) or _env_int("LOCAL_SIZE", 0) or _env_int("WORLD_SIZE", 1),
-        )
+        """What the launcher's variables say. Other libraries then find torchrun's, whichever launcher it was.
+
+        Raises ConfigError when one is missing, contradicts another or is not a number.
+        """
+        launch = read_launch(os.environ)
+        if launch is None:
+            return World()
+        os.environ |= launch.variables()
+        return World(launch.rank, launch.size, launch.local_rank, launch.local_size)
 
     @property
     def is_main(self) -> bool:
@@ -52,7 +55,11 @@ class World:
 
     @property
     def device(self) -> torch.device:
-        return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+        """Of the GPUs that it sees, the one with its number on its host. If it sees one, that one: some launchers show
+        every rank its own. `placement.check_launch` finds out whether ranks share it."""
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", 0 if torch.cuda.device_count() == 1 else self.local_rank)
 
     def join(self) -> Store:
         """Meet the other ranks: create the process group. All ranks call it, once, also when alone.
@@ -61,7 +68,7 @@ class World:
         On CPU a rank takes its share of the cores, or as many threads as CYCLESR_NUM_THREADS says.
         """
         if self.device.type == "cuda":
-            if self.local_rank < torch.cuda.device_count():  # else the ranks meet to be refused together
+            if (self.device.index or 0) < torch.cuda.device_count():  # else the ranks meet to be refused together
                 torch.cuda.set_device(self.device)
         else:
             cores = len(os.sched_getaffinity(0))

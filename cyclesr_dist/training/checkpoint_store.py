@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,9 +38,10 @@ class CheckpointStore(Protocol):
         """Context manager: a local folder with the checkpoint's files. Raises InputError."""
 
 
-def open_store(place: str, remote: Remote) -> CheckpointStore:
-    """The checkpoints at a path or URL. Raises InputError for a URL that cannot be used."""
-    return RemoteStore(place, remote) if "://" in place else LocalStore(Path(place))
+def open_store(place: str, remote: Remote, check: Callable[[], None] = lambda: None) -> CheckpointStore:
+    """The checkpoints at a path or URL. `check` is called before anything there is changed, and raises where it must
+    not be. Raises InputError for a URL that cannot be used."""
+    return RemoteStore(place, remote, check) if "://" in place else LocalStore(Path(place), check)
 
 
 def prune(checkpoints: CheckpointStore, keep: int, best_step: int | None) -> None:
@@ -74,8 +76,9 @@ def newest(
 
 
 class LocalStore:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
         self.path = path
+        self.check = check
 
     def names(self) -> list[str]:
         if not self.path.exists():
@@ -86,27 +89,31 @@ class LocalStore:
             raise InputError(f"checkpoints {self.path} cannot be listed: {error}") from error
 
     def put(self, name: str, write: Callable[[Path], None]) -> None:
-        target, temporary = self.path / name, self.path / f".{name}.tmp"
+        # A name of its own: a process that was stopped, and has lost the place, may wake up and write on.
+        target, temporary = self.path / name, self.path / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
+        self.check()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for left in self.path.glob(".step-*.tmp"):  # of a process that was killed
                 shutil.rmtree(left)
             temporary.mkdir()
             write(temporary)
+            self.check()
             if target.exists():
                 if _is_whole(target):  # written before this run resumed from an older one
-                    shutil.rmtree(temporary)
                     return
                 shutil.rmtree(target)
             os.replace(temporary, target)
             fsync(self.path)
         except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
             raise InputError(f"checkpoint {target} cannot be written: {error}") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)  # nothing is left of it where all went well
 
     def remove(self, name: str) -> None:
         # Out of sight first: a removal that is interrupted must not leave half a checkpoint.
         hidden = self.path / f".{name}.tmp"
+        self.check()
         try:
             shutil.rmtree(hidden, ignore_errors=True)
             os.replace(self.path / name, hidden)
@@ -120,9 +127,10 @@ class LocalStore:
 
 
 class RemoteStore:
-    def __init__(self, url: str, remote: Remote) -> None:
+    def __init__(self, url: str, remote: Remote, check: Callable[[], None] = lambda: None) -> None:
         self.url = url.rstrip("/")
         self.remote = remote
+        self.check = check
         self._all = RemoteSource(self.url, remote)
 
     def names(self) -> list[str]:
@@ -136,13 +144,16 @@ class RemoteStore:
             except OSError as error:
                 raise InputError(f"checkpoint {self.url}/{name} cannot be written to {folder}: {error}") from error
             one = self._one(name)
+            self.check()
             if MANIFEST in one.names():
                 one.remove(MANIFEST)
             for file in (*FILES, MANIFEST):
+                self.check()
                 one.put(Path(folder) / file, file)
 
     def remove(self, name: str) -> None:
         one = self._one(name)
+        self.check()
         present = one.names()
         for file in (MANIFEST, *FILES):
             if file in present:
