@@ -67,6 +67,7 @@ def new_folder(
                 yield temporary
                 lease.hold(sure=True)
                 lease.release()
+                shutil.rmtree(temporary / FOLDER, ignore_errors=True)  # what a killed process left in it
                 (temporary / _REQUEST).unlink(missing_ok=True)
                 shutil.rmtree(replaced, ignore_errors=True)
                 if out.exists():

@@ -69,17 +69,22 @@ def trained(like: Any, command: list[str]) -> list[tuple[int, list[str]]]:
         pytest.param(srun, "deepspeed", marks=pytest.mark.slow),
     ],
 )
-def test_two_ranks_train_as_torchruns_do(like, backend, by_torchrun, config_file, tiny_data, tmp_path) -> None:
+def test_two_ranks_train_as_under_torchrun_and_deepspeed(
+    like, backend, by_torchrun, config_file, tiny_data, tmp_path
+) -> None:
     command = [str(BIN / "python"), TRAIN, *arguments(config_file, tmp_path / "run", *settings(tiny_data, backend))]
     for code, stderr in trained(like, command):
         assert code == 0, stderr
+    expected = by_torchrun
+    if backend == "deepspeed":
+        own = [*launcher("deepspeed"), TRAIN, *arguments(config_file, tmp_path / "own", *settings(tiny_data, backend))]
+        with started(own) as p:
+            code, stderr = outcome(p, 200)
+        assert code == 0, stderr
+        expected = tensors(tmp_path / "own")
     result = tensors(tmp_path / "run")
-    assert result.keys() == by_torchrun.keys()
-    for name, tensor in by_torchrun.items():
-        if backend == "ddp":
-            assert torch.equal(tensor, result[name]), name
-        else:
-            assert torch.allclose(tensor.double(), result[name].double(), atol=1e-4), name
+    assert result.keys() == expected.keys()
+    assert all(torch.equal(tensor, result[name]) for name, tensor in expected.items())
 
 
 def test_half_of_the_variables_is_refused_by_every_rank(config_file, tiny_data, tmp_path) -> None:
