@@ -9,6 +9,7 @@ from typing import Any
 from cyclesr_dist.config.schema import load
 from cyclesr_dist.config.shipped import config_file
 from cyclesr_dist.runtime.command import add_common_arguments
+from cyclesr_dist.runtime.lease import held
 from cyclesr_dist.workflows.demo import format_table, prepare_data, run_demo
 
 
@@ -33,7 +34,8 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     overrides = [*_data_overrides(args.run_dir / "data"), *args.overrides]
     if args.data_only:
-        prepare_data(load(args.config, overrides), args.run_dir, args.quiet)
+        with held(args.run_dir, f"run folder {args.run_dir}"):
+            prepare_data(load(args.config, overrides), args.run_dir, args.quiet)
         return 0
     summary = run_demo(args.config, args.run_dir, overrides, args.quiet)
     print(f"\nTest photographs, track {summary['track']}, protocol {summary['protocol']}:")

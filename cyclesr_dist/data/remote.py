@@ -103,6 +103,10 @@ class RemoteSource:
         """Write a local file to the URL. Raises InputError when that does not succeed."""
         self._patiently(name, lambda: self._fs.put_file(str(path), self._path(name)), "written")
 
+    def write(self, name: str, data: bytes) -> None:
+        """The same for what is in memory."""
+        self._patiently(name, lambda: self._fs.pipe_file(self._path(name), data), "written")
+
     def remove(self, name: str) -> None:
         """Remove a file. Raises InputError when that does not succeed."""
         self._patiently(name, lambda: self._fs.rm_file(self._path(name)), "removed")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 import socket
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
+from cyclesr_dist.distributed.launchers import alone_by_mistake
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.runtime.hostfile import check_launchers_hostfile
@@ -23,6 +25,10 @@ def check_launch(world: World, warn: Callable[[str], None]) -> None:
     Raises ConfigError for more ranks than GPUs, InputError for a hostfile that is not there.
     """
     world.together(lambda: refuse(world))
+    every = world.gather_objects((socket.gethostname(), _only_gpu(world)))
+    world.together(lambda: refuse_shared(every))
+    if world.is_main and (line := alone_by_mistake(os.environ)):
+        warn(line)
     ranks, cores = _sharing(world)
     if world.is_main and world.device.type == "cpu" and ranks > cores:
         warn(
@@ -34,12 +40,32 @@ def check_launch(world: World, warn: Callable[[str], None]) -> None:
 def refuse(world: World) -> None:
     check_launchers_hostfile()
     gpus = torch.cuda.device_count()
-    if world.device.type == "cuda" and world.local_rank >= gpus:
+    if world.device.type == "cuda" and (world.device.index or 0) >= gpus:
         ranks = max(world.local_num_ranks, world.local_rank + 1)
         raise ConfigError(
             f"{ranks} ranks on a machine with {gpus} GPU{'s' * (gpus > 1)}; start one for each at most "
             f"(deepspeed --num_gpus {gpus}, torchrun --nproc-per-node {gpus})"
         )
+
+
+def refuse_shared(every: Sequence[tuple[str, str]]) -> None:
+    """Where ranks see one GPU each, it must not be the same one. `every`: host and GPU of each rank, "" without one."""
+    for (host, gpu), ranks in Counter(every).items():
+        if gpu and ranks > 1:
+            raise ConfigError(
+                f"{ranks} ranks share the one GPU that they see ({host}, {gpu}); start one for each GPU at most, or "
+                "have the launcher show every rank its own (srun --gpus-per-task=1)"
+            )
+
+
+def _only_gpu(world: World) -> str:
+    """What tells the one GPU that this process sees from those of others, which all are cuda:0; empty where it sees
+    none, or several."""
+    if world.device.type != "cuda" or torch.cuda.device_count() != 1:
+        return ""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    part = shown if shown.startswith("MIG-") else ""  # parts of a GPU may have its number
+    return f"{torch.cuda.get_device_properties(0).uuid}{part and ' '}{part}"
 
 
 def _sharing(world: World) -> tuple[int, int]:

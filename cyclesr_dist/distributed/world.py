@@ -1,6 +1,6 @@
 """Who this process is among the ranks: a value, not a singleton.
 
-Launchers (`deepspeed`, `torchrun`) set RANK, WORLD_SIZE and LOCAL_RANK; without them the process is alone.
+launchers.py reads it from the environment; without a launcher the process is alone.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from torch import Tensor
 from torch.distributed import HashStore, Store  # type: ignore[attr-defined]  # exported, but not in its __all__
 from torch.distributed.rendezvous import rendezvous
 
+from cyclesr_dist.distributed.launchers import read_launch
 from cyclesr_dist.distributed.rendezvous import fresh_store
 from cyclesr_dist.errors import ConfigError, CycleSRError, FailedElsewhere, InputError
-from cyclesr_dist.runtime.meeting import meeting_seconds, wait_for_address
+from cyclesr_dist.runtime.meeting import meeting_seconds, scheduled_job, wait_for_address
 from cyclesr_dist.runtime.torchrun import tell_torchrun
 
 T = TypeVar("T")
 _COLLECTIVE_TIMEOUT = timedelta(minutes=10)
 JOB_VARIABLE = "CYCLESR_JOB"
 """Environment variable: a name for the job, where the ranks have different run folders."""
-_JOB_VARIABLES = ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID", "OMPI_MCA_ess_base_jobid", "PBS_JOBID", "LSB_JOBID")
-"""Where launchers and schedulers say which job this is."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,15 @@ class World:
 
     @staticmethod
     def from_env() -> World:
-        """Read the launcher's environment variables. Raises ConfigError when one is not a number."""
-        return World(
-            rank=_env_int("RANK", 0),
-            num_ranks=_env_int("WORLD_SIZE", 1),
-            local_rank=_env_int("LOCAL_RANK", 0),
-            local_num_ranks=_env_int("LOCAL_WORLD_SIZE", 0) or _env_int("LOCAL_SIZE", 0) or _env_int("WORLD_SIZE", 1),
-        )
+        """What the launcher's variables say. Other libraries then find torchrun's, whichever launcher it was.
+
+        Raises ConfigError when one is missing, contradicts another or is not a number.
+        """
+        launch = read_launch(os.environ)
+        if launch is None:
+            return World()
+        os.environ |= launch.variables()
+        return World(launch.rank, launch.size, launch.local_rank, launch.local_size)
 
     @property
     def is_main(self) -> bool:
@@ -55,7 +56,11 @@ class World:
 
     @property
     def device(self) -> torch.device:
-        return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+        """Of the GPUs that it sees, the one with its number on its host. If it sees one, that one: some launchers show
+        every rank its own. `placement.check_launch` finds out whether ranks share it."""
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", 0 if torch.cuda.device_count() == 1 else self.local_rank)
 
     def join(self, job: str = "") -> Store:
         """Meet the other ranks: create the process group. All ranks call it, once, also when alone.
@@ -65,7 +70,7 @@ class World:
         On CPU a rank takes its share of the cores, or as many threads as CYCLESR_NUM_THREADS says.
         """
         if self.device.type == "cuda":
-            if self.local_rank < torch.cuda.device_count():  # else the ranks meet to be refused together
+            if (self.device.index or 0) < torch.cuda.device_count():  # else the ranks meet to be refused together
                 torch.cuda.set_device(self.device)
         else:
             cores = len(os.sched_getaffinity(0))
@@ -191,15 +196,4 @@ class World:
 
 def _job_here(job: str) -> str:
     """`job`, and what the launcher or scheduler calls it: the same run may be started twice."""
-    named = [f"{name}={os.environ[name]}" for name in _JOB_VARIABLES if os.environ.get(name)]
-    return ", ".join([os.environ.get(JOB_VARIABLE) or job, *named])
-
-
-def _env_int(name: str, default: int) -> int:
-    text = os.environ.get(name)
-    if text is None or text == "":
-        return default
-    try:
-        return int(text)
-    except ValueError as error:
-        raise ConfigError(f"environment variable {name} = {text!r} is not an integer") from error
+    return ", ".join(filter(None, (os.environ.get(JOB_VARIABLE) or job, scheduled_job())))

@@ -72,7 +72,8 @@ class ZeroPlayer:
     ) -> None:
         import deepspeed
 
-        os.environ.setdefault("LOCAL_RANK", str(world.local_rank))  # DeepSpeed insists on it, also without a launcher
+        # DeepSpeed insists on it, also without a launcher, and takes it for the GPU's number.
+        os.environ["LOCAL_RANK"] = str(world.local_rank if world.device.index is None else world.device.index)
         if world.device.type == "cpu":
             # DeepSpeed would compile a shared-memory all-reduce when it first runs, for a minute; gloo is there.
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 FOLDER_VARIABLE = "CYCLESR_SUPERVISOR"
+_LAST_SECONDS = 3.0
 _rank: int | None = None
+_last: list[Callable[[], None]] = []
 
 
 def started_as(rank: int) -> None:
@@ -44,7 +48,23 @@ def leave(code: int) -> NoReturn:
 def leave_now(code: int) -> NoReturn:
     """The same from a thread that finds the training thread stuck: no lock is waited for."""
     will_leave(code)
+    calls = [threading.Thread(target=call, daemon=True) for call in _last]
+    for call in calls:
+        call.start()
+    deadline = time.monotonic() + _LAST_SECONDS
+    for call in calls:
+        call.join(max(0.0, deadline - time.monotonic()))
     os._exit(code)
+
+
+def at_leaving(call: Callable[[], None]) -> None:
+    """Have `call` made when the process is left in the middle of something. It gets three seconds."""
+    _last.append(call)
+
+
+def not_at_leaving(call: Callable[[], None]) -> None:
+    """The reverse; nothing happens where it is not waiting."""
+    _last[:] = [other for other in _last if other != call]
 
 
 def _write(kind: str, **more: object) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclesr_dist.errors import CycleSRError, InputError
+from cyclesr_dist.runtime.lease import FOLDER, held
 from cyclesr_dist.runtime.passing import RETRIES, failed, patiently
 
 _REQUEST = ".request.json"
@@ -116,10 +117,13 @@ def new_folder(
     made = [parent for parent in out.parents if not parent.exists()]
     try:
         temporary.mkdir(parents=True, exist_ok=True)
-        with _locked(temporary / ".lock", out):
+        with _locked(temporary / ".lock", out), held(temporary, str(out), FOLDER) as lease:
             try:
                 _clear(temporary, request)
                 yield temporary
+                lease.hold(sure=True)
+                lease.release()
+                shutil.rmtree(temporary / FOLDER, ignore_errors=True)  # what a killed process left in it
                 (temporary / _REQUEST).unlink(missing_ok=True)
                 shutil.rmtree(replaced, ignore_errors=True)
                 if out.exists():
@@ -128,6 +132,8 @@ def new_folder(
                 temporary.rename(out)
                 shutil.rmtree(replaced, ignore_errors=True)
             except BaseException as error:
+                if lease.lost:
+                    raise  # all there is another command's
                 if request is not None and not isinstance(error, CycleSRError):
                     raise  # interrupted: the same command goes on from here
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -157,7 +163,8 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 @contextmanager
 def _locked(path: Path, out: Path) -> Iterator[None]:
-    """Hold a lock that the kernel drops when this process dies, so that a stale folder is told from one in use."""
+    """Hold a lock that the kernel drops when this process dies. Some network file systems have none: there the lease
+    alone tells a stale folder from one in use."""
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -180,6 +187,8 @@ def _clear(folder: Path, request: dict[str, Any] | None) -> None:
             path.unlink()
         return
     for path in folder.iterdir():
+        if path.name == FOLDER:
+            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.name != ".lock":

@@ -17,6 +17,10 @@ from cyclesr_dist.errors import ConfigError, CycleSRError
 
 MEETING_SECONDS = "CYCLESR_MEETING_SECONDS"
 """Environment variable: for how long a rank waits for the others to come; 600 without it."""
+_JOB_VARIABLES = (
+    *("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"),
+    *("PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "TORCHELASTIC_RUN_ID"),
+)
 _AGAIN_SECONDS = 1.0
 _LAUNCHER_OPTIONS = {"--master-addr": False, "--rdzv-endpoint": True}
 """Of torchrun and deepspeed; whether a port follows behind a colon. Both are written with `_` as well."""
@@ -34,6 +38,12 @@ def meeting_seconds() -> float:
     if not 0 < seconds < float("inf"):
         raise ConfigError(f"environment variable {MEETING_SECONDS} = {text!r}; allowed: seconds, above 0")
     return seconds
+
+
+def scheduled_job() -> str:
+    """What the scheduler or launcher calls this job, equal on all its ranks; empty where it says nothing."""
+    given = (os.environ.get(name, "") for name in _JOB_VARIABLES)
+    return next((job for job in given if job not in ("", "none")), "")  # torchrun's --rdzv-id is "none" where not given
 
 
 def wait_for_address(key: str, host: str, seconds: float) -> None:

@@ -19,6 +19,7 @@ from cyclesr_dist.config.schema import Remote
 from cyclesr_dist.data.remote import cache_folder
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError, Preempted
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.lease import held
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, absolute
 from cyclesr_dist.search.run import run_search
@@ -83,16 +84,17 @@ def _on_head(
 
     own = hashlib.sha256(search.storage.encode()).hexdigest()[:12]
     run_dir = cache_folder(Remote()) / "searches" / own / name
-    if run_dir.exists() and not tune.Tuner.can_restore(f"{search.storage.rstrip('/')}/{name}"):
-        shutil.rmtree(run_dir)  # of a search whose storage is gone
-    run_dir.mkdir(parents=True, exist_ok=True)
     os.environ[FOLDER_VARIABLE] = working_dir
     local = run_dir / "base.yaml"
-    local.touch(mode=0o600)  # a URL in it may have a signature
-    local.write_text(base, encoding="utf-8")
     error, code = "", 0
     try:
-        run_search(replace(search, base=str(local)), run_dir, None, resume=resume, dry_run=dry_run, quiet=quiet)
+        with held(run_dir.parent, f"search {name} on the head", f".{name}"):
+            if run_dir.exists() and not tune.Tuner.can_restore(f"{search.storage.rstrip('/')}/{name}"):
+                shutil.rmtree(run_dir)  # of a search whose storage is gone
+            run_dir.mkdir(parents=True, exist_ok=True)
+            local.touch(mode=0o600)  # a URL in it may have a signature
+            local.write_text(base, encoding="utf-8")
+            run_search(replace(search, base=str(local)), run_dir, None, resume=resume, dry_run=dry_run, quiet=quiet)
     except CycleSRError as failure:
         error, code = str(failure), failure.exit_code
     sys.stdout.flush()

@@ -17,6 +17,7 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import cyclesr_dist
+from cyclesr_dist.distributed.launchers import ALONE
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, Workers
@@ -155,7 +156,7 @@ def _dry_run(base: str, overrides: list[str], working_dir: str) -> tuple[int, st
         config = Path(name) / "config.yaml"
         config.write_text(base, encoding="utf-8")
         command = [sys.executable, "-m", "cyclesr_dist.training", "--config", str(config), "--dry-run", *overrides]
-        alone = os.environ | {"RANK": "", "WORLD_SIZE": "", FOLDER_VARIABLE: working_dir}
+        alone = os.environ | ALONE | {FOLDER_VARIABLE: working_dir}
         done = subprocess.run(command, capture_output=True, text=True, env=alone, cwd=name, check=False)
     lines = done.stderr.strip().splitlines()
     return done.returncode, lines[-1] if lines else ""

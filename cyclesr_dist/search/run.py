@@ -8,7 +8,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from cyclesr_dist.config.reader import dump, read, write_resolved
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError, Preempted
 from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.lease import Lease, held
 from cyclesr_dist.runtime.passing import failed
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, absolute
@@ -51,34 +52,45 @@ def run_search(
     storage = search.storage or str((run_dir / "ray").absolute())
     working_dir = os.environ.get(FOLDER_VARIABLE) or os.getcwd()
     known = {"base": dump(absolute(search.base_config()), signatures=True), "working_dir": working_dir}
-    if not dry_run:
-        resume = prepare(search, run_dir, resume)
-    with connected(address), _sigterm_as_sigint():  # in this order: Ray takes SIGTERM when it is begun
+    with ExitStack() as opened:
+        lease: Lease | None = None
+        if not dry_run:
+            is_begun(search, run_dir, resume)  # what is refused needs no waiting
+            lease = opened.enter_context(held(run_dir, f"run folder {run_dir}", when_lost=_interrupt))
+            resume = prepare(search, run_dir, resume)
+        opened.enter_context(connected(address))
+        opened.enter_context(_sigterm_as_sigint())  # in this order: Ray takes SIGTERM when it is begun
         nodes = ready_nodes(search.workers, storage)
         if not resume:
             check_training(search, **known)
-        if dry_run:
+        if lease is None:
             print(dump(search), end="")
             print(
                 f"# {search.num_trials} trials of at most {search.last_step()} steps on {len(nodes)} nodes; none begun"
             )
             return
-        _search(search, run_dir, storage, known, resume, quiet)
+        _search(search, run_dir, storage, known, resume, quiet, lease)
 
 
-def prepare(search: Search, run_dir: Path, resume: bool) -> bool:
-    """Claim the run folder; whether there is something to resume. Raises InputError and ConfigError."""
-    held = run_dir / "search.yaml"
-    begun = held.exists()
+def is_begun(search: Search, run_dir: Path, resume: bool) -> bool:
+    """Whether there is something to resume. Raises InputError and ConfigError for a folder with another search."""
+    settings = run_dir / "search.yaml"
+    begun = settings.exists()
     if begun and not resume:
         raise InputError(f"run folder {run_dir} already holds a search; use --resume, or another --run-dir")
-    if begun and not _same(read(Search, held), search):
+    if begun and not _same(read(Search, settings), search):
         raise ConfigError(
             f"{run_dir} holds a search with other settings (search.yaml); remove it or choose another --run-dir"
         )
+    return begun
+
+
+def prepare(search: Search, run_dir: Path, resume: bool) -> bool:
+    """Begin the run folder; whether there is something to resume. Raises InputError and ConfigError."""
+    begun = is_begun(search, run_dir, resume)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        write_resolved(search, held)
+        write_resolved(search, run_dir / "search.yaml")
     except OSError as error:
         raise failed(f"run folder {run_dir} is not writable: {error.strerror or error}", error) from error
     if resume and not begun:
@@ -91,7 +103,9 @@ def _same(a: Search, b: Search) -> bool:
     return Path(a.base).name == Path(b.base).name and replace(a, base=b.base) == b
 
 
-def _search(search: Search, run_dir: Path, storage: str, known: dict[str, Any], resume: bool, quiet: bool) -> None:
+def _search(
+    search: Search, run_dir: Path, storage: str, known: dict[str, Any], resume: bool, quiet: bool, lease: Lease
+) -> None:
     from ray import tune
 
     from cyclesr_dist.search.choosing import scheduler, searcher
@@ -115,6 +129,7 @@ def _search(search: Search, run_dir: Path, storage: str, known: dict[str, Any], 
         ),
         callbacks=[SearchProgress(search, results, quiet)],
     )
+    lease.hold(sure=True)
     _write(search, run_dir, found, quiet)
 
 
@@ -230,6 +245,11 @@ def _write(search: Search, run_dir: Path, found: Any, quiet: bool) -> None:
     values = " ".join(f"{key}={value:.6g}" for key, value in order[0].values.items())
     print(f"cyclesr tune: best {search.metric} {order[0].scores[search.metric]:.4f} with {values}")
     print(f"cyclesr tune: {run_dir / 'best.yaml'}, trials.csv and report.html are written")
+
+
+def _interrupt() -> None:
+    """Tune ends the search; `_search` then says why."""
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from ray import tune
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from cyclesr_dist.distributed.launchers import ALONE
 from cyclesr_dist.distributed.world import JOB_VARIABLE
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
@@ -143,7 +144,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
 
     def _environment(self, rank: int, address: str, port: int) -> dict[str, str]:
         workers = self.search.workers
-        alone = {} if workers.num > 1 else {"RANK": "", "WORLD_SIZE": ""}
+        alone = {} if workers.num > 1 else ALONE
         # Ray shows each worker its own GPUs alone, so each is the first on a machine of its own.
         together = {
             "RANK": str(rank),

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,9 +41,10 @@ class CheckpointStore(Protocol):
         """Context manager: a local folder with the checkpoint's files. Raises InputError."""
 
 
-def open_store(place: str, remote: Remote) -> CheckpointStore:
-    """The checkpoints at a path or URL. Raises InputError for a URL that cannot be used."""
-    return RemoteStore(place, remote) if "://" in place else LocalStore(Path(place))
+def open_store(place: str, remote: Remote, check: Callable[[], None] = lambda: None) -> CheckpointStore:
+    """The checkpoints at a path or URL. `check` is called before anything there is changed, and raises where it must
+    not be. Raises InputError for a URL that cannot be used."""
+    return RemoteStore(place, remote, check) if "://" in place else LocalStore(Path(place), check)
 
 
 def prune(checkpoints: CheckpointStore, keep: int, best_step: int | None) -> None:
@@ -77,8 +79,9 @@ def newest(checkpoints: CheckpointStore, warn: Callable[[str], None]) -> tuple[s
 
 
 class LocalStore:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
         self.path = path
+        self.check = check
 
     def names(self) -> list[str]:
         try:
@@ -89,12 +92,15 @@ class LocalStore:
             raise failed(f"checkpoints {self.path} cannot be listed: {error}", error) from error
 
     def put(self, name: str, write: Callable[[Path], None]) -> None:
-        target, temporary = self.path / name, self.path / f".{name}.tmp"
+        # A name of its own: a process that was stopped, and has lost the place, may wake up and write on.
+        target, temporary = self.path / name, self.path / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
+        self.check()
         try:
             patiently(lambda: self._put(target, temporary, write))
         except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
             raise failed(f"checkpoint {target} cannot be written: {error}", error) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)  # nothing is left of it where all went well
 
     def _put(self, target: Path, temporary: Path, write: Callable[[Path], None]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -102,9 +108,9 @@ class LocalStore:
             shutil.rmtree(left)
         temporary.mkdir()
         write(temporary)
+        self.check()
         if is_folder(target):
             if _is_whole(target):  # written before this run resumed from an older one, or by the attempt before
-                shutil.rmtree(temporary)
                 return
             shutil.rmtree(target)
         os.replace(temporary, target)
@@ -113,6 +119,7 @@ class LocalStore:
     def remove(self, name: str) -> None:
         # Out of sight first: a removal that is interrupted must not leave half a checkpoint.
         hidden = self.path / f".{name}.tmp"
+        self.check()
         try:
             shutil.rmtree(hidden, ignore_errors=True)
             patiently(lambda: os.replace(self.path / name, hidden))
@@ -126,10 +133,11 @@ class LocalStore:
 
 
 class RemoteStore:
-    def __init__(self, url: str, remote: Remote) -> None:
+    def __init__(self, url: str, remote: Remote, check: Callable[[], None] = lambda: None) -> None:
         self._address = url
         self.url = shown(url).rstrip("/")
         self.remote = remote
+        self.check = check
         self._all = RemoteSource(url, remote)
 
     def names(self) -> list[str]:
@@ -143,13 +151,16 @@ class RemoteStore:
             except OSError as error:
                 raise failed(f"checkpoint {self.url}/{name} cannot be written to {folder}: {error}", error) from error
             one = self._one(name)
+            self.check()
             if MANIFEST in one.names():
                 one.remove(MANIFEST)
             for file in (*FILES, MANIFEST):
+                self.check()
                 one.put(Path(folder) / file, file)
 
     def remove(self, name: str) -> None:
         one = self._one(name)
+        self.check()
         present = one.names()
         for file in (MANIFEST, *FILES):
             if file in present:

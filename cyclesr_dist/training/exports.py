@@ -88,6 +88,7 @@ class Exports:
     def _write(self, path: Path, weights: TensorDict, step: int, chosen: str) -> None:
         config = self.run.config
         state = {name: tensor.detach().cpu() for name, tensor in weights.items()}
+        self.run.ownership.verify()
         extra = {"system": config.system, "step": step, "chosen": chosen}
         try:
             save_model(path, state, inference_net(config), config.scale, extra)

@@ -103,15 +103,21 @@ class Attempt:
         return bool(every) and (self.step % every == 0 or self.step == self.run.schedule.num_steps)
 
     def _agree(self, faults: FaultLog, found: Sequence[Fault]) -> None:
-        """The one exchange that a step needs besides gradients: bad samples, a stop, a failed checkpoint. All ranks."""
+        """The one exchange that a step needs besides gradients: bad samples, a stop, a checkpoint or a run folder
+        that is lost. All ranks."""
         world = self.run.world
-        counts = world.totals(len(found), self.run.stop.requested, self.saver.failed)
+        counts = world.totals(len(found), self.run.stop.requested, self._must_end())
         if counts[2]:
             world.together(self.saver.finish)
+            world.together(self.run.ownership.hold)
         if counts[1]:
             self._stop()
         if counts[0]:
             self.run.metrics.corrupt(faults.agree(found))
+
+    def _must_end(self) -> bool:
+        """Whether a checkpoint could not be written, or the run folder is another process's by now."""
+        return self.saver.failed or self.run.ownership.is_lost()
 
     def _stop(self) -> None:
         world = self.run.world

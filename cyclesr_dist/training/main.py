@@ -33,6 +33,7 @@ from cyclesr_dist.training.ending import last_lines, summary_of
 from cyclesr_dist.training.journal import Journal
 from cyclesr_dist.training.loop import train
 from cyclesr_dist.training.mirror import MirroredStore
+from cyclesr_dist.training.ownership import Ownership
 from cyclesr_dist.training.run import Run
 from cyclesr_dist.training.run_folder import RunFolder
 from cyclesr_dist.training.setup import RunInputs, build_run, open_inputs, warn
@@ -112,6 +113,7 @@ def run_training(
         watch = Watch(store, world, stop)
         folder = RunFolder(run_dir)
         journal = Journal(folder, world)
+        ownership = Ownership()
         try:
             check_launch(world, warn)
             config = world.together(load_config)
@@ -126,18 +128,21 @@ def run_training(
                 _dry_run(inputs, world)
             else:
                 how: dict[str, Any] = {"resume": resume, "with_changes": with_changes, "quiet": quiet}
-                run = build_run(inputs, world, folder, stop=stop, journal=journal, libraries=libraries, **how)
+                how |= {"stop": stop, "journal": journal, "libraries": libraries, "ownership": ownership}
+                run = build_run(inputs, world, folder, **how)
                 summary = _train(run)
             world.leave()
         except BaseException as error:
             first = watch.failed(error)
-            journal.ended(first)
+            if not ownership.is_lost():
+                journal.ended(first)
             if first is error:
                 raise
             if not isinstance(error, CycleSRError):
                 show_traceback()
             raise first from None
         finally:
+            ownership.release()
             watch.close()
             if world.num_ranks == 1:
                 world.leave()  # with others, who may be stuck, taking the group apart could wait for ever
@@ -184,6 +189,7 @@ def _dry_run(inputs: RunInputs, world: World) -> None:
 
 def _finish(run: Run, summary: dict[str, Any]) -> None:
     """The main rank: summary and report."""
+    run.ownership.verify()
     write_text(run.folder.summary, json.dumps(summary, indent=1) + "\n")
     run.journal.ended()
     write_report(run.folder.path)

@@ -19,6 +19,7 @@ from cyclesr_dist.telemetry.record import Sink
 from cyclesr_dist.telemetry.trackers import Trackers
 from cyclesr_dist.training.checkpoint_store import CheckpointStore
 from cyclesr_dist.training.journal import Journal
+from cyclesr_dist.training.ownership import Ownership
 from cyclesr_dist.training.run_folder import RunFolder
 from cyclesr_dist.training.schedule import Schedule
 from cyclesr_dist.training.sinks import RecordFiles, Warnings
@@ -43,6 +44,7 @@ class Run:
     """Where it goes on from; None: from the beginning."""
     stop: StopRequest
     journal: Journal
+    ownership: Ownership
     diagnosis: Diagnosis
     metrics: Metrics
     trackers: Trackers
@@ -53,7 +55,9 @@ class Run:
     @property
     def sinks(self) -> tuple[Sink, ...]:
         """Those that are told of every logged step and validation, in this order."""
-        files: tuple[Sink, ...] = (RecordFiles(self.folder), self.trackers) if self.world.is_main else ()
+        files: tuple[Sink, ...] = (
+            (RecordFiles(self.folder, self.ownership), self.trackers) if self.world.is_main else ()
+        )
         return (self.metrics, *files, self.progress, Warnings(self.diagnosis, self.progress))
 
     def close(self) -> None:

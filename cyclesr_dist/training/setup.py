@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cyclesr_dist.config.reader import write_resolved
@@ -35,6 +36,7 @@ from cyclesr_dist.training.estimation import degradation_of_run
 from cyclesr_dist.training.journal import Journal
 from cyclesr_dist.training.mirror import Mirror, MirroredStore
 from cyclesr_dist.training.opening import first_lines
+from cyclesr_dist.training.ownership import Ownership
 from cyclesr_dist.training.resume import load_newest
 from cyclesr_dist.training.run import Run
 from cyclesr_dist.training.run_folder import RunFolder
@@ -98,16 +100,20 @@ def build_run(
     libraries: LibraryWarnings | None = None,
     system: System | None = None,
     metrics: Metrics | None = None,
+    ownership: Ownership | None = None,
 ) -> Run:
     """Everything that training needs, with the run folder begun, or with `resume` taken up again. Close it in the end.
 
-    `system` and `metrics` stand for those that the configuration describes: a benchmark has its own. Raises ConfigError
-    and InputError, on all ranks, before a folder that cannot be used has become a run's.
+    `system` and `metrics` stand for those that the configuration describes: a benchmark has its own. With `ownership`
+    the folder and its checkpoints are claimed; who gives it releases it. Raises ConfigError and InputError, on all
+    ranks, before a folder that cannot be used has become a run's.
     """
     config = inputs.config
-    world.together(lambda: folder.prepare(resume) if world.is_main else None)
+    claims = ownership or Ownership()
+    take = partial(ownership.take, folder, config) if ownership else folder.prepare
+    world.together(lambda: take(resume) if world.is_main else None)
     identity = inputs.identity()
-    checkpoints, found = _checkpoints(config, world, folder, identity, resume, with_changes)
+    checkpoints, found = _checkpoints(config, world, folder, identity, claims, resume, with_changes)
     saved, changed = found or (None, [])
     with ExitStack() as opened:
         if metrics is None:
@@ -145,6 +151,7 @@ def build_run(
             saved=saved,
             stop=stop or StopRequest(),
             journal=journal or Journal(folder, world),
+            ownership=claims,
             diagnosis=diagnosis_of(config, inputs.schedule.num_steps),
             metrics=metrics,
             trackers=trackers,
@@ -170,11 +177,17 @@ def warn(line: str) -> None:
 
 
 def _checkpoints(
-    config: Config, world: World, folder: RunFolder, identity: dict[str, Any], resume: bool, with_changes: bool
+    config: Config,
+    world: World,
+    folder: RunFolder,
+    identity: dict[str, Any],
+    claims: Ownership,
+    resume: bool,
+    with_changes: bool,
 ) -> tuple[CheckpointStore, tuple[Checkpoint, list[Change]] | None]:
     """Where they are kept, and the newest one where the run is resumed, with what has changed since."""
     place = config.train.checkpoints or str(folder.checkpoints)
-    checkpoints = world.together(lambda: open_store(place, config.data.remote))
+    checkpoints = world.together(lambda: open_store(place, config.data.remote, claims.verify))
     if not resume:
         world.together(lambda: _check_is_free(config, checkpoints) if world.is_main else None)
     found = load_newest(checkpoints, identity, world, with_changes=with_changes) if resume else None
@@ -233,5 +246,5 @@ def _publish(run: Run, opened: ExitStack) -> None:
             run.progress.say(f"metrics: {scheme}://{addresses[0]}/metrics; of all ranks: {run.folder.targets}")
 
     if run.world.is_main:
-        opened.callback(run.folder.targets.unlink, missing_ok=True)
+        opened.callback(lambda: None if run.ownership.is_lost() else run.folder.targets.unlink(missing_ok=True))
     run.world.together(lambda: publish() if run.world.is_main else None)

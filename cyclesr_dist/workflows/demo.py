@@ -34,6 +34,7 @@ from cyclesr_dist.models.model_file import resolve_model
 from cyclesr_dist.reports.run_report import write_report
 from cyclesr_dist.reports.strips import save_comparison
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.lease import Lease, held
 from cyclesr_dist.scoring.score import evaluate_folder, to_uint8
 from cyclesr_dist.training.run_folder import read_summary
 
@@ -58,15 +59,25 @@ class Layout:
 def run_demo(config_path: Path, run_dir: Path, overrides: list[str], quiet: bool) -> dict[str, Any]:
     """Run what is not there yet and return the summary. Raises CycleSRError when a stage fails."""
     config = load(config_path, overrides)
-    layout = Layout(run_dir)
+    with held(run_dir, f"run folder {run_dir}") as lease:
+        return _stages(config, config_path, Layout(run_dir), lease, overrides, quiet)
+
+
+def _stages(
+    config: Config, config_path: Path, layout: Layout, lease: Lease, overrides: list[str], quiet: bool
+) -> dict[str, Any]:
     started = time.monotonic()
-    prepare_data(config, run_dir, quiet)
+    prepare_data(config, layout.run, quiet)
+    lease.hold(sure=True)
     _announce(f"4/5 training {', '.join(BASELINES)} and {config.system} on {_NUM_RANKS} ranks")
     for system in BASELINES:
         _train(config_path, layout.baseline(system), [*overrides, f"system={system}"], quiet)
+    lease.hold(sure=True)
     _train(config_path, layout.run, overrides, quiet)
+    lease.hold(sure=True)
     _announce("5/5 scoring on the test photographs")
     summary = _score(config, layout, quiet)
+    lease.hold(sure=True)
     summary["demo_seconds"] = round(time.monotonic() - started, 1)
     write_text(layout.run / "summary.json", json.dumps(summary, indent=1) + "\n")
     write_report(layout.run)

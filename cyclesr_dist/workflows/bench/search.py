@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclesr_dist.config.reader import write_resolved
+from cyclesr_dist.distributed.launchers import ALONE
 from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.runtime.bars import each
 from cyclesr_dist.search.config import Search, absolute
@@ -74,7 +75,7 @@ def _train(search: Search, config: Path, run_dir: Path) -> None:
         "--quiet",
     ]
     threads = str(search.workers.cpus)
-    environment = os.environ | {"CYCLESR_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+    environment = os.environ | ALONE | {"CYCLESR_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
     done = subprocess.run(
         [*command, *search.trial_overrides()], env=environment, capture_output=True, text=True, check=False
     )

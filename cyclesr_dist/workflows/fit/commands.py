@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from cyclesr_dist.distributed.launchers import ALONE
 from cyclesr_dist.errors import FailedElsewhere
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -28,7 +29,7 @@ def run(arguments: Sequence[str], launcher: Sequence[str] = ()) -> None:
     if launcher:  # installed beside the interpreter, which need not be on the path
         words = [*python, "supervise", "--", str(Path(sys.executable).with_name(launcher[0])), *shown[1:]]
     # Threads that wait without spinning: with anything else on the machine, steps take a third of the time.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ
+    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | ALONE
     children: list[subprocess.Popen[bytes]] = []
     asked: list[int] = []
 

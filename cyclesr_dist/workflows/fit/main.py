@@ -14,6 +14,7 @@ from cyclesr_dist.errors import FailedElsewhere, InputError
 from cyclesr_dist.reports.run_files import UPSCALED
 from cyclesr_dist.reports.run_report import write_report
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.lease import Lease, held
 from cyclesr_dist.training.run_folder import read_summary
 from cyclesr_dist.workflows.fit.commands import run
 from cyclesr_dist.workflows.fit.machine import Machine, seconds_a_step, this_machine
@@ -43,21 +44,29 @@ def fit(wanted: Wanted) -> None:
     hr, lr = look(wanted.hr, wanted.scale, "hr"), look(wanted.lr, wanted.scale, "lr")
     check_apart(hr, lr)
     chosen = split(hr, lr)
+    with held(wanted.run, f"run folder {wanted.run}") as lease:
+        _fit(wanted, at, chosen, lease)
+
+
+def _fit(wanted: Wanted, at: Folders, chosen: Split, lease: Lease) -> None:
     machine = this_machine()
     for line in _seen(chosen, machine):
         _say(line)
     lay_out(chosen, at)
     quiet = ["--quiet"] if wanted.quiet else []
 
+    lease.hold(sure=True)
     _step(2, "measuring what makes the LR photographs differ")
     if not (wanted.run / ESTIMATE / FACTS).is_file():
         folders = ["--hr", str(at.of("train_hr")), "--lr", str(at.of("train_lr"))]
         out = ["--out", str(wanted.run / ESTIMATE), "--scale", str(wanted.scale), "--overwrite"]
         run(["estimate", *folders, *out, *quiet])
 
+    lease.hold(sure=True)
     _step(3, "choosing the settings")
     settings = _settings(wanted, chosen, machine)
 
+    lease.hold(sure=True)
     _step(4, "packing and training")
     packed = ["--hr", str(at.of("train_hr")), "--lr", str(at.of("train_lr")), "--out", str(wanted.run / "data")]
     # A change of the settings makes other patches.
@@ -68,11 +77,13 @@ def fit(wanted: Wanted) -> None:
     how = ["--run-dir", str(wanted.run), "--resume-with-changes", *quiet]
     run(["train", "--config", str(settings), *how], launcher)
 
+    lease.hold(sure=True)
     _step(5, "enlarging the LR photographs that were held back" if chosen.held_back else "enlarging LR photographs")
     of, enlarged = str(at.of("valid_lr")), wanted.run / UPSCALED
     run(["upscale", of, "--model", str(wanted.run), "--out", str(enlarged), *quiet])
     scale = ["--scale", str(wanted.scale)]
     run(["upscale", of, "--model", "bicubic", *scale, "--out", str(enlarged / "bicubic"), *quiet])
+    lease.hold(sure=True)
     write_report(wanted.run)
     for line in _ending(wanted, chosen):
         print(line, flush=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from cyclesr_dist.config.reader import read, write_resolved
 from cyclesr_dist.config.schema import Config, Protocol, System, Track
 from cyclesr_dist.config.systems import spec_of
+from cyclesr_dist.distributed.launchers import ALONE
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.models.model_file import resolve_model
 from cyclesr_dist.runtime.extras import install_hint
@@ -104,10 +105,15 @@ def _job(table: Table, data: TableData, root: Path, track: Track | None, system:
 
 
 def run_jobs(
-    jobs: Sequence[Job], announce: Callable[[str], None], ray_address: str | None, cpus: int, gpus: float
+    jobs: Sequence[Job],
+    announce: Callable[[str], None],
+    ray_address: str | None,
+    cpus: int,
+    gpus: float,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Do what is not done, with Ray where an address is given ("local" starts one here). Raises CycleSRError when a
-    run fails, after the others that had begun have ended."""
+    run fails, after the others that had begun have ended, and what `check` raises after each."""
     waiting = [job for job in jobs if not job.done]
     announce(f"{len(jobs)} runs, {len(jobs) - len(waiting)} of them there already")
     outcomes = _with_ray(waiting, ray_address, cpus, gpus) if ray_address else _in_sequence(waiting)
@@ -116,6 +122,7 @@ def run_jobs(
         announce(f"{number}/{len(waiting)} {job.name}: {error or 'done'}")
         if error:
             failed.append(job.name)
+        check()
     if failed:
         raise CycleSRError(f"{len(failed)} of {len(waiting)} runs failed: {', '.join(failed)}; see train.log in them")
 
@@ -180,7 +187,7 @@ def _train(job: Job) -> int:
         *(sys.executable, "-m", "cyclesr_dist.training", "--config", str(config)),
         *("--run-dir", str(job.folder), "--resume", "--quiet"),
     ]
-    environment = os.environ | {"CYCLESR_NUM_THREADS": str(job.threads), "OMP_NUM_THREADS": str(job.threads)}
+    environment = os.environ | ALONE | {"CYCLESR_NUM_THREADS": str(job.threads), "OMP_NUM_THREADS": str(job.threads)}
     with (job.folder / "train.log").open("a", encoding="utf-8") as log:
         return subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
 

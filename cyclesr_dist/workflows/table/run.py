@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from cyclesr_dist.config.reader import dump
 from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.lease import Lease, held
 from cyclesr_dist.workflows.table import ablation, render
 from cyclesr_dist.workflows.table.config import Table
 from cyclesr_dist.workflows.table.criteria import correlations
@@ -27,15 +29,22 @@ def run_table(table: Table, root: Path, ray_address: str | None, announce: Annou
 
     When runs fail, what there is is written first. Raises CycleSRError then, InputError or ConfigError for bad folders.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    with _claimed(root) as lease:
+        return _table(table, root, lease, ray_address, announce, quiet)
+
+
+def _table(
+    table: Table, root: Path, lease: Lease, ray_address: str | None, announce: Announce, quiet: bool
+) -> dict[str, Any]:
     write_text(root / "table.yaml", dump(table))
     data = prepare(table, root / "data", announce, quiet)
     jobs = table_jobs(table, data, root)
     failure = None
     try:
-        run_jobs(jobs, announce, ray_address, table.cpus_per_run, table.gpus_per_run)
+        run_jobs(jobs, announce, ray_address, table.cpus_per_run, table.gpus_per_run, lease.hold)
     except CycleSRError as error:
         failure = error
+    lease.hold(sure=True)
     announce("results")
     content = collect(table, data, jobs, root)
     content["correlations"] = correlations(jobs)
@@ -51,15 +60,22 @@ def run_table(table: Table, root: Path, ray_address: str | None, announce: Annou
 
 def run_ablation(table: Table, root: Path, ray_address: str | None, announce: Announce, quiet: bool) -> dict[str, Any]:
     """cyclesr at every `sweep_mse`; write `ablation.json`, `ablation.md`, `ablation.html` with Figure 3's pictures."""
-    root.mkdir(parents=True, exist_ok=True)
+    with _claimed(root) as lease:
+        return _ablation(table, root, lease, ray_address, announce, quiet)
+
+
+def _ablation(
+    table: Table, root: Path, lease: Lease, ray_address: str | None, announce: Announce, quiet: bool
+) -> dict[str, Any]:
     write_text(root / "ablation.yaml", dump(table))
     data = prepare(table, root / "data", announce, quiet)
     jobs = sweep_jobs(table, data, root)
     failure = None
     try:
-        run_jobs(list(jobs.values()), announce, ray_address, table.cpus_per_run, table.gpus_per_run)
+        run_jobs(list(jobs.values()), announce, ray_address, table.cpus_per_run, table.gpus_per_run, lease.hold)
     except CycleSRError as error:
         failure = error
+    lease.hold(sure=True)
     announce("results")
     content = ablation.collect(table, jobs)
     pictures = ablation.draw(table, data, jobs, root)
@@ -69,3 +85,7 @@ def run_ablation(table: Table, root: Path, ray_address: str | None, announce: An
     if failure:
         raise failure
     return content
+
+
+def _claimed(root: Path) -> AbstractContextManager[Lease]:
+    return held(root, f"run folder {root}")
