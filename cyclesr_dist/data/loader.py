@@ -32,6 +32,8 @@ from cyclesr_dist.data.shards import ShardSet
 from cyclesr_dist.data.shared_slots import Shapes, SharedSlots
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError, InputError, UnreachableError
+from cyclesr_dist.runtime.lifeline import end_with_parent
+from cyclesr_dist.runtime.signals import REQUESTS
 
 Faults = dict[tuple[str, int], Fault]
 """By domain and index."""
@@ -232,7 +234,7 @@ def rank_batches(
         prefetch_factor=prefetch if workers else None,
         multiprocessing_context="forkserver" if workers else None,  # fork is unsafe beside gloo's and CUDA's threads
         collate_fn=_as_it_is,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=_belong_to_rank,
     )
     for step, item in zip(range(start, stop), loader, strict=True):
         yield item, dataset.slots.finished(step) if dataset.slots else item.arrays
@@ -265,10 +267,11 @@ def _augmented(images: np.ndarray, changes: Sequence[Augmentation], device: torc
     return out.div_(255)
 
 
-def _ignore_signals(worker: int) -> None:
-    """A stop is the rank's to decide, which needs its batches until then; workers end with it."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+def _belong_to_rank(worker: int) -> None:
+    """A stop is the rank's to decide, which needs its batches until then; workers end with it, however it ends."""
+    for number in REQUESTS:
         signal.signal(number, signal.SIG_IGN)
+    end_with_parent()
 
 
 def _as_it_is(item: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 from cyclesr_dist.config.reader import write_resolved
 from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.runtime.bars import each
+from cyclesr_dist.runtime.lifeline import started_by_this
 from cyclesr_dist.search.config import Search, absolute
 from cyclesr_dist.search.run import require_ray, run_search
 from cyclesr_dist.search.space import with_values
@@ -74,7 +75,9 @@ def _train(search: Search, config: Path, run_dir: Path) -> None:
         "--quiet",
     ]
     threads = str(search.workers.cpus)
-    environment = os.environ | {"CYCLESR_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+    environment = (
+        os.environ | {"CYCLESR_NUM_THREADS": threads, "OMP_NUM_THREADS": threads} | started_by_this("cyclesr bench")
+    )
     done = subprocess.run(
         [*command, *search.trial_overrides()], env=environment, capture_output=True, text=True, check=False
     )
