@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ import psutil
 import torch
 from helpers import write_photos
 from helpers.data import TinyData
-from helpers.processes import SUPERVISE, TRAIN, launcher, ranks
+from helpers.processes import SUPERVISE, TRAIN, launcher, marked, ranks
 from helpers.waiting import until
 from safetensors.torch import load_file
 
@@ -47,7 +48,9 @@ class Tally:
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
 
-FAULTS = ("a rank killed", "the launcher killed", "SIGTERM", "newest checkpoint damaged, then a rank killed")
+SIGNALS = ("SIGTERM", "SIGHUP", "SIGUSR1")
+DAMAGED, SUPERVISOR = "newest checkpoint damaged, then a rank killed", "the supervisor killed"
+FAULTS = ("a rank killed", "the launcher killed", SUPERVISOR, *SIGNALS, DAMAGED)
 
 
 def main() -> int:
@@ -98,10 +101,10 @@ def job(run_dir: Path, overrides: list[str], backend: str, *more: str) -> list[s
 
 
 def one_round(run_dir: Path, overrides: list[str], fault: str, backend: str, tally: Tally) -> None:
-    before = newest_whole(run_dir)
+    before, mark = newest_whole(run_dir), uuid.uuid4().hex
     process = subprocess.Popen(
         job(run_dir, overrides, backend), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "MARK": mark},
     )  # fmt: skip
     until(lambda: len(ranks(process)) == 2)
     if random.random() < 0.75:  # some checkpoints later; else in the middle of the start
@@ -111,34 +114,38 @@ def one_round(run_dir: Path, overrides: list[str], fault: str, backend: str, tal
     expected = strike(process, run_dir, fault)
     at = time.monotonic()
     tally.rounds[fault] += 1
-    processes = psutil.Process(process.pid).children(recursive=True)
     try:
         code = process.wait(_HANG_SECONDS)
+        while fault == SUPERVISOR and marked(mark) and time.monotonic() - at < _HANG_SECONDS:
+            threading.Event().wait(0.1)
         tally.seconds.setdefault(fault, []).append(time.monotonic() - at)
         tally.wrong_codes[fault] += code not in expected
-        tally.orphans[fault] += any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+        tally.orphans[fault] += bool(marked(mark))
     except subprocess.TimeoutExpired:
         tally.hangs[fault] += 1
-        os.killpg(process.pid, signal.SIGKILL)
-        for child in processes:
-            child.kill()
+    for left in marked(mark):
+        left.kill()
+    process.wait()
     # A damaged newest one is passed over for the one before, which was whole when the fault came.
-    allowed = before - _EVERY if "damaged" in fault else before
+    allowed = before - _EVERY if fault == DAMAGED else before
     tally.losses[fault] += newest_whole(run_dir) < allowed
 
 
 def strike(process: subprocess.Popen[bytes], run_dir: Path, fault: str) -> tuple[int, ...]:
     """Do it; returns the exit codes that are right."""
     living = ranks(process)
-    if fault == "SIGTERM":
-        process.terminate()
+    if fault in SIGNALS:
+        process.send_signal(signal.Signals[fault])
         return (75,)
+    if fault == SUPERVISOR:
+        process.kill()
+        return (-signal.SIGKILL,)
     if fault == "the launcher killed":
         agents = [p for p in psutil.Process(process.pid).children(recursive=True) if p not in living.values()]
         launchers = [p for p in agents if any(word in " ".join(p.cmdline()) for word in ("torchrun", "deepspeed"))]
         random.choice([p for p in launchers if "multiprocessing" not in " ".join(p.cmdline())]).kill()
         return (1, 75)  # ranks that had not begun have nothing to save
-    if "damaged" in fault and (kept := sorted((run_dir / "checkpoints").glob("step-*"))):
+    if fault == DAMAGED and (kept := sorted((run_dir / "checkpoints").glob("step-*"))):
         path = kept[-1] / random.choice(FILES)
         if path.exists():
             os.truncate(path, path.stat().st_size // 2)
