@@ -15,8 +15,7 @@ from importlib import import_module
 
 from cyclesr_dist import __version__
 from cyclesr_dist.cli import launch
-from cyclesr_dist.runtime.command import end_process, guarded
-from cyclesr_dist.runtime.streams import outlive_terminal
+from cyclesr_dist.runtime.command import end_process, guarded, own_process
 
 COMMANDS = {
     "fit": "fit",
@@ -70,10 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = partial(launch.run, command, words[1:])
         if command == "train" and argv is None:
             end_process(run)
+        if argv is None:
+            own_process()
         return run()
     args = parse(build_parser(command), words)
     if argv is None:
-        outlive_terminal()
+        own_process()
     return guarded(lambda: args.run(args), debug=args.debug, goes_on=_goes_on(args))
 
 

@@ -33,7 +33,7 @@ from cyclesr_dist.data.shared_slots import Shapes, SharedSlots
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError, InputError, UnreachableError
 from cyclesr_dist.runtime.lifeline import end_with_parent
-from cyclesr_dist.runtime.signals import REQUESTS
+from cyclesr_dist.runtime.signals import REQUESTS, deaf_children
 
 Faults = dict[tuple[str, int], Fault]
 """By domain and index."""
@@ -225,7 +225,8 @@ def rank_batches(
     dataset = rank_dataset(sources, config, world)
     if workers:
         # One item more than are under way: the consumer holds one while the workers have workers * prefetch.
-        dataset.slots = SharedSlots(dataset.shapes(), workers * prefetch + 1)
+        with deaf_children():  # multiprocessing's resource tracker
+            dataset.slots = SharedSlots(dataset.shapes(), workers * prefetch + 1)
     loader = DataLoader(
         dataset,
         batch_size=None,
@@ -236,7 +237,9 @@ def rank_batches(
         collate_fn=_as_it_is,
         worker_init_fn=_belong_to_rank,
     )
-    for step, item in zip(range(start, stop), loader, strict=True):
+    with deaf_children():  # a stop is the rank's to decide, which needs its batches until then
+        items = iter(loader)
+    for step, item in zip(range(start, stop), items, strict=True):
         yield item, dataset.slots.finished(step) if dataset.slots else item.arrays
 
 
@@ -268,7 +271,7 @@ def _augmented(images: np.ndarray, changes: Sequence[Augmentation], device: torc
 
 
 def _belong_to_rank(worker: int) -> None:
-    """A stop is the rank's to decide, which needs its batches until then; workers end with it, however it ends."""
+    """No request is theirs to follow, also where a fork server was there before; they end with the rank."""
     for number in REQUESTS:
         signal.signal(number, signal.SIG_IGN)
     end_with_parent()

@@ -19,7 +19,7 @@ from cyclesr_dist.kubernetes.rules import pods as pods_of
 from cyclesr_dist.kubernetes.states import exit_code, job_state, pod_state
 from cyclesr_dist.kubernetes.targets import TARGETS, manifests, target_of
 from cyclesr_dist.kubernetes.text import to_yaml
-from cyclesr_dist.runtime.command import add_common_arguments, checked_overrides, guarded
+from cyclesr_dist.runtime.command import add_common_arguments, checked_overrides, guarded, own_process
 from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.interrupts import Interrupted, uninterrupted
 
@@ -72,6 +72,8 @@ def build_parser(prog: str = "submit.py") -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None, prog: str = "submit.py") -> int:
     """Returns the exit code: the job's, or 2 for bad config or input, 1 when the cluster fails."""
     args = build_parser(prog).parse_intermixed_args(argv)
+    if argv is None:
+        own_process()
     return guarded(lambda: _run(args), debug=args.debug)
 
 

@@ -15,8 +15,8 @@ from typing import NoReturn
 
 from cyclesr_dist.errors import ConfigError, CycleSRError, FailedElsewhere, Preempted
 from cyclesr_dist.runtime.exit_codes import leave, will_leave
-from cyclesr_dist.runtime.interrupts import Interrupted, interruptible
-from cyclesr_dist.runtime.streams import outlive_readers
+from cyclesr_dist.runtime.interrupts import Interrupted, interruptible, process_ends_with_block
+from cyclesr_dist.runtime.streams import outlive_readers, outlive_terminal
 from cyclesr_dist.runtime.torchrun import tell_torchrun
 
 
@@ -81,6 +81,12 @@ def guarded(run: Callable[[], int | None], debug: bool, *, goes_on: bool = False
         return 128 + number
 
 
+def own_process() -> None:
+    """Say that this process does nothing but one command, which then ends in order also without its terminal."""
+    outlive_terminal()
+    process_ends_with_block()
+
+
 def end_process(main: Callable[[], int]) -> NoReturn:
     """Call `main` and end the process with its exit code, without taking the interpreter apart.
 
@@ -89,6 +95,7 @@ def end_process(main: Callable[[], int]) -> NoReturn:
     and a training that had succeeded would exit with SIGABRT (pytorch #179291). atexit handlers do run.
     """
     outlive_readers()
+    process_ends_with_block()
     try:
         code = main()
     except SystemExit as leaving:  # argparse's own

@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from cyclesr_dist.runtime.lifeline import lives
+from cyclesr_dist.runtime.signals import REQUESTS
 
 VARIABLE = "CYCLESR_GUARDED"
 """Environment variable of all that a guard ends: the path of a folder of its own."""
@@ -63,7 +64,7 @@ def guarded_children() -> Iterator[None]:
 
 
 def main() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in REQUESTS:
         signal.signal(number, signal.SIG_IGN)  # it ends by itself, after the one it guards
     folder, grace_seconds = Path(sys.argv[1]), float(sys.argv[2])
     sys.stdin.buffer.read()

@@ -26,22 +26,35 @@ class _State:
 
     held = 0
     noted: Interrupted | None = None
+    ends = False
+    """With the block of `interruptible`."""
     gone = ""
     """Which process that started this one has ended."""
 
 
+def process_ends_with_block() -> None:
+    """Say that the process does nothing behind `interruptible`: a second request must not break off its last lines."""
+    _State.ends = True
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """While the block runs, every request to stop raises Interrupted in it, also that whoever started this process has
-    ended. One that insists, seconds later, ends the process. In another thread than the main one nothing changes."""
+    """While the block runs, the first request to stop raises Interrupted in it, also that whoever started this process
+    has ended. One that insists, seconds later, ends the process. In another thread than the main one nothing changes.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     insistence = Insistence()
+    over = False
 
     def taken(number: int, frame: FrameType | None) -> None:
+        nonlocal over
         if insistence.counts(number):
             os._exit(128 + number)
+        if over:
+            return
+        over = True
         interrupted = Interrupted(number, _State.gone or signal.Signals(number).name)
         if _State.held:
             _State.noted = interrupted
@@ -53,7 +66,8 @@ def interruptible() -> Iterator[None]:
         with watching(_lost):
             yield
     finally:
-        for number, handler in before.items():
+        over = True
+        for number, handler in before.items() if not _State.ends else ():
             signal.signal(number, handler)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 """All mean the same. SIGUSR1 and SIGUSR2 are what Slurm and other schedulers send ahead of the end."""
@@ -20,6 +22,20 @@ def requests() -> tuple[signal.Signals, ...]:
     Not those of a terminal that this process was started to ignore: `nohup` and a shell's background jobs mean it.
     """
     return tuple(n for n in REQUESTS if n not in _OF_TERMINALS or signal.getsignal(n) is not signal.SIG_IGN)
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """What the calling thread starts in the block never gets a request, nor what that starts in turn.
+
+    For helpers of this process that do not ask for it: schedulers send a signal to every process of a job, and a fork
+    server that it ends takes its children for dead.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Insistence:

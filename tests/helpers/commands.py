@@ -7,9 +7,8 @@ import threading
 from pathlib import Path
 
 from cyclesr_dist.runtime.children import run_child
-from cyclesr_dist.runtime.command import guarded
+from cyclesr_dist.runtime.command import guarded, own_process
 from cyclesr_dist.runtime.interrupts import uninterrupted
-from cyclesr_dist.runtime.streams import outlive_terminal
 
 
 def main(folder: Path, role: str) -> int:
@@ -29,6 +28,6 @@ def main(folder: Path, role: str) -> int:
 
 
 if __name__ == "__main__":
-    outlive_terminal()
+    own_process()
     goes_on = sys.argv[2] == "parent"
     sys.exit(guarded(lambda: main(Path(sys.argv[1]), sys.argv[2]), debug=False, goes_on=goes_on))

@@ -110,6 +110,27 @@ def test_every_request_to_a_launcher_saves(name, signal_name, config_file, setti
     assert saved(tmp_path / "run") >= BEGUN
 
 
+@pytest.mark.parametrize(
+    ("name", "signal_name"),
+    [
+        ("torchrun", "SIGUSR1"),
+        *(pytest.param("torchrun", n, marks=pytest.mark.slow) for n in ("SIGTERM", "SIGHUP")),
+        *(pytest.param("deepspeed", n, marks=pytest.mark.slow) for n in ("SIGTERM", "SIGUSR1")),
+    ],
+)
+def test_a_signal_to_every_process_at_once_saves(name, signal_name, config_file, settings, mark, tmp_path) -> None:
+    """As Slurm sends it: to the supervisor, its guard, the launcher, ranks, fork servers and loader processes."""
+    command = [*SUPERVISE, *launcher(name), TRAIN, *arguments(config_file, tmp_path / "run", *settings)]
+    with started(command, MARK=mark) as p:
+        begun(tmp_path / "run")
+        for process in marked(mark):
+            process.send_signal(signal.Signals[signal_name])
+        code, stderr = outcome(p)
+        ended(mark)
+    assert code == 75, stderr
+    assert saved(tmp_path / "run") >= BEGUN
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["torchrun", "deepspeed", "deepspeed, for this machine"])
 def test_ranks_whose_launcher_is_killed_save_without_a_supervisor(name, config_file, settings, mark, tmp_path) -> None:
