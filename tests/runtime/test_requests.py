@@ -58,6 +58,7 @@ def ended(mark: str) -> None:
     until(lambda: not marked(mark), 60)
 
 
+@pytest.mark.slow
 def test_a_warning_ahead_of_time_saves_and_the_resumed_run_is_the_uninterrupted_one(
     config_file, settings, mark, tmp_path
 ) -> None:
