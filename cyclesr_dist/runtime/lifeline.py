@@ -111,7 +111,9 @@ def _launchers() -> Iterator[Starter]:
     yield Starter("the launcher", _PARENT, _since(_PARENT))
     with suppress(psutil.Error):
         for process in psutil.Process(_PARENT).parents():  # `deepspeed` starts a launcher for each machine
-            if not any(name in word for word in process.cmdline()[:4] for name in _LAUNCHERS):
+            program, *words = process.cmdline()[:4] or [""]
+            # A shell whose command line names a launcher may leave it in the background.
+            if "python" not in Path(program).name or not any(name in word for word in words for name in _LAUNCHERS):
                 return
             yield Starter("the launcher", process.pid, _since(process.pid))
 
