@@ -15,9 +15,11 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +29,7 @@ import torch
 from helpers import write_photos
 from helpers.data import TinyData
 from helpers.failing_disk import FailingDisk
-from helpers.processes import SUPERVISE, TRAIN, launcher, ranks
+from helpers.processes import SUPERVISE, TRAIN, launcher, marked, ranks
 from helpers.waiting import until
 from safetensors.torch import load_file
 
@@ -50,15 +52,14 @@ class Tally:
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
 
+SIGNALS = ("SIGTERM", "SIGHUP", "SIGUSR1")
+DAMAGED, SUPERVISOR = "newest checkpoint damaged, then a rank killed", "the supervisor killed"
+MOMENT, AWAY = "the disk of the shards fails for a moment, then SIGTERM", "the disk of the shards stays away"
+FULL = "no descriptor left"
+SECOND, FOREIGN = "a second owner comes, then SIGTERM", "a rank of another job comes, then SIGTERM"
 FAULTS = (
-    "a rank killed",
-    "the launcher killed",
-    "SIGTERM",
-    "newest checkpoint damaged, then a rank killed",
-    "the disk of the shards fails for a moment, then SIGTERM",
-    "the disk of the shards stays away",
-    "no descriptor left",
-)
+    "a rank killed", "the launcher killed", SUPERVISOR, *SIGNALS, DAMAGED, MOMENT, AWAY, FULL, SECOND, FOREIGN
+)  # fmt: skip
 
 
 def main() -> int:
@@ -111,62 +112,89 @@ def job(run_dir: Path, overrides: list[str], backend: str, *more: str) -> list[s
 
 def one_round(run_dir: Path, overrides: list[str], fault: str, backend: str, disk: FailingDisk, tally: Tally) -> None:
     disk.control.unlink(missing_ok=True)
-    before = newest_whole(run_dir)
+    before, mark = newest_whole(run_dir), uuid.uuid4().hex
     process = subprocess.Popen(
         job(run_dir, overrides, backend), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        env=os.environ | disk.environment | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | disk.environment | {"OMP_NUM_THREADS": "1", "MARK": mark},
     )  # fmt: skip
     until(lambda: len(ranks(process)) == 2)
     if random.random() < 0.75:  # some checkpoints later; else in the middle of the start
         at = time.monotonic()
         until(lambda: newest_whole(run_dir) > before or time.monotonic() - at > 2 * _HANG_SECONDS, 3 * _HANG_SECONDS)
     threading.Event().wait(random.uniform(0, 4))
-    expected = strike(process, run_dir, fault, disk)
+    expected = strike(process, run_dir, fault, disk, tally)
     at = time.monotonic()
     tally.rounds[fault] += 1
-    processes = psutil.Process(process.pid).children(recursive=True)
     try:
         code = process.wait(_HANG_SECONDS)
+        while fault == SUPERVISOR and marked(mark) and time.monotonic() - at < _HANG_SECONDS:
+            threading.Event().wait(0.1)
         tally.seconds.setdefault(fault, []).append(time.monotonic() - at)
         tally.wrong_codes[fault] += code not in expected
-        tally.orphans[fault] += any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+        tally.orphans[fault] += bool(marked(mark))
     except subprocess.TimeoutExpired:
         tally.hangs[fault] += 1
-        os.killpg(process.pid, signal.SIGKILL)
-        for child in processes:
-            child.kill()
+    for left in marked(mark):
+        left.kill()
+    process.wait()
     # A damaged newest one is passed over for the one before, which was whole when the fault came.
-    allowed = before - _EVERY if "damaged" in fault else before
+    allowed = before - _EVERY if fault == DAMAGED else before
     tally.losses[fault] += newest_whole(run_dir) < allowed
 
 
-def strike(process: subprocess.Popen[bytes], run_dir: Path, fault: str, disk: FailingDisk) -> tuple[int, ...]:
+def strike(
+    process: subprocess.Popen[bytes], run_dir: Path, fault: str, disk: FailingDisk, tally: Tally
+) -> tuple[int, ...]:
     """Do it; returns the exit codes that are right."""
     living = ranks(process)
-    if "for a moment" in fault:
+    if fault == MOMENT:
         disk.fail(errno.EIO, "/data/shards/", times=3)
         until(lambda: disk.num_failures == 3)
-    if "SIGTERM" in fault:
+    elif fault == SECOND:
+        until(lambda: list((run_dir / ".lease").glob("*.json")))
+        tally.wrong_codes[fault] += intruder(run_dir, run_dir, {}) != 2
+    elif fault == FOREIGN:
+        place = {name: living[0].environ()[name] for name in ("MASTER_ADDR", "MASTER_PORT")}
+        as_rank = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "CYCLESR_MEETING_SECONDS": "15"} | place
+        # 1: torchrun's store, of which a rank that is not its own sees another part
+        tally.wrong_codes[fault] += intruder(run_dir, run_dir.with_name("other"), as_rank) not in (1, 2)
+    if fault in (MOMENT, SECOND, FOREIGN):
         process.terminate()
         return (75,)
-    if "stays away" in fault:
+    if fault == AWAY:
         disk.fail(errno.ESTALE, "/data/shards/")
         return (1,)
-    if fault == "no descriptor left":  # of the main rank, which writes the checkpoints
+    if fault == FULL:  # of the main rank, which writes the checkpoints
         _, hard = resource.prlimit(living[0].pid, resource.RLIMIT_NOFILE)
         resource.prlimit(living[0].pid, resource.RLIMIT_NOFILE, (3, hard))
         return (1,)
+    if fault in SIGNALS:
+        process.send_signal(signal.Signals[fault])
+        return (75,)
+    if fault == SUPERVISOR:
+        process.kill()
+        return (-signal.SIGKILL,)
     if fault == "the launcher killed":
         agents = [p for p in psutil.Process(process.pid).children(recursive=True) if p not in living.values()]
         launchers = [p for p in agents if any(word in " ".join(p.cmdline()) for word in ("torchrun", "deepspeed"))]
         random.choice([p for p in launchers if "multiprocessing" not in " ".join(p.cmdline())]).kill()
         return (1, 75)  # ranks that had not begun have nothing to save
-    if "damaged" in fault and (kept := sorted((run_dir / "checkpoints").glob("step-*"))):
+    if fault == DAMAGED and (kept := sorted((run_dir / "checkpoints").glob("step-*"))):
         path = kept[-1] / random.choice(FILES)
         if path.exists():
             os.truncate(path, path.stat().st_size // 2)
     random.choice(list(living.values())).kill()
     return (1,)
+
+
+def intruder(run_dir: Path, own_dir: Path, variables: dict[str, str]) -> int:
+    """Start a training where one is, and return its exit code."""
+    config = run_dir.parent / "data/config.yaml"
+    command = [sys.executable, TRAIN, "--config", str(config), "--run-dir", str(own_dir), "--quiet", "--resume"]
+    overrides = [*TinyData(run_dir.parent / "data").overrides, "backend=ddp", "train.epochs=1000000"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
+    done = subprocess.run([*command, *overrides], env=environment, capture_output=True, timeout=300, check=False)
+    return done.returncode
 
 
 def newest_whole(run_dir: Path) -> int:

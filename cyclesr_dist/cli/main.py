@@ -15,7 +15,7 @@ from importlib import import_module
 
 from cyclesr_dist import __version__
 from cyclesr_dist.cli import launch
-from cyclesr_dist.runtime.command import Parser, end_process, guarded
+from cyclesr_dist.runtime.command import Parser, end_process, guarded, own_process
 
 COMMANDS = {
     "fit": "fit",
@@ -39,6 +39,8 @@ COMMANDS = {
     "supervise": "supervise",
 }
 """Modules by command."""
+_GO_ON = ("fit", "table", "ablate", "demo", "shards build", "degrade")
+"""Commands that go on where they were stopped, when they are given again."""
 _OWN_PARSER = launch.SCRIPTS.keys()
 """Commands that read their arguments by themselves: overrides and switches may alternate, which subparsers refuse."""
 
@@ -67,9 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = partial(launch.run, command, words[1:])
         if command == "train" and argv is None:
             end_process(run)
+        if argv is None:
+            own_process()
         return run()
     args = parse(build_parser(command), words)
-    return guarded(lambda: args.run(args), debug=args.debug)
+    if argv is None:
+        own_process()
+    return guarded(lambda: args.run(args), debug=args.debug, goes_on=_goes_on(args))
 
 
 def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
@@ -80,6 +86,10 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Nam
     if rest:  # argparse takes one run of overrides, and leaves those that follow behind options
         args.overrides = [*args.overrides, *rest]
     return args
+
+
+def _goes_on(args: argparse.Namespace) -> bool:
+    return " ".join(filter(None, (args.command, getattr(args, "action", "")))) in _GO_ON
 
 
 def _command_first(argv: Sequence[str]) -> list[str]:

@@ -216,7 +216,7 @@ class Train:
     """Where they are kept: a folder, or a URL that fsspec can write (s3://bucket/run); empty: in the run folder. A URL
     also gets the run folder's own files, below run/."""
     grace_seconds: AboveZero = 25.0
-    """After SIGTERM or SIGINT: time to agree, save and leave, on all ranks."""
+    """After a signal that asks to stop: time to agree, save and leave, on all ranks."""
     lost_rank_seconds: Annotated[float, Range(minimum=10)] = 45.0
     """A rank that gives no sign of life for so long counts as lost, and all ranks stop."""
     max_bad_steps: Count = 3

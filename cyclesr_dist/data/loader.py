@@ -34,6 +34,8 @@ from cyclesr_dist.data.shards import ShardSet
 from cyclesr_dist.data.shared_slots import Shapes, SharedSlots
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.runtime.lifeline import end_with_parent
+from cyclesr_dist.runtime.signals import REQUESTS, deaf_children
 
 Faults = dict[tuple[str, int], Fault]
 """By domain and index."""
@@ -230,7 +232,8 @@ def rank_batches(
     dataset = rank_dataset(sources, config, world)
     if workers:
         # One item more than are under way: the consumer holds one while the workers have workers * prefetch.
-        dataset.slots = SharedSlots(dataset.shapes(), workers * prefetch + 1)
+        with deaf_children():  # multiprocessing's resource tracker
+            dataset.slots = SharedSlots(dataset.shapes(), workers * prefetch + 1)
     loader = DataLoader(
         dataset,
         batch_size=None,
@@ -239,9 +242,11 @@ def rank_batches(
         prefetch_factor=prefetch if workers else None,
         multiprocessing_context="forkserver" if workers else None,  # fork is unsafe beside gloo's and CUDA's threads
         collate_fn=_as_it_is,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=_belong_to_rank,
     )
-    for step, item in zip(range(start, stop), loader, strict=True):
+    with deaf_children():  # a stop is the rank's to decide, which needs its batches until then
+        items = iter(loader)
+    for step, item in zip(range(start, stop), items, strict=True):
         yield item, dataset.slots.finished(step) if dataset.slots else item.arrays
 
 
@@ -281,10 +286,11 @@ def _tell(remark: str) -> None:
     print(f"cyclesr: warning: {remark}", file=sys.stderr, flush=True)
 
 
-def _ignore_signals(worker: int) -> None:
-    """A stop is the rank's to decide, which needs its batches until then; workers end with it."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+def _belong_to_rank(worker: int) -> None:
+    """No request is theirs to follow, also where a fork server was there before; they end with the rank."""
+    for number in REQUESTS:
         signal.signal(number, signal.SIG_IGN)
+    end_with_parent()
 
 
 def _as_it_is(item: Any) -> Any:

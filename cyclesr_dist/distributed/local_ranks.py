@@ -11,6 +11,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from cyclesr_dist.runtime.lifeline import end_with_parent
+
 _RANK_TIMEOUT_SECONDS = 240
 
 
@@ -62,6 +64,7 @@ def run_ranks(fn: Callable[..., Any], num_ranks: int, *args: Any) -> list[Any]:
 
 
 def _rank_main(rank: int, num_ranks: int, port: int, sender: Connection, fn: Callable[..., Any], args: Any) -> None:
+    end_with_parent()
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),

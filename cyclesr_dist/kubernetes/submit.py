@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,8 +20,9 @@ from cyclesr_dist.kubernetes.rules import pods as pods_of
 from cyclesr_dist.kubernetes.states import exit_code, job_state, pod_state
 from cyclesr_dist.kubernetes.targets import TARGETS, manifests, target_of
 from cyclesr_dist.kubernetes.text import to_yaml
-from cyclesr_dist.runtime.command import Parser, add_common_arguments, checked_overrides, guarded
+from cyclesr_dist.runtime.command import Parser, add_common_arguments, checked_overrides, guarded, own_process
 from cyclesr_dist.runtime.extras import install_hint
+from cyclesr_dist.runtime.interrupts import Interrupted, uninterrupted
 
 if TYPE_CHECKING:
     from cyclesr_dist.kubernetes.api import Api, Manifest
@@ -33,7 +35,8 @@ PAUSE_SECONDS = 1.0
 _EPILOG = """\
 The kubeconfig is kubectl's: $KUBECONFIG, or ~/.kube/config with its current context.
 
-exit codes: 0 done, 2 bad config or input (also in a pod), 1 anything else; 130 when left with Ctrl-C: the run goes on.
+exit codes: 0 done, 2 bad config or input (also in a pod), 1 anything else; 130 when left with Ctrl-C, 128 and
+the number of any other signal: the run goes on.
 
 examples:
   python launch/submit.py --config configs/demo.yaml --dry-run
@@ -75,6 +78,8 @@ def build_parser(prog: str = "submit.py") -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None, prog: str = "submit.py") -> int:
     """Returns the exit code: the job's, or 2 for bad config or input, 1 when the cluster fails."""
     args = build_parser(prog).parse_intermixed_args(argv)
+    if argv is None:
+        own_process()
     return guarded(lambda: _run(args), debug=args.debug)
 
 
@@ -107,9 +112,9 @@ def _run(args: argparse.Namespace) -> int:
 
     try:
         return follow(api, objects[-1], _say if not args.quiet else lambda line: None, _write)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("\ncyclesr submit: left; the run goes on (--status, --delete)", file=sys.stderr)
-        return 130
+        return _code_of(interrupt)
 
 
 def _plan(config: Path, target: str, overrides: Sequence[str]) -> Plan:
@@ -149,13 +154,15 @@ def submit(api: Api, objects: Sequence[Manifest]) -> str:
         for index, manifest in enumerate(objects):
             there = found[index]
             if there is None:
-                if _create(api, manifest):
-                    created.append(manifest)
+                with uninterrupted():  # else it may be there and not be known to be
+                    if _create(api, manifest):
+                        created.append(manifest)
             elif _hash(there) != _hash(manifest):
                 api.replace(manifest, version=there["metadata"]["resourceVersion"])
     except BaseException:
-        for manifest in reversed(created):
-            api.delete(manifest)
+        with uninterrupted():
+            for manifest in reversed(created):
+                api.delete(manifest)
         raise
     return f"{name} is there already: following it" if running is not None else f"{name} submitted to {api.namespace}"
 
@@ -263,14 +270,19 @@ def delete(api: Api, objects: Sequence[Manifest], say: Callable[[str], None]) ->
         deleted.append(_name(job))
     try:
         _wait_until_gone(api, running, objects, say)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print(f"\ncyclesr submit: left; {_name(job)} is being deleted, --delete takes the rest", file=sys.stderr)
-        return 130
+        return _code_of(interrupt)
     for manifest, there in reversed([*zip(objects[:-1], found[:-1], strict=True)]):
         if there is not None and api.delete(manifest):
             deleted.append(_name(manifest))
     print(f"cyclesr submit: deleted: {', '.join(deleted) if deleted else 'nothing was there'}")
     return 0
+
+
+def _code_of(interrupt: KeyboardInterrupt) -> int:
+    """As a shell has it for a process that a signal ends."""
+    return 128 + (interrupt.number if isinstance(interrupt, Interrupted) else signal.SIGINT)
 
 
 def _wait_until_gone(

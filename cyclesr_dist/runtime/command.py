@@ -15,7 +15,9 @@ from typing import NoReturn
 
 from cyclesr_dist.errors import ConfigError, CycleSRError, FailedElsewhere, Preempted
 from cyclesr_dist.runtime.exit_codes import leave, will_leave
+from cyclesr_dist.runtime.interrupts import Interrupted, interruptible, process_ends_with_block
 from cyclesr_dist.runtime.redact import redact
+from cyclesr_dist.runtime.streams import outlive_readers, outlive_terminal
 from cyclesr_dist.runtime.torchrun import tell_torchrun
 
 
@@ -48,13 +50,15 @@ def checked_overrides(texts: Sequence[str]) -> Sequence[str]:
     return texts
 
 
-def guarded(run: Callable[[], int | None], debug: bool) -> int:
+def guarded(run: Callable[[], int | None], debug: bool, *, goes_on: bool = False) -> int:
     """Call `run`; print an expected failure as one line on stderr and return its exit code.
 
-    An unexpected exception is a bug: its traceback is shown, too, without credentials, and the code is 1.
+    An unexpected exception is a bug: its traceback is shown, without credentials, and the code is 1. A request to stop
+    (runtime/signals.py) gives 75 if the same command, given again, `goes_on` where this one was; else 128 and the signal's number.
     """
     try:
-        return run() or 0
+        with interruptible():
+            return run() or 0
     except FailedElsewhere as error:
         will_leave(error.exit_code)
         time.sleep(1)  # launchers end all ranks when the first one leaves: let the main rank's line out before
@@ -70,9 +74,19 @@ def guarded(run: Callable[[], int | None], debug: bool) -> int:
     except BrokenPipeError:  # nobody reads any more, as in `cyclesr config keys | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except KeyboardInterrupt:
-        print("cyclesr: interrupted", file=sys.stderr, flush=True)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        number, reason = signal.SIGINT, "SIGINT"
+        if isinstance(interrupt, Interrupted):
+            number, reason = signal.Signals(interrupt.number), str(interrupt)
+        if goes_on:
+            print(
+                f"cyclesr: stopped: {reason}: what is done is kept; the same command goes on",
+                file=sys.stderr,
+                flush=True,
+            )
+            return Preempted.exit_code
+        print(f"cyclesr: interrupted: {reason}", file=sys.stderr, flush=True)
+        return 128 + number
     except Exception as error:
         show_traceback()
         tell_torchrun("".join(traceback.format_exception_only(error)).splitlines()[0])
@@ -84,6 +98,12 @@ def show_traceback() -> None:
     print(redact(traceback.format_exc()), end="", file=sys.stderr, flush=True)
 
 
+def own_process() -> None:
+    """Say that this process does nothing but one command, which then ends in order also without its terminal."""
+    outlive_terminal()
+    process_ends_with_block()
+
+
 def end_process(main: Callable[[], int]) -> NoReturn:
     """Call `main` and end the process with its exit code, without taking the interpreter apart.
 
@@ -91,6 +111,8 @@ def end_process(main: Callable[[], int]) -> NoReturn:
     finished collective's tensors; one that is about to release them while the interpreter finalises ends in abort(),
     and a training that had succeeded would exit with SIGABRT (pytorch #179291). atexit handlers do run.
     """
+    outlive_readers()
+    process_ends_with_block()
     try:
         code = main()
     except SystemExit as leaving:  # argparse's own

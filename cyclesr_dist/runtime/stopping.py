@@ -1,4 +1,4 @@
-"""Requests to stop: SIGTERM or SIGINT to this process, or word from another rank that it got one.
+"""Requests to stop: a signal to this process, the end of whoever started it, or word from another rank of either.
 
 The signal is taken by a thread, since the training thread may be waiting in a collective for ranks that have not heard
 of it. What follows is up to the loop: all ranks agree on a step, save, and leave with exit code 75.
@@ -17,11 +17,10 @@ from typing import TypeVar
 
 from cyclesr_dist.errors import Preempted
 from cyclesr_dist.runtime.exit_codes import leave_now
+from cyclesr_dist.runtime.lifeline import watching
+from cyclesr_dist.runtime.signals import Insistence, requests
 
 T = TypeVar("T")
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# Ctrl-C in a terminal reaches the rank and its launcher, and the launcher passes it on at once: one request, not two.
-_SAME_REQUEST_SECONDS = 3.0
 
 
 class StopRequest:
@@ -64,12 +63,13 @@ class StopRequest:
         """Take the signals while the block runs; the main thread calls it."""
         reader, writer = socket.socketpair()
         writer.setblocking(False)
-        before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+        before = {number: signal.signal(number, lambda *_: None) for number in requests()}
         wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        listener = threading.Thread(target=self._listen, args=(reader,), name="signals", daemon=True)
+        listener = threading.Thread(target=self._listen, args=(reader, tuple(before)), name="signals", daemon=True)
         listener.start()
         try:
-            yield
+            with watching(self.request):
+                yield
         finally:
             self._over.set()
             signal.set_wakeup_fd(wakeup)
@@ -81,12 +81,13 @@ class StopRequest:
             if self._grace.ident is not None:  # begun: it would end this process later
                 self._grace.join()
 
-    def _listen(self, reader: socket.socket) -> None:
+    def _listen(self, reader: socket.socket, taken: tuple[int, ...]) -> None:
+        insistence = Insistence()
         while received := reader.recv(1):
-            if received[0] not in _SIGNALS:
+            if received[0] not in taken:
                 continue
             name = signal.Signals(received[0]).name
-            if self._since is not None and time.monotonic() - self._since > _SAME_REQUEST_SECONDS:
+            if insistence.counts(received[0]):
                 print(f"cyclesr: a second {name}: leaving without saving", file=sys.stderr, flush=True)
                 leave_now(1)
             self.request(name)

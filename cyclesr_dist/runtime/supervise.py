@@ -2,7 +2,8 @@
 
 torchrun turns every exit code into 1; `deepspeed` ignores SIGTERM as PID 1, does not pass it on, and can exit 0 while
 ranks live. So ranks started below a supervisor say which processes they are and how they left (exit_codes.py), signals
-go to them directly, and the exit code is made of theirs. No process outlives the supervisor.
+go to them directly, and the exit code is made of theirs. No process outlives the supervisor: when it is killed, the
+ranks notice and save (lifeline.py), and its guard (guard.py) ends the rest.
 """
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ import psutil
 
 from cyclesr_dist.errors import InputError, Preempted
 from cyclesr_dist.runtime.exit_codes import FOLDER_VARIABLE
+from cyclesr_dist.runtime.guard import Guard
+from cyclesr_dist.runtime.lifeline import lives, started_by_this, watching
+from cyclesr_dist.runtime.signals import Insistence, requests
+from cyclesr_dist.runtime.streams import outlive_readers
 
 _TICK_SECONDS = 0.1
-_SAME_REQUEST_SECONDS = 3.0
 # For ranks that have not said yet who they are (imports take seconds), and for a launcher whose ranks have left.
 _PATIENCE_SECONDS = 15.0
 _LAUNCHER_SECONDS = 5.0
@@ -41,39 +45,45 @@ class Supervisor:
         self.forced = False
         self.launcher_code: int | None = None
         self.launcher_told_at: float | None = None
+        self._insistence = Insistence()
         self._processes: dict[int, psutil.Process] = {}
         self._signalled: set[int] = set()
+        self._launcher_asked = False
 
     def run(self) -> int:
         """Start the command, see it to its end, and return 0, 1, 2 or 75. Raises InputError if it cannot be started."""
         # Orphans of a launcher that was killed become children of this process, which can then wait for them.
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._asked)
+        outlive_readers()
+        for number in requests():
+            signal.signal(number, self._signalled_here)
         with tempfile.TemporaryDirectory(prefix="cyclesr-supervisor-") as name:
             self.folder = Path(name)
-            environment = os.environ | {FOLDER_VARIABLE: name}
+            guard = Guard(self.folder, self.grace_seconds)
+            known = {FOLDER_VARIABLE: name} | guard.environment | started_by_this("cyclesr supervise")
             try:
                 # A session of its own: Ctrl-C reaches the ranks through here, once.
-                launcher = subprocess.Popen(self.command, env=environment, start_new_session=True)
+                launcher = subprocess.Popen(self.command, env=os.environ | known, start_new_session=True)
             except OSError as error:
                 raise InputError(f"{self.command[0]} cannot be started: {error.strerror}") from error
             self.launcher = launcher.pid
             try:
-                while not self._over():
-                    time.sleep(_TICK_SECONDS)
+                with watching(self._ask):
+                    while not self._over():
+                        time.sleep(_TICK_SECONDS)
             finally:
                 self._end_all()
                 launcher.returncode = self.launcher_code or 0  # waited for here: Popen must not do it again
             return self._code()
 
-    def _asked(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
+    def _signalled_here(self, number: int, frame: FrameType | None) -> None:
+        self.forced = self._insistence.counts(number)
+        self._ask(signal.Signals(number).name)
+
+    def _ask(self, reason: str) -> None:
         if self.asked_at is None:
-            self.asked_at = now
-            _say(f"{signal.Signals(number).name}: the ranks are asked to save and leave")
-        elif now - self.asked_at > _SAME_REQUEST_SECONDS:
-            self.forced = True
+            self.asked_at = time.monotonic()
+            _say(f"{reason}: the ranks are asked to save and leave")
 
     def _over(self) -> bool:
         """One look: pass the request on, and say whether all is done or time is up."""
@@ -81,9 +91,8 @@ class Supervisor:
         ranks = self._living_ranks()
         if self.launcher_code is not None and not ranks:
             return True
-        if self.launcher_code is not None and self.asked_at is None:
-            _say("the launcher is gone and ranks live: they are asked to save and leave")
-            self.asked_at = time.monotonic()
+        if self.launcher_code is not None:
+            self._ask("the launcher is gone and ranks live")
         if self.asked_at is None:
             return False
         waited = time.monotonic() - self.asked_at
@@ -95,8 +104,9 @@ class Supervisor:
             _signal(self.launcher, signal.SIGTERM)  # torchrun might start the ranks again
         if self.launcher_told_at and time.monotonic() - self.launcher_told_at > _LAUNCHER_SECONDS:
             return True
-        if not self._signalled and waited > _PATIENCE_SECONDS:
-            return True
+        if not self._signalled and waited > _PATIENCE_SECONDS and not self._launcher_asked:
+            self._launcher_asked = True
+            _signal(self.launcher, signal.SIGTERM)  # no training, but it may have something to save
         return self.forced or waited > self.grace_seconds
 
     def _reap(self) -> None:
@@ -115,7 +125,7 @@ class Supervisor:
             if pid not in self._processes:
                 with suppress(psutil.NoSuchProcess):
                     self._processes[pid] = psutil.Process(pid)
-        return {pid for pid, process in self._processes.items() if _lives(process)}
+        return {pid for pid, process in self._processes.items() if lives(process)}
 
     def _end_all(self) -> None:
         """Kill what is left below this process."""
@@ -169,13 +179,6 @@ class Supervisor:
 
 def _time(record: dict[str, Any]) -> float:
     return float(record["at"])
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _signal(pid: int, number: int) -> None:

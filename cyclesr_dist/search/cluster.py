@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import cyclesr_dist
 from cyclesr_dist.distributed.launchers import ALONE
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
+from cyclesr_dist.runtime.guard import guarded_children
+from cyclesr_dist.runtime.lifeline import started_by_this
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, Workers
 
@@ -38,16 +40,19 @@ def connected(address: str | None) -> Iterator[None]:
         return
     wanted = address or ("auto" if os.environ.get("RAY_ADDRESS") else "local")
     own: dict[str, Any] = {"include_dashboard": False} if wanted == "local" else {}
-    try:
-        ray.init(address=wanted, logging_level=logging.ERROR, log_to_driver=False, **own)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"--address {wanted}: no Ray cluster answers: {str(error).splitlines()[0]}") from error
-    except OSError as error:  # a temporary folder of too long a name, for instance
-        raise InputError(f"Ray cannot start here: {error}") from error
-    try:
+    with ExitStack() as ending:
+        if wanted == "local":
+            ending.enter_context(
+                guarded_children()
+            )  # Ray ends its processes when this one exits, not when it is killed
+        try:
+            ray.init(address=wanted, logging_level=logging.ERROR, log_to_driver=False, **own)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(f"--address {wanted}: no Ray cluster answers: {str(error).splitlines()[0]}") from error
+        except OSError as error:  # a temporary folder of too long a name, for instance
+            raise InputError(f"Ray cannot start here: {error}") from error
+        ending.callback(ray.shutdown)
         yield
-    finally:
-        ray.shutdown()
 
 
 def bundles(workers: Workers) -> tune.PlacementGroupFactory:
@@ -156,7 +161,7 @@ def _dry_run(base: str, overrides: list[str], working_dir: str) -> tuple[int, st
         config = Path(name) / "config.yaml"
         config.write_text(base, encoding="utf-8")
         command = [sys.executable, "-m", "cyclesr_dist.training", "--config", str(config), "--dry-run", *overrides]
-        alone = os.environ | ALONE | {FOLDER_VARIABLE: working_dir}
+        alone = os.environ | ALONE | {FOLDER_VARIABLE: working_dir} | started_by_this("the search")
         done = subprocess.run(command, capture_output=True, text=True, env=alone, cwd=name, check=False)
     lines = done.stderr.strip().splitlines()
     return done.returncode, lines[-1] if lines else ""

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyclesr_dist.runtime.command import Parser, add_common_arguments, checked_overrides, guarded
+from cyclesr_dist.runtime.command import Parser, add_common_arguments, checked_overrides, guarded, own_process
 from cyclesr_dist.search.config import load_search
 from cyclesr_dist.search.run import require_ray, run_search
 
@@ -42,7 +42,9 @@ def build_parser(prog: str = "launch/tune.py") -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None, prog: str = "launch/tune.py") -> int:
     """Returns the exit code: 0 done, 75 stopped, 2 bad config or input, 1 otherwise."""
     args = build_parser(prog).parse_intermixed_args(argv)
-    return guarded(lambda: _run(args), debug=args.debug)
+    if argv is None:
+        own_process()
+    return guarded(lambda: _run(args), debug=args.debug, goes_on=True)
 
 
 def _run(args: argparse.Namespace) -> int:

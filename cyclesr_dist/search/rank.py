@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from cyclesr_dist.runtime.lifeline import started_by_this
+
 _PREFIX = "cyclesr-trial-"
 _PR_SET_PDEATHSIG = 1
 _LOG_TAIL_BYTES = 8192
@@ -52,7 +54,7 @@ class Rank:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                env=os.environ | environment,
+                env=os.environ | environment | started_by_this("the trial"),
                 preexec_fn=_die_with_parent,
             )
 

@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from cyclesr_dist.config.reader import dump, read, write_resolved
@@ -19,6 +21,7 @@ from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.lease import Lease, held
 from cyclesr_dist.runtime.passing import failed
+from cyclesr_dist.runtime.signals import Insistence, requests
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, absolute
 
@@ -59,7 +62,7 @@ def run_search(
             lease = opened.enter_context(held(run_dir, f"run folder {run_dir}", when_lost=_interrupt))
             resume = prepare(search, run_dir, resume)
         opened.enter_context(connected(address))
-        opened.enter_context(_sigterm_as_sigint())  # in this order: Ray takes SIGTERM when it is begun
+        opened.enter_context(_requests_as_sigint())  # in this order: Ray takes SIGTERM when it is begun
         nodes = ready_nodes(search.workers, storage)
         if not resume:
             check_training(search, **known)
@@ -253,10 +256,28 @@ def _interrupt() -> None:
 
 
 @contextmanager
-def _sigterm_as_sigint() -> Iterator[None]:
-    """Tune saves and leaves on SIGINT alone."""
-    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+def _requests_as_sigint() -> Iterator[None]:
+    """Tune saves and leaves on SIGINT, and at once on a second one. Its own handler is called, also where a shell has
+    had SIGINT ignored."""
+    if threading.current_thread() is not threading.main_thread():  # in a worker, see client.py
+        yield
+        return
+    insistence, asked = Insistence(), False
+
+    def taken(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        insists = insistence.counts(number)
+        if asked and not insists:
+            return
+        asked = True
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler):
+            raise KeyboardInterrupt
+        handler(signal.SIGINT, frame)
+
+    before = {number: signal.signal(number, taken) for number in requests() if number != signal.SIGINT}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

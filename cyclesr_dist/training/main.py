@@ -69,7 +69,7 @@ def build_parser(prog: str = "train.py") -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None, prog: str = "train.py") -> int:
     """Returns the exit code: 0 done, 2 bad config or input, 1 otherwise."""
     args = build_parser(prog).parse_intermixed_args(argv)
-    return guarded(lambda: _run(args), debug=args.debug)
+    return guarded(lambda: _run(args), debug=args.debug, goes_on=True)
 
 
 def _run(args: argparse.Namespace) -> int:

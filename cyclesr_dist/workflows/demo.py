@@ -10,9 +10,7 @@ whole other photographs, and nothing is chosen on the test photographs. Each sta
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ from cyclesr_dist.models.infer import upscale_image
 from cyclesr_dist.models.model_file import resolve_model
 from cyclesr_dist.reports.run_report import write_report
 from cyclesr_dist.reports.strips import save_comparison
+from cyclesr_dist.runtime.children import run_child
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.lease import Lease, held
 from cyclesr_dist.scoring.score import evaluate_folder, to_uint8
@@ -164,6 +163,7 @@ def _train(config_path: Path, run_dir: Path, overrides: list[str], quiet: bool) 
             raise InputError(f"{run_dir} holds a run with other settings; remove it or choose another --run-dir")
         _announce(f"{run_dir} is complete: reused")
         return
+    supervise = [sys.executable, "-m", "cyclesr_dist.cli.main", "supervise", "--"]
     command = [
         str(Path(sys.executable).with_name("deepspeed")),
         *("--num_accelerators", str(_NUM_RANKS), "--log_level", "warning", "--module", "cyclesr_dist.training"),
@@ -172,10 +172,10 @@ def _train(config_path: Path, run_dir: Path, overrides: list[str], quiet: bool) 
         *overrides,
     ]
     print(f"cyclesr demo: $ {' '.join(command)}", flush=True)
-    environment = os.environ if torch.cuda.is_available() else os.environ | {"DS_ACCELERATOR": "cpu"}
-    code = subprocess.run(command, env=environment, check=False).returncode
+    environment = {} if torch.cuda.is_available() else {"DS_ACCELERATOR": "cpu"}
+    code = run_child([*supervise, *command], "cyclesr demo", environment)
     if code or not read_summary(run_dir).get("completed"):
-        raise CycleSRError(f"training in {run_dir} did not complete (launcher's exit code {code}); see its lines above")
+        raise CycleSRError(f"training in {run_dir} did not complete (exit code {code}); see its lines above")
 
 
 def _score(config: Config, layout: Layout, quiet: bool) -> dict[str, Any]:

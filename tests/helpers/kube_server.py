@@ -46,6 +46,7 @@ class ApiServer(KubernetesEmulator):
             self.resources[kind] = {"kind": name, "namespaced": True, "verbs": ["create", "get", "list", "watch"]}
         self.forbidden: set[tuple[str, str]] = set()
         self.fail_creating: set[str] = set()
+        self.unanswered: set[str] = set()  # of these plurals, a creation is done and its answer kept back
         self.expired_token = False
         self.late_runtimes = 0  # so often Trainer's webhook does not see a runtime that is there
         self.faster: dict[str, dict[str, Any]] = {}  # by plural: created by another, just before a creation
@@ -104,6 +105,10 @@ class ApiServer(KubernetesEmulator):
                 return self._delete_in_foreground(key)
         if request.action == action.CREATE:
             self._stamp(request.data)
+            answer = await super()._handle(request)
+            while kind.plural in self.unanswered:
+                await asyncio.sleep(0.05)
+            return answer
         if verb in ("list", "watch"):
             watching = request.params.get("watch", "").lower() in ("true", "1")  # the client says True
             return await self._watch(request) if watching else self._list(request)

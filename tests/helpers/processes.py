@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,29 @@ def started(command: list[str], **environment: str) -> Iterator[subprocess.Popen
         process.kill()
         if not process.stderr.closed:  # type: ignore[union-attr]
             print(*process.communicate(), sep="\n")  # pytest shows it when the test has failed
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """All living processes that were started with MARK=`mark` in their environment, wherever they are by now."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("MARK") == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+@contextmanager
+def all_marked() -> Iterator[str]:
+    """A mark for `started`. Nothing that has it outlives the block."""
+    mark = uuid.uuid4().hex
+    try:
+        yield mark
+    finally:
+        for process in marked(mark):
+            process.kill()
 
 
 def below(pid: int) -> list[psutil.Process]:

@@ -177,6 +177,29 @@ def test_ctrl_c_leaves_the_run_alone_and_at_once(lab: Cluster) -> None:
     assert lab.objects() == WHOLE
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1"])
+def test_other_signals_leave_the_run_alone_as_well(name: str, lab: Cluster) -> None:
+    process = begun(lab)
+    wait_for_job(lab)
+    until(lambda: lab.server.watches)
+    process.send_signal(signal.Signals[name])
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.Signals[name]
+    assert "the run goes on" in err
+    assert lab.objects() == WHOLE
+
+
+def test_a_signal_while_it_submits_leaves_nothing_also_of_what_was_not_answered(lab: Cluster) -> None:
+    lab.do(lambda s: s.unanswered.add("jobs"))
+    process = begun(lab)
+    wait_for_job(lab)
+    process.send_signal(signal.SIGTERM)
+    lab.do(lambda s: s.unanswered.clear())
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert lab.objects() == []
+
+
 @pytest.mark.parametrize(
     ("kubeconfig", "says", "code"),
     [

@@ -15,6 +15,7 @@ from cyclesr_dist.config.reader import write_resolved
 from cyclesr_dist.distributed.launchers import ALONE
 from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.runtime.bars import each
+from cyclesr_dist.runtime.lifeline import started_by_this
 from cyclesr_dist.search.config import Search, absolute
 from cyclesr_dist.search.run import require_ray, run_search
 from cyclesr_dist.search.space import with_values
@@ -76,6 +77,7 @@ def _train(search: Search, config: Path, run_dir: Path) -> None:
     ]
     threads = str(search.workers.cpus)
     environment = os.environ | ALONE | {"CYCLESR_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+    environment |= started_by_this("cyclesr bench")
     done = subprocess.run(
         [*command, *search.trial_overrides()], env=environment, capture_output=True, text=True, check=False
     )

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.distributed.launchers import ALONE
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.models.model_file import resolve_model
+from cyclesr_dist.runtime.children import run_child
 from cyclesr_dist.runtime.extras import install_hint
+from cyclesr_dist.runtime.guard import guarded_children
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.scoring.score import evaluate_folder, write_scores
 from cyclesr_dist.training.run_folder import read_summary
@@ -135,9 +137,16 @@ def _in_sequence(jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
 def _with_ray(jobs: Sequence[Job], address: str, cpus: int, gpus: float) -> Iterator[tuple[Job, str]]:
     """As they end. Every run is a task with one retry on another machine, should its own be lost."""
     try:
-        import ray
+        import ray  # noqa: F401
     except ImportError as error:
         raise InputError(f"--ray needs Ray: {install_hint('tune')}") from error
+    with guarded_children() if address == "local" else nullcontext():
+        yield from _on_cluster(jobs, address, cpus, gpus)
+
+
+def _on_cluster(jobs: Sequence[Job], address: str, cpus: int, gpus: float) -> Iterator[tuple[Job, str]]:
+    import ray
+
     ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     try:
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1)(do)
@@ -187,9 +196,9 @@ def _train(job: Job) -> int:
         *(sys.executable, "-m", "cyclesr_dist.training", "--config", str(config)),
         *("--run-dir", str(job.folder), "--resume", "--quiet"),
     ]
-    environment = os.environ | ALONE | {"CYCLESR_NUM_THREADS": str(job.threads), "OMP_NUM_THREADS": str(job.threads)}
+    threads = {"CYCLESR_NUM_THREADS": str(job.threads), "OMP_NUM_THREADS": str(job.threads)}
     with (job.folder / "train.log").open("a", encoding="utf-8") as log:
-        return subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
+        return run_child(command, "cyclesr table", threads | ALONE, log)
 
 
 def completed(folder: Path) -> bool:

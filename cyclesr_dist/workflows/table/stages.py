@@ -19,6 +19,7 @@ from cyclesr_dist.data.images import match_pairs, read_picture
 from cyclesr_dist.models.infer import upscale_image
 from cyclesr_dist.models.model_file import resolve_model
 from cyclesr_dist.models.upscaler import NetUpscaler, Upscaler
+from cyclesr_dist.runtime.lifeline import end_with_parent
 from cyclesr_dist.scoring.score import score_file
 from cyclesr_dist.workflows.table.config import Table
 from cyclesr_dist.workflows.table.data import TableData
@@ -79,5 +80,5 @@ class _TwoStages(nn.Module):
 
 def _alone(function: Any, *arguments: Any) -> Any:
     """In a fresh process, so that peak memory is of this alone."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with multiprocessing.get_context("spawn").Pool(1, end_with_parent) as pool:
         return pool.apply(function, arguments)

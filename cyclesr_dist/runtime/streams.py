@@ -1,0 +1,52 @@
+"""Standard output and error that outlive whoever reads them: a terminal that was closed, a pipe's other end."""
+
+from __future__ import annotations
+
+import errno
+import io
+import sys
+from typing import Any
+
+
+class _Lasting(io.FileIO):
+    """What nobody can read any more is dropped. Other failures, a full disk for one, are raised."""
+
+    def __init__(self, descriptor: int, lost: tuple[int, ...]) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.lost = lost
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in self.lost:
+                raise
+            return len(memoryview(data).cast("B"))
+
+
+def outlive_terminal() -> None:
+    """Write on when the terminal is gone, so that a stop is in order."""
+    _replace(errno.EIO)
+
+
+def outlive_readers() -> None:
+    """The same when a pipe is not read any more: Ctrl-C ends `tee` at once, and what writes to it has to save."""
+    _replace(errno.EIO, errno.EPIPE)
+
+
+def _replace(*lost: int) -> None:
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, io.TextIOWrapper):  # none at all, or somebody's own
+            continue
+        stream.flush()
+        raw = _Lasting(stream.fileno(), lost)
+        buffer: Any = raw if stream.write_through else io.BufferedWriter(raw)
+        lasting = io.TextIOWrapper(
+            buffer,
+            encoding=stream.encoding,
+            errors=stream.errors,
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+        setattr(sys, name, lasting)
