@@ -42,24 +42,44 @@ def open_store(place: str, remote: Remote) -> CheckpointStore:
     return RemoteStore(place, remote) if "://" in place else LocalStore(Path(place))
 
 
-def prune(checkpoints: CheckpointStore, keep: int, best_step: int | None) -> None:
-    """Remove all but the newest `keep` and the best one."""
-    best = None if best_step is None else checkpoint_name(best_step)
-    for name in checkpoints.names()[:-keep]:
-        if name != best:
+def prune(
+    checkpoints: CheckpointStore, keep: int, best_step: int | None, is_good: Callable[[int], bool] = lambda step: True
+) -> None:
+    """Remove all but the newest `keep`, the newest `keep` of those that `is_good` says yes to, and the best one."""
+    names = checkpoints.names()
+    good = [name for name in names if is_good(step_of(name))]
+    kept = {*names[-keep:], *good[-keep:], None if best_step is None else checkpoint_name(best_step)}
+    for name in names:
+        if name not in kept:
             checkpoints.remove(name)
 
 
+def remove_after(checkpoints: CheckpointStore, step: int) -> None:
+    """Remove those of later steps, the newest first. Raises InputError."""
+    for name in reversed(checkpoints.names()):
+        if step_of(name) > step:
+            checkpoints.remove(name)
+
+
+def step_of(name: str) -> int:
+    """Of a checkpoint's name."""
+    return int(name.removeprefix("step-"))
+
+
 def newest(
-    checkpoints: CheckpointStore, identity: dict[str, Any], warn: Callable[[str], None]
+    checkpoints: CheckpointStore,
+    identity: dict[str, Any],
+    warn: Callable[[str], None],
+    is_good: Callable[[int], bool] = lambda step: True,
 ) -> tuple[str, Checkpoint] | None:
-    """The newest checkpoint that is whole, and its name; None when there is none at all.
+    """The newest checkpoint that is whole, and its name; None when there is none at all. Looked for among those whose
+    step `is_good` says yes to.
 
     Each damaged one is told through `warn`. Raises InputError when all are damaged, ConfigError when the run does not
     fit.
     """
     failure: InputError | None = None
-    names = checkpoints.names()
+    names = [name for name in checkpoints.names() if is_good(step_of(name))]
     for name in reversed(names):
         try:
             with checkpoints.opened(name) as folder:
