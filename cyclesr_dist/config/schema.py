@@ -206,7 +206,8 @@ class Train:
     validate_every_steps: Count = 500
     """0: no validation."""
     keep_checkpoints: Positive = 3
-    """The newest ones that stay; the one of the best validation stays besides, where one was written then."""
+    """The newest ones that stay, and as many without bad steps just before them; the one of the best validation
+    stays besides, where one was written then."""
     checkpoints: str = ""
     """Where they are kept: a folder, or a URL that fsspec can write (s3://bucket/run); empty: in the run folder. A URL
     also gets the run folder's own files, below run/."""
@@ -215,8 +216,8 @@ class Train:
     lost_rank_seconds: Annotated[float, Range(minimum=10)] = 45.0
     """A rank not heard of for so long is lost, and all stop."""
     max_bad_steps: Count = 3
-    """Steps with gradients that are not finite which are left out, since the last checkpoint. With one more the run
-    goes back to that checkpoint."""
+    """Steps with gradients that are not finite which are left out, since the last checkpoint that has none among the 20
+    before it. With one more the run goes back to that checkpoint."""
     max_rollbacks: Count = 1
     """How often it does; then it stops."""
 
