@@ -210,8 +210,8 @@ class Train:
     validate_every_steps: Count = 500
     """How often g_l2h is scored on the validation photographs; 0: never."""
     keep_checkpoints: Positive = 3
-    """How many of the newest ones stay. The one of the best validation also stays, where one was written at that step.
-    """
+    """How many of the newest ones stay, and as many without bad steps just before them. The one of the best validation
+    also stays, where one was written at that step."""
     checkpoints: str = ""
     """Where they are kept: a folder, or a URL that fsspec can write (s3://bucket/run); empty: in the run folder. A URL
     also gets the run folder's own files, below run/."""
@@ -220,8 +220,8 @@ class Train:
     lost_rank_seconds: Annotated[float, Range(minimum=10)] = 45.0
     """A rank that gives no sign of life for so long counts as lost, and all ranks stop."""
     max_bad_steps: Count = 3
-    """How many steps since the last checkpoint may have gradients that are not finite: they are left out. After one
-    more, the run goes back to that checkpoint."""
+    """How many steps may have gradients that are not finite since the last checkpoint with none among the 20 steps
+    before it: they are left out. After one more, the run goes back to that checkpoint."""
     max_rollbacks: Count = 1
     """How often a run goes back to a checkpoint so; then it stops."""
 

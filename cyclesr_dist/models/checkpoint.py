@@ -60,6 +60,10 @@ class Checkpoint:
     left_out: list[int] = field(default_factory=list)
     """Steps (from 0) whose batches are not to be used, since numbers went bad near them."""
     rollbacks: int = 0
+    bad_steps: list[int] = field(default_factory=list)
+    """All steps of the run (from 0) that were left out because their own numbers were bad."""
+    good_step: int = 0
+    """Of the newest checkpoint, this one included, that a run may go back to; 0 if there is none."""
 
 
 def identity(config: Config, shard_sets: Mapping[str, ShardSetFacts]) -> dict[str, Any]:
@@ -171,6 +175,8 @@ def unpack(scalars: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
         validation_due=scalars["validation_due"],
         left_out=scalars["left_out"],
         rollbacks=scalars["rollbacks"],
+        bad_steps=scalars.get("bad_steps", []),  # older checkpoints have neither
+        good_step=scalars.get("good_step", scalars["step"]),
     )
 
 
@@ -195,6 +201,8 @@ def _scalars(checkpoint: Checkpoint, identity: dict[str, Any]) -> dict[str, Any]
         "validation_due": checkpoint.validation_due,
         "left_out": checkpoint.left_out,
         "rollbacks": checkpoint.rollbacks,
+        "bad_steps": checkpoint.bad_steps,
+        "good_step": checkpoint.good_step,
         "players": {name: {"num_updates": p.num_updates, "loss_scale": p.loss_scale} for name, p in players},
     }
 

@@ -54,7 +54,8 @@ def guarded(run: Callable[[], int | None], debug: bool, *, goes_on: bool = False
     """Call `run`; print an expected failure as one line on stderr and return its exit code.
 
     An unexpected exception is a bug: its traceback is shown, without credentials, and the code is 1. A request to stop
-    (runtime/signals.py) gives 75 if the same command, given again, `goes_on` where this one was; else 128 and the signal's number.
+    (runtime/signals.py) gives 75 if the same command, given again, `goes_on` where this one was; else 128 and the
+    signal's number.
     """
     try:
         with interruptible():

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from cyclesr_dist.runtime.guard import guarded_children
 from cyclesr_dist.runtime.lifeline import started_by_this
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, Workers
+from cyclesr_dist.search.fitting import questionable
 
 _CHECK_SECONDS = 180
 
@@ -144,16 +145,38 @@ def _look(marker: str | None) -> tuple[str, bool]:
     return cyclesr_dist.__version__, marker is None or Path(marker).exists()
 
 
-def check_training(search: Search, base: str, working_dir: str) -> None:
-    """Let a worker of the cluster open the data, without training. Raises ConfigError with what it says."""
-    workers = search.workers
+def check_training(search: Search, base: str, working_dir: str, *, here: bool = False) -> None:
+    """Let a worker of the cluster open the data, without training: as `base` has it, and with the values of searched
+    keys that another opening may depend on. With `here` this process does it, before there is a cluster.
+
+    Raises ConfigError with what it says, naming the searched key.
+    """
+    looks = [("", ""), *questionable(search)]
+    settings = [[*search.trial_overrides(), *filter(None, [change])] for _, change in looks]
+    if here:
+        answers: Iterable[tuple[int, str]] = (_dry_run(base, overrides, working_dir) for overrides in settings)
+    else:
+        answers = _looked_at(search.workers, [(base, overrides, working_dir) for overrides in settings])
+    for (key, change), (code, words) in zip(looks, answers, strict=True):
+        if code:
+            said = words.removeprefix("cyclesr: error: ")
+            raise ConfigError(f"space.{key}: with {change}: {said}" if key else f"no trial could start: {said}")
+
+
+def _looked_at(workers: Workers, settings: list[tuple[str, list[str], str]]) -> list[tuple[int, str]]:
     task = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus)(_dry_run)
     try:
-        code, words = ray.get(task.remote(base, search.trial_overrides(), working_dir), timeout=_CHECK_SECONDS)
+        answers: list[tuple[int, str]] = ray.get(
+            [task.remote(*setting) for setting in settings], timeout=_CHECK_SECONDS * len(settings)
+        )
     except ray.exceptions.RayError as error:
         raise CycleSRError(f"no worker could look at the data: {str(error).strip().splitlines()[-1]}") from error
-    if code:
-        raise ConfigError(f"no trial could start: {words.removeprefix('cyclesr: error: ')}")
+    return answers
+
+
+def is_elsewhere(address: str | None) -> bool:
+    """Whether the trials may run on other machines than this one."""
+    return bool(address or os.environ.get("RAY_ADDRESS") or ray.is_initialized())
 
 
 def _dry_run(base: str, overrides: list[str], working_dir: str) -> tuple[int, str]:

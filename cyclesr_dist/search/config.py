@@ -84,7 +84,7 @@ class Search:
     scheduler: Literal["asha", "pbt", "none"] = "asha"
     """`asha` stops bad trials early, `pbt` trains a population, `none` lets all trials end."""
     num_samples: Positive = 1
-    """Draws from the space. Grids are gone through once for each."""
+    """Draws from the space. Grids are gone through once for each. A resumed search may have more."""
     steps: Positive = 0
     """Length of a whole trial: its `train.steps`. Must be given."""
     shared_steps: Count = 0

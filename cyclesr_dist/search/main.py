@@ -8,10 +8,12 @@ from pathlib import Path
 
 from cyclesr_dist.runtime.command import Parser, add_common_arguments, checked_overrides, guarded, own_process
 from cyclesr_dist.search.config import load_search
+from cyclesr_dist.search.fitting import check_values
 from cyclesr_dist.search.run import require_ray, run_search
 
 _EPILOG = """\
-exit codes: 0 done, 75 stopped (start it again with --resume), 2 bad config or input, 1 anything else.
+exit codes: 0 done, 75 stopped (start it again with --resume), 2 bad config or input, 1 anything else, also when
+no trial succeeded.
 
 examples:
   python launch/tune.py --config configs/tune_demo.yaml
@@ -32,7 +34,9 @@ def build_parser(prog: str = "launch/tune.py") -> argparse.ArgumentParser:
         metavar="A",
         help="Ray cluster: auto, host:port, ray://host:port; default: $RAY_ADDRESS, or one here",
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the search in the run folder")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the search in the run folder; num_samples may be larger now"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check everything, print the search, begin nothing")
     add_common_arguments(parser)
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="override of the search configuration")
@@ -49,6 +53,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "launch/tune.py") -> int
 
 def _run(args: argparse.Namespace) -> int:
     search = load_search(args.config, checked_overrides(args.overrides))
+    check_values(search)
     run_dir: Path = args.run_dir or Path("runs") / args.config.stem
     require_ray()
     if args.address and args.address.startswith("ray://"):

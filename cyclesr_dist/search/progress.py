@@ -154,7 +154,8 @@ class SearchProgress(tune.Callback):  # type: ignore[misc]  # Ray's class has no
         done = sum(self.steps.values()) - self.steps_before
         seconds = time.monotonic() - self.began
         going = sum(self.own_steps - self.steps.get(t.trial_id, 0) for t in trials if t.trial_id not in self.over)
-        to_come = (self.num_trials - len(trials)) * self.own_steps
+        known = self.numbers.keys() | {t.trial_id for t in trials}
+        to_come = max(0, self.num_trials - len(known)) * self.own_steps
         left = (going + to_come) * seconds / done if done > 0 else float("inf")
         return f"{len(self.over)} of {self.num_trials} over, at most {_duration(left)} left"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,11 @@ class Row:
     def counts(self) -> bool:
         """Whether its score says something of its values."""
         return self.state in ("finished", "stopped early") and bool(self.scores)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended without a score, by itself or because its processes were lost too often."""
+        return self.state in ("failed", "lost")
 
 
 def rows(search: Search, results: Iterable[Any], reported: Results) -> list[Row]:
@@ -86,6 +92,25 @@ def ranked(search: Search, found: Sequence[Row]) -> list[Row]:
     sign = -1.0 if search.mode == "max" else 1.0
     counting = [row for row in found if row.counts]
     return sorted(counting, key=lambda row: (-row.step, sign * row.scores[search.metric], row.number))
+
+
+def num_unfinished(search: Search, found: Sequence[Row]) -> int:
+    """Trials that are to go on, or to begin."""
+    return sum(row.state == "unfinished" for row in found) + search.num_trials - len(found)
+
+
+def failures(found: Sequence[Row]) -> str:
+    """How many failed, and why most did; causes are alike when they differ in numbers alone."""
+    failed = [row for row in found if row.has_failed]
+    alike: dict[str, list[Row]] = {}
+    for row in failed:
+        alike.setdefault(re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?", "", row.cause), []).append(row)
+    most = max(alike.values(), key=len, default=[])
+    many = f"{len(failed)} of {len(found)} trials failed"
+    if not most:
+        return many
+    share = "" if len(most) == len(failed) else f" ({len(most)} of them)"
+    return f"{many}{share}: {most[0].cause}"
 
 
 def steps_trained(search: Search, found: Sequence[Row]) -> tuple[float, int]:

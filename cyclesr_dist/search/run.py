@@ -15,15 +15,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from cyclesr_dist.config.reader import dump, read, write_resolved
-from cyclesr_dist.errors import ConfigError, CycleSRError, InputError, Preempted
+from cyclesr_dist.config.reader import dump
+from cyclesr_dist.errors import CycleSRError, InputError, Preempted
 from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.lease import Lease, held
-from cyclesr_dist.runtime.passing import failed
 from cyclesr_dist.runtime.signals import Insistence, requests
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, absolute
+from cyclesr_dist.search.identity import Identity, claim, recognise
 
 
 def require_ray() -> None:
@@ -48,92 +48,84 @@ def run_search(
     Raises ConfigError and InputError before any trial begins, Preempted when it is interrupted, CycleSRError when no
     trial gave a score.
     """
-    from cyclesr_dist.search.cluster import check_training, connected, ready_nodes
+    from cyclesr_dist.search.cluster import check_training, connected, is_elsewhere, ready_nodes
     from cyclesr_dist.telemetry.access import check_endpoint
 
     check_endpoint(search.telemetry)
     storage = search.storage or str((run_dir / "ray").absolute())
     working_dir = os.environ.get(FOLDER_VARIABLE) or os.getcwd()
-    known = {"base": dump(absolute(search.base_config()), signatures=True), "working_dir": working_dir}
+    base = dump(absolute(search.base_config()), signatures=True)
+    alone = not is_elsewhere(address)
+    begun, identity = (False, None) if dry_run else recognise(search, run_dir, resume)
+    if alone and not begun:
+        check_training(search, base, working_dir, here=True)
     with ExitStack() as opened:
         lease: Lease | None = None
         if not dry_run:
-            is_begun(search, run_dir, resume)  # what is refused needs no waiting
             lease = opened.enter_context(held(run_dir, f"run folder {run_dir}", when_lost=_interrupt))
-            resume = prepare(search, run_dir, resume)
+            begun, identity = recognise(search, run_dir, resume)  # what was waited for may have left a search
+            if resume and not begun:
+                print("cyclesr tune: no search yet: starting from the beginning", file=sys.stderr)
         opened.enter_context(connected(address))
         opened.enter_context(_requests_as_sigint())  # in this order: Ray takes SIGTERM when it is begun
         nodes = ready_nodes(search.workers, storage)
-        if not resume:
-            check_training(search, **known)
-        if lease is None:
+        if not (alone or begun):
+            check_training(search, base, working_dir)
+        if lease is None or identity is None:  # a dry run
             print(dump(search), end="")
             print(
                 f"# {search.num_trials} trials of at most {search.last_step()} steps on {len(nodes)} nodes; none begun"
             )
             return
-        _search(search, run_dir, storage, known, resume, quiet, lease)
-
-
-def is_begun(search: Search, run_dir: Path, resume: bool) -> bool:
-    """Whether there is something to resume. Raises InputError and ConfigError for a folder with another search."""
-    settings = run_dir / "search.yaml"
-    begun = settings.exists()
-    if begun and not resume:
-        raise InputError(f"run folder {run_dir} already holds a search; use --resume, or another --run-dir")
-    if begun and not _same(read(Search, settings), search):
-        raise ConfigError(
-            f"{run_dir} holds a search with other settings (search.yaml); remove it or choose another --run-dir"
-        )
-    return begun
-
-
-def prepare(search: Search, run_dir: Path, resume: bool) -> bool:
-    """Begin the run folder; whether there is something to resume. Raises InputError and ConfigError."""
-    begun = is_begun(search, run_dir, resume)
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        write_resolved(search, run_dir / "search.yaml")
-    except OSError as error:
-        raise failed(f"run folder {run_dir} is not writable: {error.strerror or error}", error) from error
-    if resume and not begun:
-        print("cyclesr tune: no search yet: starting from the beginning", file=sys.stderr)
-    return begun
-
-
-def _same(a: Search, b: Search) -> bool:
-    """Whether they are one search. The folder of `base` may have another name where it is resumed."""
-    return Path(a.base).name == Path(b.base).name and replace(a, base=b.base) == b
+        claim(search, run_dir, identity)
+        _search(search, run_dir, storage, {"base": base, "working_dir": working_dir}, begun, identity, quiet, lease)
 
 
 def _search(
-    search: Search, run_dir: Path, storage: str, known: dict[str, Any], resume: bool, quiet: bool, lease: Lease
+    search: Search,
+    run_dir: Path,
+    storage: str,
+    known: dict[str, Any],
+    resume: bool,
+    identity: Identity,
+    quiet: bool,
+    lease: Lease,
 ) -> None:
+    """One experiment of Tune for each time that `num_samples` was given: Tune cannot add trials to one that is over."""
     from ray import tune
 
     from cyclesr_dist.search.choosing import scheduler, searcher
-    from cyclesr_dist.search.progress import SearchProgress
+    from cyclesr_dist.search.progress import SearchProgress, read_results
+    from cyclesr_dist.search.results import num_unfinished, rows
 
     results = run_dir.absolute() / "results.jsonl"
     name = run_dir.absolute().name
     shared = _shared(search, name, storage, known, resume, quiet) if search.shared_steps else None
-    found = _fit(
-        search,
-        name,
-        storage,
-        resume,
-        known | {"last_step": search.last_step(), "shared": shared},
-        param_space={domain.key: domain.for_ray() for domain in search.domains},
-        tune_config=tune.TuneConfig(
-            search_alg=searcher(search),
-            scheduler=scheduler(search, results),
-            num_samples=search.num_samples,
-            trial_dirname_creator=_trial_id,
-        ),
-        callbacks=[SearchProgress(search, results, quiet)],
-    )
+    found: list[Any] = []
+    before = 0
+    for num_samples, place in identity.places(name):
+        this_round = replace(search, num_samples=num_samples)
+        number = num_samples if search.searcher == "random" else num_samples - before  # of those some were drawn before
+        found += _fit(
+            search,
+            place,
+            storage,
+            resume,
+            known | {"last_step": search.last_step(), "shared": shared},
+            param_space={domain.key: domain.for_ray() for domain in search.domains},
+            tune_config=tune.TuneConfig(
+                search_alg=searcher(this_round, before, results),
+                scheduler=scheduler(search, results),
+                num_samples=number,
+                trial_dirname_creator=_trial_id,
+            ),
+            callbacks=[SearchProgress(search, results, quiet)],
+        )
+        if num_unfinished(this_round, rows(search, found, read_results(results))):
+            break  # it was told to stop
+        before = num_samples
     lease.hold(sure=True)
-    _write(search, run_dir, found, quiet)
+    _write(search, run_dir, storage, found, quiet)
 
 
 def _shared(search: Search, name: str, storage: str, known: dict[str, Any], resume: bool, quiet: bool) -> Any:
@@ -209,12 +201,21 @@ def _trial_id(trial: Any) -> str:
     return name
 
 
-def _write(search: Search, run_dir: Path, found: Any, quiet: bool) -> None:
-    """The files of the result. Raises Preempted when some trials are unfinished, CycleSRError when none has a score."""
+def _write(search: Search, run_dir: Path, storage: str, found: Any, quiet: bool) -> None:
+    """The files of the result. Raises Preempted when some trials are unfinished, CycleSRError when none succeeded."""
     from cyclesr_dist.search.page import html
     from cyclesr_dist.search.pictures import strips
     from cyclesr_dist.search.progress import read_results
-    from cyclesr_dist.search.results import best_yaml, middle, ranked, rows, steps_trained, trials_csv
+    from cyclesr_dist.search.results import (
+        best_yaml,
+        failures,
+        middle,
+        num_unfinished,
+        ranked,
+        rows,
+        steps_trained,
+        trials_csv,
+    )
 
     records = read_results(run_dir / "results.jsonl")
     trials = rows(search, found, records)
@@ -228,13 +229,14 @@ def _write(search: Search, run_dir: Path, found: Any, quiet: bool) -> None:
                 shown[f"{label}\n{search.metric} {row.scores[search.metric]:.4g}"] = row.checkpoint
     pictures, why = strips(absolute(search.base_config()), shown, search.pictures)
     write_text(run_dir / "report.html", html(search, trials, records.reports, pictures, why))
-    unfinished = sum(row.state == "unfinished" for row in trials) + search.num_trials - len(trials)
+    unfinished = num_unfinished(search, trials)
     trained, whole = steps_trained(search, trials)
     summary = {
         "completed": not unfinished,
         "metric": search.metric,
         "best": {"trial": order[0].number, "values": dict(order[0].values), **order[0].scores} if order else {},
         "trials": {state: sum(row.state == state for row in trials) for state in sorted({row.state for row in trials})},
+        "failed": sum(row.has_failed for row in trials),
         "steps": trained,
         "steps_without_stopping": whole,
     }
@@ -242,7 +244,13 @@ def _write(search: Search, run_dir: Path, found: Any, quiet: bool) -> None:
     if unfinished:
         raise Preempted(f"{unfinished} of {search.num_trials} trials are unfinished; --resume continues")
     if not order:
-        raise CycleSRError(f"no trial gave a score: {trials[0].cause if trials else 'none has begun'}")
+        raise CycleSRError(f"no trial succeeded: {failures(trials)}; each one's cause is in {run_dir / 'trials.csv'}")
+    if any(row.has_failed for row in trials):
+        print(
+            f"cyclesr tune: warning: {failures(trials)}; each one's cause is in {run_dir / 'trials.csv'}, its log "
+            f"beside its checkpoint in {storage}",
+            file=sys.stderr,
+        )
     if quiet:
         return
     values = " ".join(f"{key}={value:.6g}" for key, value in order[0].values.items())

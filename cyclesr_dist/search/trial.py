@@ -8,10 +8,11 @@ it after a loss, and other trials can with population based training.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,16 +81,22 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
             self._start()
         while True:
             if report := self._new_report():
+                if cause := _without_number(report, self.search.metrics):
+                    return self._failed(cause)
                 self._stage(int(report["step"]))
                 return report | {
                     "own_steps": report["step"] - self.begun_at,
                     "done": report["step"] >= self.last_step,
                 }
             if cause := self._failure():
-                scores = {score: worst(score) for score in self.search.metrics}
-                steps = {"step": self.reported, "own_steps": self.reported - self.begun_at}
-                return scores | steps | {"failed": cause, "done": True}
+                return self._failed(cause)
             time.sleep(_POLL_SECONDS)
+
+    def _failed(self, cause: str) -> dict[str, Any]:
+        """The last report of a trial that cannot go on."""
+        scores = {score: worst(score) for score in self.search.metrics}
+        steps = {"step": self.reported, "own_steps": self.reported - self.begun_at}
+        return scores | steps | {"failed": cause, "done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """The run's newest reported checkpoint and its best model so far; beside them what tells of a failure."""
@@ -247,6 +254,12 @@ def _losses() -> Iterator[None]:
         yield
     except ray.exceptions.RayActorError as error:
         raise LostProcessError(f"a worker is gone: {str(error).splitlines()[0]}") from error
+
+
+def _without_number(report: Mapping[str, Any], metrics: Sequence[str]) -> str:
+    """Which score is no number, such as that of a network which gives none; empty where all are."""
+    bad = [f"{name} is {report[name]}" for name in metrics if not math.isfinite(report[name])]
+    return f"the validation of step {report['step']} gave no number: {', '.join(bad)}" if bad else ""
 
 
 def _records(path: Path) -> list[dict[str, Any]]:

@@ -20,6 +20,10 @@ _ALIKE = 0.05
 # LSGAN's discriminator loss is 0.25 when it cannot tell and 0 when it always can.
 SATURATED = 0.01
 _LOGS_IN_A_ROW = 5
+# Photographs are in [0, 1], so even a network of random weights is below 10.
+_EXPLODED = 1000.0
+_WEIGHTED = ("g", "d", "e", "sr", "percep", "texture")
+"""Terms of another scale: a player's weighted sum, distances of features."""
 # dB below bicubic enlargement that a person would not see.
 _AS_GOOD_DB = 0.05
 
@@ -66,12 +70,14 @@ class Diagnosis:
         self.translates = translates
         self.lr_cyclegan = lr_cyclegan
         self.warnings: list[str] = []
+        self.diverged = ""
+        """What the last logged step says of it, as `mse 1e+30`; empty where its losses are of the usual size."""
         self._given: set[str] = set()
         self._saturated: dict[str, int] = {}
 
     def logged(self, step: int, losses: Mapping[str, float], drift: Mapping[str, float]) -> list[str]:
         """The new warnings from a logged step's means over ranks."""
-        found = []
+        found = self._exploded(step, losses)
         brightness, colour = drift.get("mean", 0.0), drift.get("colour", 0.0)
         if abs(brightness) > LARGEST_DRIFT:
             found += self._warn(
@@ -97,6 +103,18 @@ class Diagnosis:
                     f"optim.lr_cyclegan={self.lr_cyclegan / 4:g} slows it down",
                 )
         return found
+
+    def _exploded(self, step: int, losses: Mapping[str, float]) -> list[str]:
+        """Losses that are finite and far beyond what photographs in [0, 1] can give."""
+        large = {name: value for name, value in losses.items() if name not in _WEIGHTED and not value <= _EXPLODED}
+        self.diverged = ", ".join(f"{name} {value:.3g}" for name, value in large.items())
+        if not large:
+            return []
+        return self._warn(
+            "diverged",
+            f"step {step}: the training has diverged, and your enlarged photographs would be ruined: {self.diverged}, "
+            "of photographs in [0, 1]; a smaller learning rate or loss weight may help",
+        )
 
     def validated(self, step: int, scores: Mapping[str, float]) -> list[str]:
         """The new warnings from a validation. The networks are given half the run first."""

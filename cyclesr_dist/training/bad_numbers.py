@@ -6,7 +6,7 @@ Gradient norms are of averaged gradients, so every rank sees the same ones and d
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,49 +17,70 @@ from cyclesr_dist.distributed.player import Player
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import CycleSRError, FailedElsewhere, TrainingError
 from cyclesr_dist.method.step import StepResult
+from cyclesr_dist.models.checkpoint import Checkpoint
 from cyclesr_dist.nets.measured import MeasuredDegradation
 from cyclesr_dist.telemetry.progress import Progress
 from cyclesr_dist.training.run_folder import RunFolder, append_line
 
-# fp16 leaves steps out while it looks for a loss scale, from 65536 down: 16 in a row are no sign of anything.
-_FP16_IN_A_ROW = 20
+# fp16 leaves steps out while it looks for a loss scale, from 65536 down: that is no sign of anything until even
+# gradients that are this much smaller than they should be overflow. The scale grows again after 2000 good steps only,
+# so it cannot hide more than 20 steps, and one more in each 2000.
+_SMALLEST_LOSS_SCALE = 2.0**-4
 LEFT_OUT_BEFORE = 20
 """Batches before the first bad one that are left out, too, after going back: one of them may have done the harm."""
+_SETTLED_AFTER = 20
+_WINDOW = 200
+"""Of the last so many steps at most a tenth may be bad, whatever the checkpoints are: with more, the run learns from
+what it happens to survive. Where `train.max_bad_steps` is more than a tenth of them, it is of ten times as many."""
+_SHARE = 0.1
 
 
 class RollBack(Exception):
-    """Go on from the last checkpoint without the batches of these steps (from 0). All ranks raise it."""
+    """Go on from the last good checkpoint without the batches of these steps (from 0). All ranks raise it.
 
-    def __init__(self, first: int, last: int) -> None:
+    `bad_steps`: all of the run that were bad.
+    """
+
+    def __init__(self, first: int, last: int, bad_steps: Collection[int]) -> None:
         super().__init__(f"steps {first + 1} to {last + 1}")
         self.first, self.last = first, last
+        self.bad_steps = frozenset(bad_steps)
+
+
+def is_settled(step: int, bad_steps: Collection[int]) -> bool:
+    """Whether a checkpoint after `step` steps may be gone back to: none of the 20 before it was bad (from 0)."""
+    return not any(step - _SETTLED_AFTER <= bad < step for bad in bad_steps)
 
 
 class BadNumbers:
-    """Counts bad steps since the last checkpoint and says what follows."""
+    """Counts bad steps, over the whole run and its resumes, and says what follows."""
 
-    def __init__(self, config: Config, world: World, folder: RunFolder, rollbacks: int) -> None:
+    def __init__(self, config: Config, world: World, folder: RunFolder, saved: Checkpoint) -> None:
+        """`saved` is what the run goes on from."""
         self.config = config
         self.world = world
         self.folder = folder
-        self.rollbacks = rollbacks
-        self.num_left_out = 0
-        self._since_checkpoint: list[int] = []
-        self._in_a_row = 0
+        self.rollbacks = saved.rollbacks
+        self.steps = set(saved.bad_steps)
+        """All bad ones of the run, from 0; after going back also some that come again."""
+        self.good_step = saved.good_step
+        """Of the newest checkpoint that the run may go back to; 0: none."""
+        self._left_out = set(saved.left_out)
 
-    def found(self, result: StepResult) -> bool:
-        """Whether this step was bad; then no player whose norm is not finite was changed."""
+    def found(self, result: StepResult, players: Mapping[str, Player]) -> bool:
+        """Whether this step was bad; then no player whose norm is not finite was changed. An overflow by which fp16
+        finds its loss scale is none."""
         if all(math.isfinite(norm) for norm in result.grad_norm.values()):
-            self._in_a_row = 0
             return False
-        self._in_a_row += 1
-        return self.config.precision != "fp16" or self._in_a_row > _FP16_IN_A_ROW
+        scales = [scale for player in players.values() if (scale := player.loss_scale()) is not None]
+        return not scales or min(map(float, scales)) < _SMALLEST_LOSS_SCALE
 
-    def leave_out(self, step: int, result: StepResult, batch: Batch, progress: Progress, can_go_back: bool) -> None:
+    def leave_out(self, step: int, result: StepResult, batch: Batch, progress: Progress) -> None:
         """Record the bad step (from 0) with its losses and samples. All ranks call it.
 
-        Raises RollBack when there were more than `train.max_bad_steps` since the last checkpoint, TrainingError when
-        the run has gone back `train.max_rollbacks` times already or has no checkpoint.
+        Raises RollBack when there were more than `train.max_bad_steps` since the last checkpoint that can be gone back
+        to, TrainingError when the run has gone back `train.max_rollbacks` times already or has no such checkpoint, and
+        when more than a tenth of the last steps were bad.
         """
         parts = self.world.gather_objects((_terms(result), list(batch.hr_keys), list(batch.lr_keys)))
         record = {
@@ -69,33 +90,48 @@ class BadNumbers:
         }
         if self.world.is_main:
             append_line(self.folder.bad_steps, record)
-        self.num_left_out += 1
-        self._since_checkpoint.append(step)
+        self.steps.add(step)
         what = _describe(step, result, parts)
         train = self.config.train
-        if len(self._since_checkpoint) <= train.max_bad_steps:
-            self._alarm(progress, f"{what}; this step is left out")
-            return
-        if can_go_back and self.rollbacks < train.max_rollbacks:
-            self._alarm(progress, f"{what}; too many since the last checkpoint, going back to it")
-            raise RollBack(self._since_checkpoint[0], step)
-        tried = (
-            f"after going back {self.rollbacks} times" if can_go_back else "and there is no checkpoint to go back to"
-        )
-        self._stop(
-            f"{what}: {len(self._since_checkpoint)} bad steps since the last checkpoint, {tried}; their losses and "
-            f"samples are in {self.folder.bad_steps}; a smaller learning rate or loss weight may help"
-        )
+        since = self._counting(self.good_step, step)
+        if len(since) > train.max_bad_steps:
+            if self.good_step and self.rollbacks < train.max_rollbacks:
+                self._alarm(progress, f"{what}; too many since the last good checkpoint, going back to it")
+                raise RollBack(since[0], step, self.steps)
+            tried = (
+                f"after going back {self.rollbacks} times"
+                if self.good_step
+                else "and there is no good checkpoint to go back to"
+            )
+            self._stop(f"{what}: {len(since)} bad steps since the last good checkpoint, {tried}")
+        window = max(_WINDOW, round(train.max_bad_steps / _SHARE))
+        first = max(0, step + 1 - window)
+        recent = self._counting(first, step)
+        if len(recent) > max(train.max_bad_steps, int(_SHARE * (step + 1 - first))):
+            self._stop(f"{what}: {len(recent)} of the last {step + 1 - first} steps were bad, and a tenth may be")
+        self._alarm(progress, f"{what}; this step is left out")
 
-    def saved(self) -> None:
-        """A checkpoint was begun: count anew."""
-        self._since_checkpoint = []
+    def saved(self, step: int) -> None:
+        """A checkpoint after `step` steps is begun."""
+        if self.is_settled(step):
+            self.good_step = step
+
+    def is_settled(self, step: int) -> bool:
+        return is_settled(step, self.steps)
+
+    def _counting(self, first: int, last: int) -> list[int]:
+        """The bad steps from `first` to `last`, without those that going back has dealt with."""
+        return sorted(bad for bad in self.steps - self._left_out if first <= bad <= last)
 
     def _alarm(self, progress: Progress, line: str) -> None:
         if self.world.is_main:
             progress.alarm(line)
 
-    def _stop(self, message: str) -> None:
+    def _stop(self, why: str) -> None:
+        message = (
+            f"{why}; their losses and samples are in {self.folder.bad_steps}; a smaller learning rate or loss weight "
+            "may help"
+        )
         error: CycleSRError = TrainingError(message)
         raise error if self.world.is_main else FailedElsewhere(message, error.exit_code)
 

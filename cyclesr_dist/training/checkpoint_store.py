@@ -47,22 +47,41 @@ def open_store(place: str, remote: Remote, check: Callable[[], None] = lambda: N
     return RemoteStore(place, remote, check) if "://" in place else LocalStore(Path(place), check)
 
 
-def prune(checkpoints: CheckpointStore, keep: int, best_step: int | None) -> None:
-    """Remove all but the newest `keep` and the best one."""
-    best = None if best_step is None else checkpoint_name(best_step)
-    for name in checkpoints.names()[:-keep]:
-        if name != best:
+def prune(
+    checkpoints: CheckpointStore, keep: int, best_step: int | None, is_good: Callable[[int], bool] = lambda step: True
+) -> None:
+    """Remove all but the newest `keep`, the newest `keep` of those that `is_good` says yes to, and the best one."""
+    names = checkpoints.names()
+    good = [name for name in names if is_good(step_of(name))]
+    kept = {*names[-keep:], *good[-keep:], None if best_step is None else checkpoint_name(best_step)}
+    for name in names:
+        if name not in kept:
             checkpoints.remove(name)
 
 
-def newest(checkpoints: CheckpointStore, warn: Callable[[str], None]) -> tuple[str, Checkpoint, dict[str, Any]] | None:
+def remove_after(checkpoints: CheckpointStore, step: int) -> None:
+    """Remove those of later steps, the newest first. Raises InputError."""
+    for name in reversed(checkpoints.names()):
+        if step_of(name) > step:
+            checkpoints.remove(name)
+
+
+def step_of(name: str) -> int:
+    """Of a checkpoint's name."""
+    return int(name.removeprefix("step-"))
+
+
+def newest(
+    checkpoints: CheckpointStore, warn: Callable[[str], None], is_good: Callable[[int], bool] = lambda step: True
+) -> tuple[str, Checkpoint, dict[str, Any]] | None:
     """The newest checkpoint that is whole, after its name and with its run's identity; None when there is none at all.
+    Looked for among those whose step `is_good` says yes to.
 
     Each damaged one is told through `warn`. Raises InputError when all are damaged, StorageError when one cannot be
     read for what may pass: it may be whole, and an older one would lose steps.
     """
     failure: InputError | None = None
-    names = checkpoints.names()
+    names = [name for name in checkpoints.names() if is_good(step_of(name))]
     for name in reversed(names):
         try:
             with checkpoints.opened(name) as folder:

@@ -23,6 +23,8 @@ from cyclesr_dist.telemetry.diagnosis import drift_seen, over_bicubic
 
 _SEEN_DB = 0.1
 """A gain over bicubic enlargement that is more than chance."""
+_MANY_BAD = 0.1
+"""Share of steps that were left out, above which a run is no success."""
 _FAR_DECADES = 0.12
 """As `degradation/estimate.py` doubts."""
 
@@ -34,12 +36,13 @@ def summary_of(
     notes = []
     if spec_of(config.system).perceptual and config.weights.percep and config.perceptual.source == "random":
         notes.append("The perceptual term used random features (perceptual.source: random).")
-    text, ok = verdict(numbers["best"], _facts(run))
+    found = str(numbers.get("trouble", ""))
+    text, ok = _with_trouble(*verdict(numbers["best"], _facts(run)), found, numbers["best"])
     return {
         "completed": True,
         "verdict": text,
         "verdict_ok": ok,
-        "next": [_next(ok, numbers["steps"], run)],
+        "next": [_gentler(config, run) if found else _next(ok, numbers["steps"], run)],
         "system": config.system,
         "track": config.track if simulated(config, sources) else None,
         "seed": config.seed,
@@ -50,12 +53,42 @@ def summary_of(
     }
 
 
+def trouble(steps: int, bad_steps: int, last_is_bad: bool, diverged: str) -> str:
+    """In a sentence, why the end of a run is no success whatever the scores are; empty where there is nothing.
+
+    `bad_steps` of `steps` were left out, `last_is_bad`: the last one; `diverged`: see telemetry/diagnosis.py.
+    """
+    if last_is_bad or bad_steps > _MANY_BAD * steps:
+        last = ", the last one too" if last_is_bad else ""
+        return f"{bad_steps} of {steps:,} steps were left out, since their gradients were not finite{last}."
+    if diverged:
+        return f"The training has diverged: its last losses are {diverged}, of photographs in [0, 1]."
+    return ""
+
+
+def _with_trouble(text: str, ok: bool | None, found: str, best: Mapping[str, Any]) -> tuple[str, bool | None]:
+    """The verdict where there was trouble: never a success."""
+    if not found:
+        return text, ok
+    said = text.removeprefix("It worked: ") if ok else text
+    if not best:
+        return f"It did not work: {found[0].lower() if found[0].isalpha() else found[0]}{found[1:]}", False
+    return f"The training went wrong. {found} {said[0].upper()}{said[1:]}", False
+
+
 def _next(ok: bool | None, steps: int, run: Path) -> str:
     """The command to give now: use the network, or train for longer."""
     if ok is not False:
         return f"cyclesr upscale PHOTOS --model {shlex.quote(str(run))} --out enlarged"
     config, longer = (shlex.quote(str(path)) for path in (run / "config.yaml", run.with_name(f"{run.name}-longer")))
     return f"cyclesr train --config {config} --run-dir {longer} train.steps={4 * steps}"
+
+
+def _gentler(config: Config, run: Path) -> str:
+    """The command for a run with smaller learning rates."""
+    path, other = (shlex.quote(str(path)) for path in (run / "config.yaml", run.with_name(f"{run.name}-slower")))
+    rates = f"optim.lr_sr={config.optim.lr_sr / 4:g} optim.lr_cyclegan={config.optim.lr_cyclegan / 4:g}"
+    return f"cyclesr train --config {path} --run-dir {other} {rates}"
 
 
 def simulated(config: Config, sources: Sources) -> bool:

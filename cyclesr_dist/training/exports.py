@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cyclesr_dist.distributed.player import TensorDict
-from cyclesr_dist.errors import TrainingError
+from cyclesr_dist.errors import FailedElsewhere, TrainingError
 from cyclesr_dist.method.systems.base import ESTIMATED, G_L2H
 from cyclesr_dist.models.model_file import BEST, LAST, save_model
 from cyclesr_dist.nets.build import inference_net
@@ -66,9 +66,18 @@ class Exports:
         return write
 
     def finish(self, step: int) -> None:
-        """At the end: where nothing was chosen, the last network is the run's."""
+        """At the end: where nothing was chosen, the last network is the run's.
+
+        Raises TrainingError, on all ranks, when it has weights that are not finite: no later step has shown it.
+        """
         if not self.best:
             weights = self.averages.weights(G_L2H)
+            if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+                message = (
+                    f"after step {step} the network has weights that are not finite; a smaller learning rate may help"
+                )
+                error = TrainingError(message)
+                raise error if self.run.world.is_main else FailedElsewhere(message, error.exit_code)
             if self.run.world.is_main:
                 self._write(self.run.folder.model, weights, step, LAST)
 

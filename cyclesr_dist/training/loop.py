@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,8 +20,17 @@ from cyclesr_dist.method.systems.base import SystemState
 from cyclesr_dist.models.checkpoint import Checkpoint
 from cyclesr_dist.runtime.exit_codes import will_leave
 from cyclesr_dist.telemetry.record import StepRecord
-from cyclesr_dist.training.bad_numbers import LEFT_OUT_BEFORE, BadNumbers, RollBack, keep_buffers, restore_buffers
+from cyclesr_dist.training.bad_numbers import (
+    LEFT_OUT_BEFORE,
+    BadNumbers,
+    RollBack,
+    is_settled,
+    keep_buffers,
+    restore_buffers,
+)
+from cyclesr_dist.training.checkpoint_store import remove_after
 from cyclesr_dist.training.ema import Averages
+from cyclesr_dist.training.ending import trouble
 from cyclesr_dist.training.exports import Exports
 from cyclesr_dist.training.measure import measure, peak_memory_mb
 from cyclesr_dist.training.opening import Stopwatch
@@ -59,7 +69,8 @@ class Attempt:
         self.averages = Averages(run.config.ema_decay, run.system.sr_players, saved.ema)
         self.exports = Exports(run, self.averages, saved.best)
         self.left_out = list(saved.left_out)
-        self.bad = BadNumbers(run.config, run.world, run.folder, saved.rollbacks)
+        self.bad = BadNumbers(run.config, run.world, run.folder, saved)
+        self.num_tried = self.num_learned = 0
         self.validation_due = saved.validation_due
         self.seconds_before = saved.seconds
         self.started = self.logged_at = time.monotonic()
@@ -83,7 +94,7 @@ class Attempt:
             self.advance(batch, found, faults)
             if self._is_due(train.validate_every_steps):
                 self._validate()
-            if self._is_due(train.checkpoint_every_steps):
+            if self._is_due(train.checkpoint_every_steps) or self._has_settled():
                 self._save()
 
     def advance(self, batch: Batch, found: Sequence[Fault], faults: FaultLog) -> None:
@@ -101,6 +112,10 @@ class Attempt:
 
     def _is_due(self, every: int) -> bool:
         return bool(every) and (self.step % every == 0 or self.step == self.run.schedule.num_steps)
+
+    def _has_settled(self) -> bool:
+        """Whether the newest checkpoint was written while steps were bad, and one written now could be gone back to."""
+        return self.bad.good_step < self.saved_step < self.step and self.bad.is_settled(self.step)
 
     def _agree(self, faults: FaultLog, found: Sequence[Fault]) -> None:
         """The one exchange that a step needs besides gradients: bad samples, a stop, a checkpoint or a run folder
@@ -146,12 +161,15 @@ class Attempt:
         buffers = keep_buffers(players)
         result = run.system.step(batch, run.schedule.phase(step))
         run.metrics.gradients(result.grad_norm)
-        bad = self.bad.found(result)
-        if not all(math.isfinite(norm) for norm in result.grad_norm.values()):
+        bad = self.bad.found(result, players)
+        finite = all(math.isfinite(norm) for norm in result.grad_norm.values())
+        self.num_tried += 1
+        self.num_learned += finite
+        if not finite:
             run.metrics.skipped("not_finite" if bad else "loss_scale")
         if bad:
             restore_buffers(buffers)
-            self.bad.leave_out(step, result, batch, run.progress, can_go_back=self.saved_step > 0)
+            self.bad.leave_out(step, result, batch, run.progress)
             return None
         self.averages.update()
         return result
@@ -206,10 +224,10 @@ class Attempt:
 
     def _save(self) -> None:
         """Copy the state and let it be written. All ranks call it."""
+        self.bad.saved(self.step)
         with self._aside("checkpoint"):
             self._copy_state()
         self.saved_step = self.step
-        self.bad.saved()
 
     def _copy_state(self) -> None:
         run = self.run
@@ -222,6 +240,8 @@ class Attempt:
             validation_due=self.validation_due,
             left_out=self.left_out,
             rollbacks=self.bad.rollbacks,
+            bad_steps=sorted(self.bad.steps),
+            good_step=self.bad.good_step,
         )
         models = self.exports.last_models(self.step, run.schedule.phase(self.step - 1).trains_g_l2h)  # all ranks
         run.world.together(lambda: self.saver.begin(state, models) if run.world.is_main else None)
@@ -232,8 +252,14 @@ class Attempt:
     def _finish(self) -> dict[str, Any]:
         run = self.run
         run.world.together(self.saver.finish)
-        if self.step > self.first_step and self.bad.num_left_out == self.step - self.first_step:
-            raise TrainingError("no step gave numbers that can be trained on: nothing was learned")
+        bad = len(self.bad.steps)
+        if self.num_tried and not self.num_learned and self.num_tried == self.step:
+            raise self._failed("no step gave numbers that can be trained on: nothing was learned")
+        if 2 * bad > self.step:
+            raise self._failed(
+                f"{bad} of {self.step} steps were left out, their gradients not finite: next to nothing was learned; "
+                f"their losses and samples are in {run.folder.bad_steps}; a smaller learning rate may help"
+            )
         self.exports.finish(self.step)  # all ranks
         return {
             "steps": self.step,
@@ -241,20 +267,34 @@ class Attempt:
             "train_seconds": round(self._seconds(), 1),
             "peak_memory_mb": round(peak_memory_mb(run.world)),
             "warnings": run.diagnosis.warnings,
-            "bad_steps": self.bad.num_left_out,
+            "bad_steps": bad,
             "rollbacks": self.bad.rollbacks,
+            "trouble": trouble(self.step, bad, self.step - 1 in self.bad.steps, run.diagnosis.diverged),
         }
+
+    def _failed(self, message: str) -> Exception:
+        """The same on all ranks; one of them prints it."""
+        return TrainingError(message) if self.run.world.is_main else FailedElsewhere(message, TrainingError.exit_code)
 
 
 def _go_back(run: Run, saver: Saver, request: RollBack) -> None:
-    """Load the newest checkpoint in place, and leave out the batches that may have done the harm. All ranks."""
-    run.world.together(saver.finish)
-    found = load_newest(run.checkpoints, run.identity, run.world, with_changes=True)  # those that it began with
-    assert found is not None, "a run goes back only where it has saved"
+    """Load the newest good checkpoint in place, and leave out the batches that may have done the harm. All ranks."""
+    world = run.world
+    world.together(saver.finish)
+    # With the changes that it began with, if it did.
+    is_good = partial(is_settled, bad_steps=request.bad_steps)
+    found = load_newest(run.checkpoints, run.identity, world, is_good, with_changes=True)
+    if found is None:  # somebody has removed it
+        message = f"{request}: the gradients are not finite, and the checkpoint to go back to is gone"
+        raise TrainingError(message) if world.is_main else FailedElsewhere(message, TrainingError.exit_code)
     saved, _ = found
+    # A run that is killed before the next checkpoint would resume from one of the bad stretch.
+    world.together(lambda: remove_after(run.checkpoints, saved.step) if world.is_main else None)
     first = max(saved.step, request.first - LEFT_OUT_BEFORE)
     saved.left_out = sorted({*saved.left_out, *range(first, request.last + 1)})
     saved.rollbacks += 1
+    saved.bad_steps = sorted({*saved.bad_steps, *request.bad_steps})
+    saved.good_step = saved.step
     run.system.load(saved.system)
     run.saved = saved
     run.metrics.rolled_back()

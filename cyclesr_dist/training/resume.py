@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from cyclesr_dist.distributed.world import World
@@ -12,17 +13,22 @@ from cyclesr_dist.training.checkpoint_store import CheckpointStore, newest
 
 
 def load_newest(
-    checkpoints: CheckpointStore, identity: dict[str, Any], world: World, *, with_changes: bool = False
+    checkpoints: CheckpointStore,
+    identity: dict[str, Any],
+    world: World,
+    is_good: Callable[[int], bool] = lambda step: True,
+    *,
+    with_changes: bool = False,
 ) -> tuple[Checkpoint, list[Change]] | None:
-    """The state, and what of the run has changed since; None when there is no checkpoint. All ranks call it; the others
-    need not see the checkpoints.
+    """The newest of those whose step `is_good` says yes to, and what of the run has changed since; None when there is
+    none. All ranks call it; the others need not see the checkpoints.
 
     Raises InputError when none can be read, ConfigError when the run does not fit, or may not go on so without
     `with_changes`.
     """
 
     def read() -> tuple[str, Checkpoint, list[Change]] | None:
-        found = newest(checkpoints, _warn)
+        found = newest(checkpoints, _warn, is_good)
         if found is None:
             return None
         name, checkpoint, saved = found

@@ -9,6 +9,7 @@ from typing import Any
 
 from cyclesr_dist.errors import CycleSRError, TrainingError
 from cyclesr_dist.models.checkpoint import Checkpoint, write
+from cyclesr_dist.training.bad_numbers import is_settled
 from cyclesr_dist.training.checkpoint_store import CheckpointStore, prune
 from cyclesr_dist.training.run_folder import checkpoint_name
 
@@ -67,7 +68,9 @@ class Saver:
             self.checkpoints.put(
                 checkpoint_name(checkpoint.step), lambda folder: write(folder, checkpoint, self.identity)
             )
-            prune(self.checkpoints, self.keep, checkpoint.best.get("step"))  # type: ignore[arg-type]  # a whole number
+            best: int | None = checkpoint.best.get("step")  # type: ignore[assignment]  # a whole number
+            bad = checkpoint.bad_steps
+            prune(self.checkpoints, self.keep, best, lambda step: is_settled(step, bad))
             self.written(time.monotonic() - began)
         except CycleSRError as error:  # a full disk is not bad input: the run may be started again
             self._failure = TrainingError(f"{error}; earlier checkpoints are intact")

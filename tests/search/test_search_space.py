@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,6 @@ ray_tune = pytest.importorskip("ray.tune", reason="Ray is not installed")
 from cyclesr_dist.search.choosing import Clamp, RememberingASHA  # noqa: E402
 from cyclesr_dist.search.page import html  # noqa: E402
 from cyclesr_dist.search.progress import Results, SearchProgress, mend, read_results  # noqa: E402
-from cyclesr_dist.search.run import prepare  # noqa: E402
 
 BASE = "system: cyclesr\nbackend: ddp\ndata: {valid_lr: lr, hr: a, lr: b}\n"
 
@@ -82,18 +80,6 @@ def test_a_base_that_is_nowhere_is_named_with_who_asked_and_the_places(base, tmp
     (tmp_path / "lost.yaml").mkdir()  # a folder is no configuration
     with pytest.raises(ConfigError, match=r"base = 'lost\.yaml'"):
         load_search(search_file(base, base="lost.yaml"))
-
-
-def test_a_search_is_resumed_from_another_folder(base, tmp_path, monkeypatch) -> None:
-    path, run_dir = search_file(base, base="base.yaml"), tmp_path / "run"
-    assert prepare(load_search(path), run_dir, resume=False) is False
-    monkeypatch.chdir("/")
-    assert prepare(load_search(Path(os.path.relpath(path))), run_dir, resume=True) is True
-    with pytest.raises(ConfigError, match="holds a search with other settings"):
-        prepare(load_search(path, ["num_samples=5"]), run_dir, resume=True)
-    base.rename(tmp_path / "other.yaml")
-    with pytest.raises(ConfigError, match="holds a search with other settings"):
-        prepare(load_search(search_file(base, base="other.yaml")), run_dir, resume=True)
 
 
 def test_trials_ask_for_no_port_whatever_the_configuration_says(base: Path) -> None:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-import yaml
 from helpers.ports import free_port
+from helpers.searches import printed, reports, search, searching, trials
 from helpers.waiting import until
 
 from cyclesr_dist.config.reader import dump
@@ -33,73 +30,7 @@ pytest.importorskip("ray.tune", reason="Ray is not installed")
 pytestmark = pytest.mark.timeout(900)
 
 REPOSITORY = Path(__file__).parents[2]
-TUNE = [sys.executable, str(REPOSITORY / "launch/tune.py")]
 TRAIN = [sys.executable, str(REPOSITORY / "launch/train.py")]
-
-
-@pytest.fixture
-def write_search(config_file, tiny_data, tmp_path) -> Any:
-    """A function that writes a search's file: weights.mse on tiny data, two reports a trial, with changes."""
-
-    def write(**changes: object) -> Path:
-        content = {
-            "base": str(config_file),
-            "overrides": [*tiny_data.overrides, *changes.pop("overrides", [])],  # type: ignore[misc]
-            "space": {"weights.mse": {"grid": [10.0, 100.0]}},
-            "steps": 8,
-            "report_every_steps": 4,
-            "scheduler": "none",
-        }
-        path = tmp_path / "search.yaml"
-        path.write_text(yaml.safe_dump(content | changes))
-        return path
-
-    return write
-
-
-@contextmanager
-def searching(config: Path, run_dir: Path, *more: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [*TUNE, "--config", str(config), "--run-dir", str(run_dir), *more]
-    output = run_dir.with_suffix(".out").open("w")
-    process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        output.close()
-        print(printed(run_dir))
-
-
-def search(config: Path, run_dir: Path, *more: str, seconds: float = 240) -> tuple[int, str]:
-    """Exit code and all that was printed."""
-    with searching(config, run_dir, *more) as process:
-        process.wait(seconds)
-    return process.returncode, printed(run_dir)
-
-
-def printed(run_dir: Path) -> str:
-    return run_dir.with_suffix(".out").read_text()
-
-
-def trials(run_dir: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader((run_dir / "trials.csv").read_text().splitlines()))
-
-
-def reports(run_dir: Path) -> list[dict[str, Any]]:
-    path = run_dir / "results.jsonl"
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    return [record for record in map(json.loads, lines) if "step" in record]
-
-
-@pytest.fixture(autouse=True)
-def scratch(monkeypatch) -> Iterator[Path]:
-    """Where the trials of this test keep their folders, and nobody else's. Short: Ray's sockets lie there."""
-    with tempfile.TemporaryDirectory(prefix="s-", dir="/tmp", ignore_cleanup_errors=True) as name:
-        monkeypatch.setenv("TMPDIR", name)
-        monkeypatch.setenv("XDG_CACHE_HOME", f"{name}/cache")
-        yield Path(name)
 
 
 def ranks(scratch: Path) -> list[psutil.Process]:
