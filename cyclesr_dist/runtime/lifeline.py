@@ -108,6 +108,8 @@ def _named() -> Iterator[Starter]:
 def _launchers() -> Iterator[Starter]:
     if _OF_TORCHRUN not in os.environ and _OF_DEEPSPEED not in os.environ:
         return  # the parent may be a shell, which is left while its job goes on
+    if not _PARENT:
+        return  # outside of the container that this process is in
     yield Starter("the launcher", _PARENT, _since(_PARENT))
     with suppress(psutil.Error):
         for process in psutil.Process(_PARENT).parents():  # `deepspeed` starts a launcher for each machine
