@@ -27,7 +27,8 @@ TORCHES = ("2.11", "2.12", "2.13")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="PYTHON/TORCH", help="this pair alone")
-    args, tests = parser.parse_known_args()
+    parser.add_argument("tests", nargs=argparse.REMAINDER, metavar="...", help="arguments of pytest")
+    args = parser.parse_args()
     pairs = [f"{python}/{torch}" for python, torch in product(PYTHONS, TORCHES)]
     if args.only and args.only not in pairs:
         parser.error(f"--only {args.only}; allowed: {', '.join(pairs)}")
@@ -35,7 +36,7 @@ def main() -> int:
     for pair in [args.only] if args.only else pairs:
         python, torch = pair.split("/")
         with tempfile.TemporaryDirectory(prefix="cyclesr-matrix-") as folder:
-            said = one(python, torch, Path(folder), tests)
+            said = one(python, torch, Path(folder), args.tests)
         print(f"Python {python}, torch {torch}: {said}", flush=True)
         failed = failed or said.startswith("failed")
     return 1 if failed else 0

@@ -31,29 +31,36 @@ def fresh_store(store: Store, rank: int, num_ranks: int, timeout: timedelta, job
 
     Raises CycleSRError when some ranks do not come in time, InputError when the store is another job's.
     """
-    own = f"{job} of {num_ranks} ranks"
     # Foreign questions stand at other places: they are not seen at all.
-    place = PrefixStore(f"cyclesr/{hashlib.sha256(own.encode()).hexdigest()[:16]}", store)
+    own = hashlib.sha256(f"{job} {num_ranks}".encode()).hexdigest()[:16]
+    place = PrefixStore(f"cyclesr/{own}", store)
     if rank == 0:
-        store.set(_OWNER, json.dumps([own, socket.gethostname()]))
+        store.set(_OWNER, json.dumps([job, num_ranks, socket.gethostname()]))
         name = _name_for_all(place, num_ranks, timeout)
     else:
-        _check_owner(store, own, rank, timeout)
+        _check_owner(store, job, rank, num_ranks, timeout)
         name = _ask(place, rank, timeout)
     return PrefixStore(f"cyclesr/{name}", store)
 
 
-def _check_owner(store: Store, own: str, rank: int, timeout: timedelta) -> None:
+def _check_owner(store: Store, job: str, rank: int, num_ranks: int, timeout: timedelta) -> None:
+    deadline = time.monotonic() + timeout.total_seconds()
     try:
         store.wait([_OWNER], timeout)
     except DistStoreError as error:
         raise CycleSRError(f"rank {rank} got no word from rank 0 in {timeout.total_seconds():g} s") from error
-    owner, host = json.loads(store.get(_OWNER))
-    if owner != own:
-        raise InputError(
-            f"rank {rank} of the job ({own}) met rank 0 of another job ({owner}, on {host}) at this address; give each "
-            "job a MASTER_PORT of its own, and all ranks of a job the same --run-dir"
-        )
+    while True:
+        owner, size, host = json.loads(store.get(_OWNER))
+        if owner != job:
+            raise InputError(
+                f"rank {rank} of the job ({job}) met rank 0 of another job ({owner}, on {host}) at this address; give "
+                "each job a MASTER_PORT of its own, and all ranks of a job the same --run-dir"
+            )
+        if size == num_ranks:
+            return
+        if time.monotonic() > deadline:
+            raise InputError(f"WORLD_SIZE = {num_ranks} on rank {rank}, and {size} on rank 0, on {host}")
+        time.sleep(_POLL_SECONDS)  # it may be that of an attempt before, with other ranks
 
 
 def _name_for_all(store: Store, num_ranks: int, timeout: timedelta) -> str:

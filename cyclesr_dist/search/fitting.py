@@ -9,9 +9,9 @@ from pathlib import Path
 
 from cyclesr_dist.config.schema import Config
 from cyclesr_dist.errors import ConfigError
-from cyclesr_dist.models.checkpoint import identity
 from cyclesr_dist.search.config import Search
 from cyclesr_dist.search.space import Domain, override, with_values
+from cyclesr_dist.training.changes import Kind, kind_of
 
 _MOST_VALUES = 64
 _MOST_CORNERS = 256
@@ -67,10 +67,11 @@ def _check_value(search: Search, base: Config, key: str, value: float) -> None:
         raise ConfigError(
             f"{where}: workers.num = {search.workers.num} does not divide global_batch = {config.global_batch}"
         )
-    if search.shared_steps and identity(config, {}) != identity(base, {}):
+    shared = attrgetter(key)(base)
+    if search.shared_steps and value != shared and kind_of(key) in (Kind.FITS_THE_STATE, Kind.ORDER):
         raise ConfigError(
             f"{where}: with shared_steps = {search.shared_steps} all trials go on from a checkpoint that has {key} = "
-            f"{attrgetter(key)(base)}, and {value:g} does not fit it; allowed: shared_steps: 0, or another key"
+            f"{shared}, and {value:g} does not fit it; allowed: shared_steps: 0, or another key"
         )
 
 

@@ -19,6 +19,7 @@ class Kind(Enum):
     """Of a key of the configuration, or of what else a checkpoint knows of its run."""
 
     FITS_THE_STATE = "the saved networks, moments or pools do not fit"
+    ORDER = "other data, or in another order"
     EXPERIMENT = "another experiment"
     EXECUTION = "computed, kept or shown in another way"
 
@@ -31,21 +32,21 @@ KINDS: dict[str, Kind] = {
     "nets.sync_batchnorm": Kind.EXPERIMENT,
     "pool": Kind.FITS_THE_STATE,
     "patch": Kind.FITS_THE_STATE,
-    "seed": Kind.EXPERIMENT,
-    "global_batch": Kind.EXPERIMENT,
+    "seed": Kind.ORDER,
+    "global_batch": Kind.ORDER,
     "ema_decay": Kind.EXPERIMENT,
     "weights": Kind.EXPERIMENT,
     "optim": Kind.EXPERIMENT,
     "perceptual": Kind.EXPERIMENT,
-    "samples": Kind.EXPERIMENT,
-    "num_samples": Kind.EXPERIMENT,
+    "samples": Kind.ORDER,
+    "num_samples": Kind.ORDER,
     "train.epochs": Kind.EXPERIMENT,
     "train.pretrain_epochs": Kind.EXPERIMENT,
     "train.constant_epochs": Kind.EXPERIMENT,
     "train.steps": Kind.EXPERIMENT,
     "train": Kind.EXECUTION,
     "data.downsampling": Kind.EXPERIMENT,
-    "data.tail": Kind.EXPERIMENT,
+    "data.tail": Kind.ORDER,
     "data.augment": Kind.EXPERIMENT,
     "data": Kind.EXECUTION,
     "validate.protocol": Kind.EXPERIMENT,  # the best so far was chosen by another score
@@ -100,7 +101,7 @@ def check_resumable(where: str, found: list[Change], with_changes: bool) -> None
             f"checkpoint {where} has {_told(unfit)}: the saved state does not fit; go on with the old value, or begin "
             "a new run in another --run-dir"
         )
-    other = [change for change in found if change.kind is Kind.EXPERIMENT]
+    other = [change for change in found if change.kind in (Kind.ORDER, Kind.EXPERIMENT)]
     if other and not with_changes:
         raise ConfigError(
             f"checkpoint {where} has {_told(other)}: from here on it would be another experiment; go on with the old "

@@ -6,7 +6,6 @@ Prints a line for each: its name, what a fault that passed led to, what one that
 from __future__ import annotations
 
 import errno
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,11 +26,10 @@ def readers(root: Path, run: Path) -> dict[str, tuple[str, Callable[[], object]]
     """A part of the path of what fails, and who reads it."""
     checkpoints = LocalStore(run / "checkpoints")
     at = sorted((run / "checkpoints").iterdir())[-1].name
-    identity = json.loads((run / "checkpoints" / at / "state.json").read_text())["identity"]
     photo = sorted((root / "lr").glob("*.png"))[0]
 
     def read_checkpoint() -> str:
-        found = newest(checkpoints, identity, WARNINGS.append)
+        found = newest(checkpoints, WARNINGS.append)
         return found[0] if found else "none"
 
     def read_sample() -> str:

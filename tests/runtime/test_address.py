@@ -69,7 +69,7 @@ def test_a_launch_to_nowhere_ends_with_one_line(launcher, config_file, tiny_data
     }[launcher]
     variables = {"CYCLESR_MEETING_SECONDS": "2", "OMP_NUM_THREADS": "1"}
     if launcher == "python":
-        variables |= {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": NOWHERE, "MASTER_PORT": "29400"}
+        variables |= {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": NOWHERE, "MASTER_PORT": "29400"}
     command = [*before, TRAIN, "--config", str(config_file), "--run-dir", str(tmp_path / "run"), *tiny_data.overrides]
     began = time.monotonic()
     done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)

@@ -27,6 +27,7 @@ def test_every_key_has_a_kind_and_no_kind_lacks_a_key() -> None:
     for key in known:
         assert any(key == name or key.startswith(f"{name}.") for name in KINDS), key
     assert kind_of("train.steps") is Kind.EXPERIMENT
+    assert kind_of("global_batch") is Kind.ORDER
     assert kind_of("train.log_every_steps") is Kind.EXECUTION
     assert kind_of("nets.sr.channels") is Kind.FITS_THE_STATE
     assert kind_of("nets.translator.estimate") is Kind.EXECUTION

@@ -69,7 +69,7 @@ def test_a_disk_that_stays_away_is_no_bad_sample(config_file, tiny_data, tmp_pat
 
 def test_a_checkpoint_that_cannot_be_written_for_a_moment_is_written(config_file, tiny_data, undisturbed, tmp_path):
     disk = FailingDisk(tmp_path / "disk")
-    disk.fail(errno.EIO, "/.step-00000002.tmp/tensors", times=2)
+    disk.fail(errno.EIO, "/.step-00000002.", times=2)
     done = train(disk, config_file, tmp_path / "run", *tiny_data.overrides, *ARGUMENTS)
     assert done.returncode == 0, done.stderr
     assert disk.num_failures == 2

@@ -140,7 +140,7 @@ def test_a_killed_run_resumes_to_the_same_result(config_file, tiny_data, tmp_pat
     # Back to the checkpoint of step 4, as if killed right after it.
     for later in sorted((tmp_path / "killed/checkpoints").iterdir())[1:]:
         later.rename(tmp_path / later.name)
-    assert run(config_file, tmp_path / "killed", *arguments, "--resume") == 0
+    assert run(config_file, tmp_path / "killed", *arguments, "--resume-with-changes") == 0
     expected = load_file(newest(tmp_path / "whole") / "tensors.safetensors")
     actual = load_file(newest(tmp_path / "killed") / "tensors.safetensors")
     assert all(torch.equal(tensor, actual[name]) for name, tensor in expected.items())
@@ -216,7 +216,7 @@ def test_a_start_after_half_a_line_is_noted_on_a_line_of_its_own(config_file, ti
     assert run(config_file, tmp_path / "run", *settings, "train.max_steps=5", "--resume") == 0
     events = (tmp_path / "run/events.jsonl").read_text().splitlines()
     assert [json.loads(line)["event"] for i, line in enumerate(events) if i != 2] == [
-        *("started", "finished", "started", "finished")
+        *("started", "finished", "started", "changed", "finished")
     ]
     assert not (tmp_path / "run/prometheus_targets.json").exists()
 
