@@ -71,6 +71,7 @@ def test_a_process_without_a_free_descriptor_closes_what_it_kept(sets: Path) -> 
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.slow
 def test_training_with_loader_processes_needs_few_descriptors(sets: Path, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("system: cyclesr\n")
     command = [sys.executable, str(REPOSITORY / "launch/train.py"), "--config", str(tmp_path / "c.yaml"), "--quiet"]

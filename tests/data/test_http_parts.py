@@ -73,6 +73,7 @@ def test_samples_are_right_whatever_the_server_does_with_ranges(folder: Path, wa
         assert server.num_bytes["tar"] == first["tar"]
 
 
+@pytest.mark.slow
 def test_processes_of_a_machine_fetch_each_tar_once(folder: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     with OddServer(folder, "none") as server:
@@ -144,6 +145,7 @@ def test_training_says_once_that_whole_tars_are_fetched(config_file, tiny_data, 
     assert all(line.startswith("cyclesr: warning: http://127.0.0.1") and str(cache) in line for line in lines)
 
 
+@pytest.mark.slow
 def test_training_goes_on_after_seconds_of_refusals_as_if_there_were_none(config_file, tiny_data, tmp_path) -> None:
     arguments = [*tiny_data.overrides, "train.max_steps=6", "data.log_keys=true", "data.max_bad_samples=3"]
     assert train(config_file, tmp_path / "folder", *arguments) == 0

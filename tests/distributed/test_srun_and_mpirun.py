@@ -87,6 +87,7 @@ def test_two_ranks_train_as_under_torchrun_and_deepspeed(
     assert all(torch.equal(tensor, result[name]) for name, tensor in expected.items())
 
 
+@pytest.mark.slow
 def test_half_of_the_variables_is_refused_by_every_rank(config_file, tiny_data, tmp_path) -> None:
     command = [str(BIN / "python"), TRAIN, *arguments(config_file, tmp_path / "run", *settings(tiny_data))]
     with started(command, **{name: value for name, value in srun(1).items() if name != "SLURM_LOCALID"}) as p:

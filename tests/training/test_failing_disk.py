@@ -45,6 +45,7 @@ def train(disk: FailingDisk, config: Path, folder: Path, *arguments: str) -> sub
     return process(disk, *command)
 
 
+@pytest.mark.slow
 def test_a_run_whose_disks_fail_for_a_moment_ends_as_if_they_had_not(config_file, tiny_data, undisturbed, tmp_path):
     disk = FailingDisk(tmp_path / "disk")
     disk.fail(errno.ESTALE, "hr/shard-000000.tar", times=2)
@@ -67,6 +68,7 @@ def test_a_disk_that_stays_away_is_no_bad_sample(config_file, tiny_data, tmp_pat
     assert "Input/output error" in last
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written_for_a_moment_is_written(config_file, tiny_data, undisturbed, tmp_path):
     disk = FailingDisk(tmp_path / "disk")
     disk.fail(errno.EIO, "/.step-00000002.", times=2)
