@@ -80,7 +80,7 @@ def test_training_with_loader_processes_needs_few_descriptors(sets: Path, tmp_pa
     command += [f"data.{kind}={sets / kind}" for kind in ("hr", "lr")]
     few = ["bash", "-c", f'ulimit -n {FEW}; exec "$@"', "-", *command]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(few, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(few, env=environment, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     assert "Too many open files" not in done.stderr
     assert [line["step"] for line in lines(tmp_path / "run/metrics.jsonl")] == list(range(1, 17))

@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
 def launch(config: Path, run_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += [str(REPOSITORY / "launch/train.py"), "--config", str(config), "--run-dir", str(run_dir), "--quiet"]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=400, check=False)
 
 
 def keys(run_dir: Path, num_ranks: int) -> list[tuple[int, list[str], list[str]]]:

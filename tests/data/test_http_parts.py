@@ -175,7 +175,7 @@ def test_ranks_and_their_workers_fetch_each_tar_once(config_file, tiny_data, tmp
     command += [str(REPOSITORY / "launch/train.py"), "--config", str(config_file), "--run-dir", str(tmp_path / "run")]
     with OddServer(tiny_data.root / "shards", "none") as server:
         more = [*tiny_data.overrides, *sets(server), "backend=ddp", "train.max_steps=20", "data.workers=2"]
-        done = subprocess.run([*command, "--quiet", *more], capture_output=True, text=True, timeout=280, check=False)
+        done = subprocess.run([*command, "--quiet", *more], capture_output=True, text=True, timeout=500, check=False)
         assert done.returncode == 0, done.stderr
         both = sum(tar_bytes(tiny_data.root / "shards" / kind) for kind in ("hr", "lr"))
         assert server.num_bytes["tar"] <= both

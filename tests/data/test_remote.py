@@ -165,7 +165,7 @@ def test_training_from_s3_is_training_from_a_folder(bucket: str, config_file, ti
     # A process of its own: pytest's fork server may have started before the bucket's credentials were there.
     command = [sys.executable, str(Path(__file__).parents[2] / "launch/train.py"), "--config", str(config_file)]
     command += ["--run-dir", str(tmp_path / "workers"), "--quiet", *arguments, *remote, "data.workers=2"]
-    assert subprocess.run(command, timeout=200, check=False).returncode == 0
+    assert subprocess.run(command, timeout=400, check=False).returncode == 0
     for file in ("model.safetensors", "keys.rank0.jsonl"):
         expected = (tmp_path / "folder" / file).read_bytes()
         assert (tmp_path / "s3" / file).read_bytes() == expected

@@ -34,7 +34,7 @@ def launch(command: list[str], folder: Path, **more: object) -> subprocess.Compl
     search = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": search}
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False, **more
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False, **more
     )
 
 

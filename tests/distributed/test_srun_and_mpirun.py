@@ -131,7 +131,7 @@ def test_an_mpi_daemon_above_stands_for_a_job_number(tmp_path: Path) -> None:
     code = "import os; from cyclesr_dist.distributed.launchers import read_launch; print(read_launch(os.environ).port)"
     variables = {name: value for name, value in hydra(1).items() if name != "PMI_JOBID"}
     with started([str(tmp_path / "hydra_pmi_proxy"), str(BIN / "python"), "-c", code], **variables) as p:
-        stdout, stderr = p.communicate(timeout=90)
+        stdout, stderr = p.communicate(timeout=240)
     ports = stdout.split()
     assert len(ports) == 2, stderr
     assert ports[0] == ports[1]

@@ -99,7 +99,7 @@ def steps_done(run_dir: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def outcome(process: subprocess.Popen[str], seconds: float = 90.0) -> tuple[int, list[str]]:
+def outcome(process: subprocess.Popen[str], seconds: float = 240.0) -> tuple[int, list[str]]:
     """Exit code and the lines of stderr."""
     _, stderr = process.communicate(timeout=seconds)
     return process.returncode, stderr.strip().splitlines()

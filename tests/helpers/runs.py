@@ -30,7 +30,7 @@ def launch(launcher: str, config: Path, run_dir: Path, *arguments: str) -> subpr
     command = [*LAUNCHERS[launcher], *port, str(REPOSITORY / "launch/train.py"), "--config", str(config)]
     command += ["--run-dir", str(run_dir), "--quiet", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
 
 
 def run_alone(config: Path, run_dir: Path, *arguments: str) -> None:

@@ -29,7 +29,7 @@ def searching(config: Path, run_dir: Path, *more: str) -> Iterator[subprocess.Po
         print(printed(run_dir))
 
 
-def search(config: Path, run_dir: Path, *more: str, seconds: float = 240) -> tuple[int, str]:
+def search(config: Path, run_dir: Path, *more: str, seconds: float = 700) -> tuple[int, str]:
     """Exit code and all that was printed."""
     with searching(config, run_dir, *more) as process:
         process.wait(seconds)

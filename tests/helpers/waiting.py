@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(happened: Callable[[], T], seconds: float = 120.0) -> T:
+def until(happened: Callable[[], T], seconds: float = 300.0) -> T:
     """Ask again and again, and return the first answer that is true. Fails after `seconds` without one."""
     deadline = time.monotonic() + seconds
     while not (answer := happened()):

@@ -145,7 +145,7 @@ class TestTrain:
         )
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
         assert done.returncode == 0, done.stderr
         first, second = (json.loads(Path(f"{rank}.json").read_text()) for rank in (0, 1))
         assert first == json.loads(Path("run/summary.json").read_text())

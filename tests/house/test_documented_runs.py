@@ -173,7 +173,7 @@ def give(words: list[str]) -> int:
     beside = Path(sys.executable).parent
     programs["torchrun"] = [str(beside / "torchrun")]
     words = [str(beside / word) if word == "torchrun" and index else word for index, word in enumerate(words)]
-    return subprocess.run([*programs[words[0]], *words[1:]], timeout=120, check=False).returncode
+    return subprocess.run([*programs[words[0]], *words[1:]], timeout=300, check=False).returncode
 
 
 def run_here(arguments: list[str], launcher: Sequence[str] = ()) -> None:

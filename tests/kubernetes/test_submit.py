@@ -170,7 +170,7 @@ def test_ctrl_c_leaves_the_run_alone_and_at_once(lab: Cluster) -> None:
     until(lambda: len(lab.server.asked_logs) == 1)  # and stays open
     begin = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=180)
     assert time.monotonic() - begin < 20
     assert process.returncode == 130
     assert "the run goes on" in err
@@ -183,7 +183,7 @@ def test_other_signals_leave_the_run_alone_as_well(name: str, lab: Cluster) -> N
     wait_for_job(lab)
     until(lambda: lab.server.watches)
     process.send_signal(signal.Signals[name])
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=180)
     assert process.returncode == 128 + signal.Signals[name]
     assert "the run goes on" in err
     assert lab.objects() == WHOLE
@@ -195,7 +195,7 @@ def test_a_signal_while_it_submits_leaves_nothing_also_of_what_was_not_answered(
     wait_for_job(lab)
     process.send_signal(signal.SIGTERM)
     lab.do(lambda s: s.unanswered.clear())
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=180)
     assert process.returncode == 128 + signal.SIGTERM, err
     assert lab.objects() == []
 
@@ -292,7 +292,7 @@ def test_delete_waits_until_the_pods_have_saved(lab: Cluster) -> None:
     code, _, err = submit(lab, "--detach")
     assert (code, "Job demo is still being deleted; submit again when it is gone" in err) == (2, True)
     lab.remove("pods", "demo-0-aaaaa")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert (process.returncode, lab.objects()) == (0, [])
     assert "Job demo is being deleted: waiting until its pods have saved, 1" in err
     assert out == "cyclesr submit: deleted: Job demo, Service demo, NetworkPolicy demo, ConfigMap demo\n"
@@ -306,7 +306,7 @@ def test_delete_is_left_with_ctrl_c_and_called_again(lab: Cluster, monkeypatch: 
     deleted = lab.server.seen.index("delete jobs")
     until(lambda: lab.server.seen[deleted:].count("list pods") >= 2)  # it waits
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=180)
     assert process.returncode == 130
     assert "left; Job demo is being deleted, --delete takes the rest" in err
     assert lab.objects() == WHOLE
@@ -331,7 +331,7 @@ def test_pods_that_outlive_their_job_are_waited_for(lab: Cluster) -> None:
     process = begun(lab, "--delete")
     stays(lambda: process.poll() is None, 2)
     lab.remove("pods", "demo-0-aaaaa")
-    assert process.communicate(timeout=60)[0] == "cyclesr submit: deleted: nothing was there\n"
+    assert process.communicate(timeout=180)[0] == "cyclesr submit: deleted: nothing was there\n"
     assert submit(lab, "--detach")[0] == 0
 
 

@@ -58,7 +58,7 @@ def measured(page: str, width: int, folder: Path) -> dict[str, Any]:
     assert CHROMIUM
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
     command += [f"--window-size={width + 200},1000", "--dump-dom", file.as_uri()]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    said = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
     body = re.search(r"<body[^>]*>(\{.*\})</body>", said, re.DOTALL)
     assert body, said[-2000:]
     found: dict[str, Any] = json.loads(unescape(body[1]))

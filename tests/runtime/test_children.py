@@ -53,7 +53,7 @@ def test_any_other_command_ends_as_a_shell_has_it(name: str, tmp_path: Path) -> 
 def test_a_child_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     with all_marked() as mark, command(tmp_path, "parent", mark) as process:
         process.kill()
-        _, stderr = process.communicate(timeout=60)  # to the end of the child, which writes there
+        _, stderr = process.communicate(timeout=180)  # to the end of the child, which writes there
         until(lambda: not marked(mark))
     assert f"cyclesr: interrupted: the parent (process {process.pid}) is gone" in stderr
 

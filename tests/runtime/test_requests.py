@@ -55,7 +55,7 @@ def begun(run_dir: Path) -> None:
 
 
 def ended(mark: str) -> None:
-    until(lambda: not marked(mark), 60)
+    until(lambda: not marked(mark), 180)
 
 
 @pytest.mark.slow
@@ -105,7 +105,7 @@ def test_every_request_to_a_launcher_saves(name, signal_name, config_file, setti
     with started(command, MARK=mark) as p:
         begun(tmp_path / "run")
         p.send_signal(signal.Signals[signal_name])
-        p.communicate(timeout=90)
+        p.communicate(timeout=240)
         ended(mark)
     assert p.returncode == 75 or name != "python"
     assert saved(tmp_path / "run") >= BEGUN
@@ -140,7 +140,7 @@ def test_ranks_whose_launcher_is_killed_save_without_a_supervisor(name, config_f
         begun(tmp_path / "run")
         own = [c for c in below(p.pid) if any("launcher.launch" in word for word in c.cmdline())]
         (own[0] if "," in name else p).kill()
-        _, stderr = p.communicate(timeout=90)
+        _, stderr = p.communicate(timeout=240)
         ended(mark)
     assert "stopped: the launcher (process" in stderr
     assert saved(tmp_path / "run") >= BEGUN
@@ -156,7 +156,7 @@ def test_ranks_whose_supervisor_is_killed_save(name, config_file, settings, mark
     with started(command, MARK=mark) as p:
         begun(tmp_path / "run")
         p.kill()
-        _, stderr = p.communicate(timeout=90)  # to the end of all that can write there
+        _, stderr = p.communicate(timeout=240)  # to the end of all that can write there
         ended(mark)
     assert "stopped: cyclesr supervise (process" in stderr
     assert saved(tmp_path / "run") >= BEGUN
@@ -169,7 +169,7 @@ def test_loader_processes_end_with_a_rank_that_is_killed(config_file, settings, 
         begun(tmp_path / "run")
         assert len(marked(mark)) >= 4  # a fork server, too
         p.kill()
-        until(lambda: not marked(mark), 20)
+        until(lambda: not marked(mark), 60)
 
 
 def test_a_supervised_command_that_is_no_training_ends_with_the_supervisor(mark) -> None:
@@ -178,7 +178,7 @@ def test_a_supervised_command_that_is_no_training_ends_with_the_supervisor(mark)
     with started([*SUPERVISE, "sh", "-c", script], MARK=mark) as p:
         until(lambda: sum(process.name() == "sleep" for process in marked(mark)) == 2)
         p.kill()
-        until(lambda: not marked(mark), 60)
+        until(lambda: not marked(mark), 180)
 
 
 class Terminal:

@@ -54,18 +54,18 @@ def reported(run: Path) -> bool:
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGQUIT"])
 def test_a_search_stops_in_order(name: str, command, mark, tmp_path: Path) -> None:
     with started(command, MARK=mark) as process:
-        until(lambda: reported(tmp_path / "run") or process.poll() is not None, 240)
+        until(lambda: reported(tmp_path / "run") or process.poll() is not None, 600)
         process.send_signal(signal.Signals[name])
-        _, stderr = process.communicate(timeout=120)
-        until(lambda: not marked(mark), 60)
+        _, stderr = process.communicate(timeout=300)
+        until(lambda: not marked(mark), 180)
     assert process.returncode == 75, stderr
     assert (tmp_path / "run/trials.csv").exists()
 
 
 def test_a_search_that_is_killed_leaves_no_process(command, mark, tmp_path: Path) -> None:
     with started(command, MARK=mark) as process:
-        until(lambda: reported(tmp_path / "run") or process.poll() is not None, 240)
+        until(lambda: reported(tmp_path / "run") or process.poll() is not None, 600)
         names = {p.name() for p in marked(mark)}
         assert {"raylet", "gcs_server"} <= names
         process.kill()
-        until(lambda: not marked(mark), 60)
+        until(lambda: not marked(mark), 180)

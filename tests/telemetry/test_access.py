@@ -78,7 +78,7 @@ def get(url: str, ca: str = "", token: str = "") -> tuple[int, str]:
     context = ssl.create_default_context(cafile=ca) if ca else None
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
-        with urllib.request.urlopen(request, timeout=60, context=context) as answer:
+        with urllib.request.urlopen(request, timeout=180, context=context) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as refused:
         return refused.code, refused.read().decode()

@@ -97,7 +97,7 @@ def prometheus(folder: Path, runs: list[Path]) -> Iterator[Prometheus]:
     folder.mkdir()
     server = Prometheus(folder, runs)
     try:
-        until(lambda: _answers(server), 150)
+        until(lambda: _answers(server), 400)
         yield server
     finally:
         server.process.terminate()
@@ -143,9 +143,9 @@ def test_two_ranks_are_scraped_and_a_stall_and_a_killed_rank_are_told(config_fil
     command = [*TORCHRUN, TRAIN, *arguments(config_file, runs / "two", [*tiny_data.overrides, "backend=ddp"])]
     with prometheus(tmp_path / "prometheus", [runs / "two"]) as server, training(command) as launcher:
         until(lambda: steps_done(runs / "two") >= 42, 150)  # two validations and checkpoints
-        until(lambda: {r["metric"]["rank"] for r in server.value("cyclesr_world_size")} == {"0", "1"}, 150)
+        until(lambda: {r["metric"]["rank"] for r in server.value("cyclesr_world_size")} == {"0", "1"}, 400)
         assert {r["value"][1] for r in server.value("cyclesr_world_size")} == {"2"}
-        until(lambda: server.value("cyclesr:data_wait:share"), 150)
+        until(lambda: server.value("cyclesr:data_wait:share"), 400)
         empty = [
             (title, query)
             for title, query in dashboard.queries()
@@ -157,11 +157,11 @@ def test_two_ranks_are_scraped_and_a_stall_and_a_killed_rank_are_told(config_fil
         children = psutil.Process(launcher.pid).children(recursive=True)
         (rank_1,) = [c for c in children if TRAIN in c.cmdline() and c.environ().get("RANK") == "1"]
         rank_1.send_signal(signal.SIGSTOP)
-        until(lambda: server.firing() == {"two": {"CyclesrNoProgress", "CyclesrRankMissing"}}, 150)
+        until(lambda: server.firing() == {"two": {"CyclesrNoProgress", "CyclesrRankMissing"}}, 400)
         rank_1.send_signal(signal.SIGCONT)
-        until(lambda: server.firing() == {}, 150)
+        until(lambda: server.firing() == {}, 400)
         rank_1.kill()
-        until(lambda: server.firing() == {"two": {"CyclesrRankMissing"}}, 150)
+        until(lambda: server.firing() == {"two": {"CyclesrRankMissing"}}, 400)
 
 
 def tinted_shards(data: Path, out: Path, tint: list[float], config: Path) -> str:

@@ -80,8 +80,8 @@ def test_every_metric_is_there_and_moves(config_file: Path, tiny_data: Any, tmp_
     environment = os.environ | {"FAULT": "nan:0:20", "OMP_NUM_THREADS": "1", "CYCLESR_NUM_THREADS": "1"}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
         try:
-            early = until(lambda: alive(process) and scrape(port), 150)
-            late = until(lambda: alive(process) and of_later(scrape(port)), 150)
+            early = until(lambda: alive(process) and scrape(port), 400)
+            late = until(lambda: alive(process) and of_later(scrape(port)), 400)
             targets = json.loads((tmp_path / "run/prometheus_targets.json").read_text())
         finally:
             process.kill()

@@ -65,7 +65,7 @@ def test_wandb_gets_the_run_offline_and_goes_on_with_it(config_file, tiny_data, 
         environment = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
         environment |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40, "WANDB_ERROR_REPORTING": "false"}
         environment["WANDB_DIR"] = str(tmp_path)
-        subprocess.run([sys.executable, "-m", *command], env=environment, check=True, timeout=120)
+        subprocess.run([sys.executable, "-m", *command], env=environment, check=True, timeout=300)
     for key, steps in (("loss/mse", list(range(1, 9))), ("validation/psnr", [4, 8])):
         assert [line["step"] for line in server.history if key in line] == steps
 

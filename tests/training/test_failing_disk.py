@@ -20,7 +20,7 @@ def process(disk: FailingDisk, *command: str | Path) -> subprocess.CompletedProc
     paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests"), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | disk.environment | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     return subprocess.run(
-        [sys.executable, *map(str, command)], env=environment, capture_output=True, text=True, timeout=280, check=False
+        [sys.executable, *map(str, command)], env=environment, capture_output=True, text=True, timeout=500, check=False
     )
 
 

@@ -151,7 +151,7 @@ def test_behind_a_url_a_stopped_owner_loses_it(bucket, tmp_path) -> None:
             first.stdin.write("late\n")
             first.stdin.flush()
             first.send_signal(signal.SIGCONT)
-            _, stderr = first.communicate(timeout=90)
+            _, stderr = first.communicate(timeout=240)
         assert first.returncode == 1
         assert "lost run folder" in stderr
         assert not (tmp_path / "written").exists()

@@ -85,7 +85,7 @@ def test_the_run_of_a_demo_saves(name: str, mark, tmp_path: Path) -> None:
     with started([*command, *settings], MARK=mark) as process:
         begun(process, run)
         process.send_signal(signal.Signals[name])
-        process.communicate(timeout=120)
+        process.communicate(timeout=300)
         until(lambda: not marked(mark))
     assert process.returncode == (75 if name == "SIGHUP" else -signal.SIGKILL)
     assert len(list((run / "checkpoints").iterdir())) == 1
