@@ -54,7 +54,7 @@ def _check_owner(store: Store, job: str, rank: int, num_ranks: int, timeout: tim
         if owner != job:
             raise InputError(
                 f"rank {rank} of the job ({job}) met rank 0 of another job ({owner}, on {host}) at this address; give "
-                "each job a MASTER_PORT of its own, and all ranks of a job the same --run-dir"
+                "each job a MASTER_PORT of its own, and all ranks of a job the same --run-dir or the same CYCLESR_JOB"
             )
         if size == num_ranks:
             return

@@ -33,7 +33,7 @@ def test_a_cut_cable_stops_both_hosts_and_one_goes_on_alone(launcher, config_fil
     backend = "backend=deepspeed" if launcher is deepspeed else "backend=ddp"
     settings = [*tiny_data.overrides, *ENDLESS, backend, "train.checkpoint_every_steps=4"]
     settings += ["train.lost_rank_seconds=10", "data.log_keys=true"]
-    network = {"GLOO_SOCKET_IFNAME": "eth0"}
+    network = {"GLOO_SOCKET_IFNAME": "eth0", "CYCLESR_JOB": "both"}
     with hosts(2) as both, ExitStack() as stack:
         running = []
         for rank, host in enumerate(both):

@@ -149,7 +149,7 @@ def test_a_stop_in_each_phase_is_resumed_exactly(at_step, config_file, tiny_data
         code, stderr = outcome(p)
     assert code in (75, 0), stderr
     for name in ("run", "whole"):
-        with started([*command, *arguments(config_file, tmp_path / name, *settings, "--resume")]) as p:
+        with started([*command, *arguments(config_file, tmp_path / name, *settings, "--resume-with-changes")]) as p:
             code, stderr = outcome(p)
         assert code == 0, stderr
     whole, resumed = tensors(tmp_path / "whole"), tensors(tmp_path / "run")
