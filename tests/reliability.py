@@ -66,16 +66,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=FAULTS, help="one fault alone")
     parser.add_argument("--into", type=Path, help="Markdown file with the marks of the table")
     args = parser.parse_args()
     random.seed(args.seed)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored, and the runs would inherit that
     with tempfile.TemporaryDirectory(prefix="cyclesr-reliability-") as name:
         root = Path(name)
         overrides = make_data(root / "data")
         disk = FailingDisk(root / "disk")
         tally = Tally()
         for number in range(args.rounds):
-            fault = FAULTS[number % len(FAULTS)]
+            fault = args.only or FAULTS[number % len(FAULTS)]
             backend = ("ddp", "deepspeed")[number // len(FAULTS) % 2]
             one_round(root / "run", overrides, fault, backend, disk, tally)
             print(f"round {number + 1}: {fault} ({backend}), newest step {newest_whole(root / 'run')}", flush=True)
@@ -233,7 +235,7 @@ def table(args: argparse.Namespace, tally: Tally, identical: bool, steps: int) -
         "| fault | rounds | losses | hangs | processes left | wrong exit code | seconds to the end, median (most) |",
         "|---|---|---|---|---|---|---|",
     ]
-    for fault in FAULTS:
+    for fault in [args.only] if args.only else FAULTS:
         times = sorted(tally.seconds.get(fault, [0.0]))
         counts = [c[fault] for c in (tally.rounds, tally.losses, tally.hangs, tally.orphans, tally.wrong_codes)]
         lines.append(f"| {fault} | {' | '.join(map(str, counts))} | {times[len(times) // 2]:.1f} ({times[-1]:.1f}) |")
