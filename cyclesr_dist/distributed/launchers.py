@@ -147,7 +147,7 @@ def _mpi(
 
 
 def _pmi(env: Mapping[str, str]) -> Launch:
-    rank_name = "PMI_RANK" if "PMI_RANK" in env else "PMIX_RANK" if "PMIX_RANK" in env else "PMI_RANK"
+    rank_name = "PMIX_RANK" if "PMIX_RANK" in env and "PMI_RANK" not in env else "PMI_RANK"
     local_ranks = ("MPI_LOCALRANKID", "PMI_LOCAL_RANK", "PALS_LOCAL_RANKID")
     return _mpi(env, rank_name, "PMI_SIZE", local_ranks, ("MPI_LOCALNRANKS", "PMI_LOCAL_SIZE", "PALS_LOCAL_SIZE"))
 

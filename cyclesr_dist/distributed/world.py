@@ -134,6 +134,10 @@ class World:
             tell_torchrun(message)
         raise FailedElsewhere(message, exit_code)
 
+    def told_once(self, error: CycleSRError) -> CycleSRError:
+        """What to raise for an error that all ranks have found out by themselves: the main rank prints it."""
+        return error if self.is_main else FailedElsewhere(str(error), error.exit_code)
+
     def gather_objects(self, value: T) -> list[T]:
         """Everybody's value, in rank order. All ranks call it."""
         if self.num_ranks == 1:

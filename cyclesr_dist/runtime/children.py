@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import IO
 
 from cyclesr_dist.errors import Preempted
 from cyclesr_dist.runtime.lifeline import started_by_this
-from cyclesr_dist.runtime.signals import requests
+from cyclesr_dist.runtime.signals import INSISTENT, taking
 
 
 def run_child(
@@ -29,13 +27,13 @@ def run_child(
 
     def pass_on(number: int, frame: FrameType | None = None) -> None:
         asked.append(number)
-        if len(asked) > 1 and number not in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        if len(asked) > 1 and number not in INSISTENT:
             return  # the child would take it for one that insists
         for child in children:
             if child.poll() is None:
                 child.terminate()
 
-    with _taking(pass_on):
+    with taking(pass_on):
         try:
             variables = {**os.environ, **(environment or {}), **started_by_this(name)}
             # A session of its own: what a terminal sends reaches it through here, once.
@@ -52,16 +50,3 @@ def run_child(
     if asked and code in (0, Preempted.exit_code, *ended):
         raise Preempted(f"{signal.Signals(asked[0]).name}: what is done is kept; the same command goes on")
     return code
-
-
-@contextmanager
-def _taking(taken: signal._HANDLER) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # which alone can take signals
-        yield
-        return
-    before = {number: signal.signal(number, taken) for number in requests()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -89,14 +89,19 @@ def guarded(run: Callable[[], int | None], debug: bool, *, goes_on: bool = False
         print(f"cyclesr: interrupted: {reason}", file=sys.stderr, flush=True)
         return 128 + number
     except Exception as error:
-        show_traceback()
-        tell_torchrun("".join(traceback.format_exception_only(error)).splitlines()[0])
-        return 1
+        return _bug(error)
 
 
 def show_traceback() -> None:
     """Of the exception that is being handled, on stderr, without credentials."""
     print(redact(traceback.format_exc()), end="", file=sys.stderr, flush=True)
+
+
+def _bug(error: BaseException) -> int:
+    """Show what is nobody's fault but ours. Returns the exit code."""
+    show_traceback()
+    tell_torchrun("".join(traceback.format_exception_only(error)).splitlines()[0])
+    return 1
 
 
 def own_process() -> None:
@@ -119,9 +124,7 @@ def end_process(main: Callable[[], int]) -> NoReturn:
     except SystemExit as leaving:  # argparse's own
         code = leaving.code if isinstance(leaving.code, int) else 1
     except BaseException as error:  # nothing may escape to the finalising interpreter
-        show_traceback()
-        tell_torchrun("".join(traceback.format_exception_only(error)).splitlines()[0])
-        code = 1
+        code = _bug(error)
     for child in multiprocessing.active_children():
         if child.daemon:  # the exit handlers would ask loader processes to end, and wait, which these do not heed
             child.kill()

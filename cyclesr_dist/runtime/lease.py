@@ -28,6 +28,7 @@ from typing import Protocol
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError, UnreachableError
 from cyclesr_dist.runtime.exit_codes import at_leaving, not_at_leaving
 from cyclesr_dist.runtime.meeting import scheduled_job
+from cyclesr_dist.runtime.process_identity import began, lives, machine
 
 SECONDS = "CYCLESR_LEASE_SECONDS"
 """Environment variable: after how many seconds without a sign of life an owner on another host loses a folder."""
@@ -65,8 +66,8 @@ class Owner:
 
     host: str
     pid: int
-    started: int
-    """In ticks since the machine began: numbers of processes are used again."""
+    began: str
+    """See process_identity.py; empty where it is not known."""
     machine: str
     """Equal where process numbers mean the same; empty where that is not known."""
     job: str
@@ -79,12 +80,12 @@ class Owner:
 
     @property
     def is_here(self) -> bool:
-        return bool(self.machine) and self.machine == _machine()
+        return bool(self.machine) and self.machine == machine()
 
     @property
     def is_gone(self) -> bool:
         """Whether the process is known to have ended."""
-        return self.is_here and self.started > 0 and not _lives(self.pid, self.started)
+        return self.is_here and bool(self.began) and not lives(self.pid, self.began)
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Lease:
         self.seconds = lease_seconds()
         self._name = f"{uuid.uuid4().hex}.json"
         self._owner = Owner(
-            socket.gethostname(), os.getpid(), _started(os.getpid()), _machine(), scheduled_job(), self.seconds
+            socket.gethostname(), os.getpid(), began(os.getpid()), machine(), scheduled_job(), self.seconds
         )
         self._lock = threading.RLock()
         self._closed = threading.Event()
@@ -369,45 +370,9 @@ def _parsed(text: str) -> _Claim:
         owner = Owner(**{key: known[key] for key in Owner.__dataclass_fields__})
         return _Claim(owner, bool(known["holds"]), text)
     except (ValueError, KeyError, TypeError):
-        return _Claim(Owner("an unknown host", 0, 0, "", "", lease_seconds()), True, text)
+        return _Claim(Owner("an unknown host", 0, "", "", "", lease_seconds()), True, text)
 
 
 def _now() -> float:
     """Also counts while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _machine() -> str:
-    """This boot of this machine, and the container in it: where process numbers can be compared."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _lives(pid: int, started: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's, whose entry below /proc may be hidden
-        return not (found := _stat(pid)) or _is(found, started)
-    return bool(found := _stat(pid)) and _is(found, started)
-
-
-def _is(stat: list[str], started: int) -> bool:
-    return stat[0] not in "ZX" and int(stat[19]) == started
-
-
-def _started(pid: int) -> int:
-    stat = _stat(pid)
-    return int(stat[19]) if stat else 0
-
-
-def _stat(pid: int) -> list[str]:
-    """What /proc/<pid>/stat says, from the state on; empty where there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return []

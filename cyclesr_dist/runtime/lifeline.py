@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,9 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 import psutil
+
+from cyclesr_dist.runtime import process_identity
+from cyclesr_dist.runtime.process_identity import began, machine
 
 _TICK_SECONDS = 0.5
 _VARIABLE = "CYCLESR_STARTED_BY"
@@ -34,17 +36,17 @@ class Starter:
 
     name: str
     pid: int
-    since: str | None
-    """When it began; None if it had gone before anyone looked."""
+    since: str
+    """When it began; empty if it had gone before anyone looked."""
 
     @property
     def lives(self) -> bool:
-        return self.since is not None and _since(self.pid) == self.since
+        return bool(self.since) and process_identity.lives(self.pid, self.since)
 
 
 def started_by_this(name: str) -> dict[str, str]:
     """Environment variables for a child of this process, which then ends when this one, called `name`, is gone."""
-    return {_VARIABLE: f"{_machine()} {os.getpid()} {_since(os.getpid())} {name}"}
+    return {_VARIABLE: f"{machine()} {os.getpid()} {began(os.getpid())} {name}"}
 
 
 @contextmanager
@@ -101,7 +103,7 @@ def _end_after(sentinel: int) -> None:
 
 def _named() -> Iterator[Starter]:
     words = os.environ.get(_VARIABLE, "").split(maxsplit=3)
-    if len(words) == 4 and words[0] == _machine():  # srun and mpirun carry the variable to other machines
+    if len(words) == 4 and words[0] == machine():  # srun and mpirun carry the variable to other machines
         yield Starter(words[3], int(words[1]), words[2])
 
 
@@ -110,34 +112,11 @@ def _launchers() -> Iterator[Starter]:
         return  # the parent may be a shell, which is left while its job goes on
     if not _PARENT:
         return  # outside of the container that this process is in
-    yield Starter("the launcher", _PARENT, _since(_PARENT))
+    yield Starter("the launcher", _PARENT, began(_PARENT))
     with suppress(psutil.Error):
         for process in psutil.Process(_PARENT).parents():  # `deepspeed` starts a launcher for each machine
             program, *words = process.cmdline()[:4] or [""]
             # A shell whose command line names a launcher may leave it in the background.
             if "python" not in Path(program).name or not any(name in word for word in words for name in _LAUNCHERS):
                 return
-            yield Starter("the launcher", process.pid, _since(process.pid))
-
-
-def _machine() -> str:
-    """Process numbers mean something on one machine, until it starts again, in one container."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # not Linux
-        return socket.gethostname()
-
-
-def _since(pid: int) -> str | None:
-    """When a process began, in whatever unit; None when there is none, or it has ended and nobody waits for it."""
-    try:
-        # Not psutil's time: it counts from an hour of starting the machine that changes when the clock is set.
-        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        if Path("/proc/self/stat").exists():
-            return None
-        with suppress(psutil.NoSuchProcess):
-            return str(psutil.Process(pid).create_time())
-        return None
-    return None if state[0] in (b"Z", b"X") else state[19].decode()
+            yield Starter("the launcher", process.pid, began(process.pid))

@@ -77,7 +77,7 @@ class Supervisor:
             return self._code()
 
     def _signalled_here(self, number: int, frame: FrameType | None) -> None:
-        self.forced = self._insistence.counts(number)
+        self.forced = self._insistence.counts(number) or self.forced
         self._ask(signal.Signals(number).name)
 
     def _ask(self, reason: str) -> None:

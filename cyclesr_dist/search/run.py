@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,7 +19,7 @@ from cyclesr_dist.errors import CycleSRError, InputError, Preempted
 from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.lease import Lease, held
-from cyclesr_dist.runtime.signals import Insistence, requests
+from cyclesr_dist.runtime.signals import Insistence, requests, taking
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, absolute
 from cyclesr_dist.search.identity import Identity, claim, recognise
@@ -267,9 +266,6 @@ def _interrupt() -> None:
 def _requests_as_sigint() -> Iterator[None]:
     """Tune saves and leaves on SIGINT, and at once on a second one. Its own handler is called, also where a shell has
     had SIGINT ignored."""
-    if threading.current_thread() is not threading.main_thread():  # in a worker, see client.py
-        yield
-        return
     insistence, asked = Insistence(), False
 
     def taken(number: int, frame: FrameType | None) -> None:
@@ -283,9 +279,5 @@ def _requests_as_sigint() -> Iterator[None]:
             raise KeyboardInterrupt
         handler(signal.SIGINT, frame)
 
-    before = {number: signal.signal(number, taken) for number in requests() if number != signal.SIGINT}
-    try:
+    with taking(taken, [number for number in requests() if number != signal.SIGINT]):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -15,7 +15,7 @@ from cyclesr_dist.config.schema import Config
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.distributed.player import Player
 from cyclesr_dist.distributed.world import World
-from cyclesr_dist.errors import CycleSRError, FailedElsewhere, TrainingError
+from cyclesr_dist.errors import TrainingError
 from cyclesr_dist.method.step import StepResult
 from cyclesr_dist.models.checkpoint import Checkpoint
 from cyclesr_dist.nets.measured import MeasuredDegradation
@@ -132,8 +132,7 @@ class BadNumbers:
             f"{why}; their losses and samples are in {self.folder.bad_steps}; a smaller learning rate or loss weight "
             "may help"
         )
-        error: CycleSRError = TrainingError(message)
-        raise error if self.world.is_main else FailedElsewhere(message, error.exit_code)
+        raise self.world.told_once(TrainingError(message))
 
 
 Kept = list[tuple[nn.Module, str, Tensor, Tensor]]

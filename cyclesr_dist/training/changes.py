@@ -1,7 +1,7 @@
 """What a run that is resumed may do otherwise than the run that wrote the checkpoint.
 
-Three kinds: what the saved state does not fit, which is refused; what makes it another experiment, which needs
-`--resume-with-changes`; and how or where the same is computed, which may change from start to start. All that differ
+What the saved state does not fit is refused. What makes it another experiment, other data among it, needs
+`--resume-with-changes`. How or where the same is computed may change from start to start. All that differ
 are printed and noted in events.jsonl.
 """
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cyclesr_dist.distributed.player import TensorDict
-from cyclesr_dist.errors import FailedElsewhere, TrainingError
+from cyclesr_dist.errors import TrainingError
 from cyclesr_dist.method.systems.base import ESTIMATED, G_L2H
 from cyclesr_dist.models.model_file import BEST, LAST, save_model
 from cyclesr_dist.nets.build import inference_net
@@ -76,8 +76,7 @@ class Exports:
                 message = (
                     f"after step {step} the network has weights that are not finite; a smaller learning rate may help"
                 )
-                error = TrainingError(message)
-                raise error if self.run.world.is_main else FailedElsewhere(message, error.exit_code)
+                raise self.run.world.told_once(TrainingError(message))
             if self.run.world.is_main:
                 self._write(self.run.folder.model, weights, step, LAST)
 

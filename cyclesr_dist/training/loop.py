@@ -14,7 +14,7 @@ import torch
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.faults import Fault, FaultLog
 from cyclesr_dist.data.loader import batches
-from cyclesr_dist.errors import FailedElsewhere, Preempted, TrainingError
+from cyclesr_dist.errors import Preempted, TrainingError
 from cyclesr_dist.method.step import StepResult
 from cyclesr_dist.method.systems.base import SystemState
 from cyclesr_dist.models.checkpoint import Checkpoint
@@ -143,7 +143,7 @@ class Attempt:
         will_leave(Preempted.exit_code)
         saved = f"saved at step {self.step} of {self.run.schedule.num_steps}"
         message = f"{reason}: {saved}; --resume (in Python resume=True) continues"
-        raise Preempted(message) if world.is_main else FailedElsewhere(message, Preempted.exit_code)
+        raise world.told_once(Preempted(message))
 
     def _update(self, batch: Batch) -> StepResult | None:
         """None when the step is left out, or its numbers were bad: parameters, moments, statistics and pools are then
@@ -254,12 +254,14 @@ class Attempt:
         run.world.together(self.saver.finish)
         bad = len(self.bad.steps)
         if self.num_tried and not self.num_learned and self.num_tried == self.step:
-            raise self._failed("no step gave numbers that can be trained on: nothing was learned")
+            message = "no step gave numbers that can be trained on: nothing was learned"
+            raise run.world.told_once(TrainingError(message))
         if 2 * bad > self.step:
-            raise self._failed(
+            message = (
                 f"{bad} of {self.step} steps were left out, their gradients not finite: next to nothing was learned; "
                 f"their losses and samples are in {run.folder.bad_steps}; a smaller learning rate may help"
             )
+            raise run.world.told_once(TrainingError(message))
         self.exports.finish(self.step)  # all ranks
         return {
             "steps": self.step,
@@ -272,10 +274,6 @@ class Attempt:
             "trouble": trouble(self.step, bad, self.step - 1 in self.bad.steps, run.diagnosis.diverged),
         }
 
-    def _failed(self, message: str) -> Exception:
-        """The same on all ranks; one of them prints it."""
-        return TrainingError(message) if self.run.world.is_main else FailedElsewhere(message, TrainingError.exit_code)
-
 
 def _go_back(run: Run, saver: Saver, request: RollBack) -> None:
     """Load the newest good checkpoint in place, and leave out the batches that may have done the harm. All ranks."""
@@ -286,7 +284,7 @@ def _go_back(run: Run, saver: Saver, request: RollBack) -> None:
     found = load_newest(run.checkpoints, run.identity, world, is_good, with_changes=True)
     if found is None:  # somebody has removed it
         message = f"{request}: the gradients are not finite, and the checkpoint to go back to is gone"
-        raise TrainingError(message) if world.is_main else FailedElsewhere(message, TrainingError.exit_code)
+        raise world.told_once(TrainingError(message))
     saved, _ = found
     # A run that is killed before the next checkpoint would resume from one of the bad stretch.
     world.together(lambda: remove_after(run.checkpoints, saved.step) if world.is_main else None)

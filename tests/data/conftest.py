@@ -15,6 +15,13 @@ from cyclesr_dist.degradation.simulate import degrade_folder
 
 
 @pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this test's cache of remote shard sets lies, and nobody else's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "cyclesr-dist"
+
+
+@pytest.fixture
 def photos(tmp_path: Path) -> dict[str, NDArray[np.uint8]]:
     """Three images in tmp_path/photos. 40 x 32 is a whole number of HR patches, the others are not."""
     folder = tmp_path / "photos"

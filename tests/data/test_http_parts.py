@@ -18,11 +18,7 @@ from cyclesr_dist.config.schema import Data, load
 from cyclesr_dist.data.shards import ShardSet
 from cyclesr_dist.errors import InputError, StorageError, UnreachableError
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "cyclesr-dist"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture(scope="module")

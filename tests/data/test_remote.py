@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import write_photos
+from helpers.local_server import LocalServer
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from cyclesr_dist.cli.main import main as cyclesr
@@ -29,6 +30,8 @@ from cyclesr_dist.data.shards import ShardSet
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import InputError, UnreachableError
 from cyclesr_dist.training.main import main as train
+
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +57,6 @@ def bucket() -> Iterator[str]:
     server.stop()
     os.environ.clear()
     os.environ.update(before)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "cyclesr-dist"
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +217,7 @@ class Flaky(http.server.SimpleHTTPRequestHandler):
         """Quiet."""
 
 
-class FlakyServer(http.server.ThreadingHTTPServer):
+class FlakyServer(LocalServer):
     def __init__(self, folder: Path, flaky: bool = True, ranges: bool = True) -> None:
         super().__init__(("127.0.0.1", 0), partial(Flaky, directory=str(folder)))
         self.flaky, self.ranges = flaky, ranges
@@ -229,21 +226,6 @@ class FlakyServer(http.server.ThreadingHTTPServer):
         self.troubles: Iterator[str] = (
             ("flip" if i == 30 else ("drop", "", "cut", "", "busy", "", "")[i % 7]) for i in range(10**9)
         )
-
-    def handle_error(self, *args: object) -> None:
-        """Quiet."""
-
-    def __enter__(self) -> FlakyServer:
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self.shutdown()
-        self.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
 
 def config_for(url: str, *overrides: str):

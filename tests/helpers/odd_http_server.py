@@ -11,6 +11,8 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+from helpers.local_server import LocalServer
+
 WAYS = ("none", "sometimes", "longer", "gzip", "redirect")
 
 
@@ -57,7 +59,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         """Quiet."""
 
 
-class OddServer(http.server.ThreadingHTTPServer):
+class OddServer(LocalServer):
     """`way`: one of WAYS, or "" for an ordinary server."""
 
     daemon_threads = True
@@ -95,18 +97,3 @@ class OddServer(http.server.ThreadingHTTPServer):
     def sent(self, name: str, num_bytes: int) -> None:
         with self._lock:
             self.num_bytes[name.rpartition(".")[2]] += num_bytes
-
-    def handle_error(self, *args: object) -> None:
-        """Quiet."""
-
-    def __enter__(self) -> OddServer:
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self.shutdown()
-        self.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"

@@ -11,7 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+BASE = "system: cyclesr\nbackend: ddp\ndata: {valid_lr: lr, hr: a, lr: b}\n"
+"""A training that opens no data before it begins."""
 TUNE = [sys.executable, str(Path(__file__).parents[2] / "launch/tune.py")]
+
+
+def search_file(base: Path, /, **changes: object) -> Path:
+    content = {"base": str(base), "space": {"weights.mse": {"loguniform": [0.1, 100]}}, "steps": 80, "num_samples": 4}
+    path = base.with_name("search.yaml")
+    path.write_text(yaml.safe_dump(content | changes))
+    return path
 
 
 @contextmanager

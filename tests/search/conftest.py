@@ -9,6 +9,14 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.searches import BASE
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    path = tmp_path / "base.yaml"
+    path.write_text(BASE)
+    return path
 
 
 @pytest.fixture

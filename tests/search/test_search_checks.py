@@ -9,30 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
+from helpers.searches import BASE, search_file
 
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.search.config import Search, load_search
 from cyclesr_dist.search.fitting import check_values, questionable
 from cyclesr_dist.search.identity import Identity, claim, recognise
 from cyclesr_dist.search.results import Row, failures
-
-BASE = "system: cyclesr\nbackend: ddp\ndata: {valid_lr: lr, hr: a, lr: b}\n"
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    path = tmp_path / "base.yaml"
-    path.write_text(BASE)
-    return path
-
-
-def search_file(base: Path, /, **changes: object) -> Path:
-    content = {"base": str(base), "space": {"weights.mse": {"loguniform": [0.1, 100]}}, "steps": 80, "num_samples": 4}
-    path = base.with_name("search.yaml")
-    path.write_text(yaml.safe_dump(content | changes))
-    return path
-
 
 SHARED = {"shared_steps": 40, "report_every_steps": 10}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yaml
+from helpers.searches import BASE, search_file
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,22 +26,6 @@ ray_tune = pytest.importorskip("ray.tune", reason="Ray is not installed")
 from cyclesr_dist.search.choosing import Clamp, RememberingASHA  # noqa: E402
 from cyclesr_dist.search.page import html  # noqa: E402
 from cyclesr_dist.search.progress import Results, SearchProgress, mend, read_results  # noqa: E402
-
-BASE = "system: cyclesr\nbackend: ddp\ndata: {valid_lr: lr, hr: a, lr: b}\n"
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    path = tmp_path / "base.yaml"
-    path.write_text(BASE)
-    return path
-
-
-def search_file(base: Path, /, **changes: object) -> Path:
-    content = {"base": str(base), "space": {"weights.mse": {"loguniform": [0.1, 100]}}, "steps": 80, "num_samples": 4}
-    path = base.with_name("search.yaml")
-    path.write_text(yaml.safe_dump(content | changes))
-    return path
 
 
 def test_base_is_looked_for_beside_the_file_that_names_it_first(base, tmp_path, monkeypatch) -> None:
