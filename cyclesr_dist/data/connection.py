@@ -9,9 +9,9 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 
 from cyclesr_dist.config.credentials import where_instead
-from cyclesr_dist.data.source import Files, below
+from cyclesr_dist.data.source import below
 from cyclesr_dist.errors import InputError, UnreachableError
-from cyclesr_dist.runtime.descriptors import most_kept_open
+from cyclesr_dist.runtime.descriptors import close_kept, most_kept_open
 from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.passing import may_pass_behind_a_url, refused, wait_seconds
 from cyclesr_dist.runtime.redact import has_login
@@ -41,7 +41,7 @@ class Connection:
         """Before attempt 1, 2, ... after a failure: wait, then begin a session that reads credentials anew and has no
         broken connections."""
         time.sleep(wait_seconds(attempt))
-        Files.close_all()  # the failure may have been a lack of descriptors
+        close_kept()  # the failure may have been a lack of descriptors
         self.fs, self.root = open_filesystem(self.url, anew=True)
 
 

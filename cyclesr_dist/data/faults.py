@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from cyclesr_dist.distributed.world import World
-from cyclesr_dist.errors import CycleSRError, FailedElsewhere, InputError, StorageError, UnreachableError
+from cyclesr_dist.errors import InputError, StorageError, UnreachableError
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,13 @@ class FaultLog:
         for fault in gathered:  # the batch of who met it is blank, also where another rank could read the sample
             if fault.storage_code:
                 kind = UnreachableError if fault.storage_code == UnreachableError.exit_code else StorageError
-                self._stop(kind(fault.message))
+                raise self.world.told_once(kind(fault.message))
         shared = sorted({(f.domain, f.index): f for f in gathered}.values(), key=lambda f: (f.domain, f.index))
         new = [fault for fault in shared if (fault.domain, fault.index) not in self._known]
         self._known |= {(fault.domain, fault.index) for fault in new}
         if len(self._known) > self.limit:
             met = f"data.max_bad_samples = {self.limit}, and {len(self._known)} were met"
-            self._stop(InputError(f"{new[0].message}; {met}"))
+            raise self.world.told_once(InputError(f"{new[0].message}; {met}"))
         if self.world.is_main:
             for fault in new:
                 print(
@@ -67,6 +66,3 @@ class FaultLog:
                     flush=True,
                 )
         return len(new)
-
-    def _stop(self, error: CycleSRError) -> NoReturn:
-        raise error if self.world.is_main else FailedElsewhere(str(error), error.exit_code)
