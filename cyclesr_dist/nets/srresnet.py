@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cyclesr_dist.nets.layers import FewOutputsConv
+from cyclesr_dist.nets.few_outputs import FewOutputsConv
 from cyclesr_dist.nets.upsampler import pixel_shuffle_stages
 
 

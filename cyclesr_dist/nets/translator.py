@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cyclesr_dist.nets.few_outputs import FewOutputsConv
 from cyclesr_dist.nets.init import init_normal
-from cyclesr_dist.nets.layers import FewOutputsConv, InstanceNorm
+from cyclesr_dist.nets.layers import InstanceNorm
 
 
 class _ResnetBlock(nn.Module):

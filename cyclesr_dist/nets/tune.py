@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cyclesr_dist.config.schema import Speed
-from cyclesr_dist.nets.layers import FewOutputsConv, InstanceNorm
+from cyclesr_dist.nets.few_outputs import FewOutputsConv
+from cyclesr_dist.nets.layers import InstanceNorm
 
 
 def tune(net: nn.Module, speed: Speed) -> None:

@@ -15,7 +15,8 @@ from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.resize import bicubic_down
 from cyclesr_dist.distributed.local_ranks import run_ranks
 from cyclesr_dist.distributed.world import World
-from cyclesr_dist.nets.layers import FewOutputsConv, InstanceNorm
+from cyclesr_dist.nets.few_outputs import FewOutputsConv, by_blocks, fits_blocks
+from cyclesr_dist.nets.layers import InstanceNorm
 from cyclesr_dist.nets.srresnet import SRResNet
 from cyclesr_dist.nets.translator import ResnetTranslator
 from cyclesr_dist.nets.tune import tune
@@ -64,6 +65,29 @@ def test_layers_equal_those_of_pytorch(layer: nn.Module, memory_format: torch.me
     plain, fast = both(layer.double(), x)
     for expected, actual in zip(plain, fast, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("side", "padding", "bias"), [(9, 4, True), (7, 0, True), (7, 3, False), (3, 1, True)])
+def test_a_convolution_by_blocks_equals_the_plain_one(side: int, padding: int, bias: bool) -> None:
+    """What GPUs run, tried in float64."""
+    torch.manual_seed(0)
+    b = side // 2
+    conv = nn.Conv2d(4, 3, side, padding=padding, bias=bias).double()
+    x = torch.randn(2, 4, 5 * b, 4 * b, dtype=torch.float64, requires_grad=True)
+    assert fits_blocks(x, conv.weight, (padding, padding))
+    results = []
+    for y in (conv(x), by_blocks(x, conv.weight, conv.bias, padding)):
+        weights = torch.sin(torch.arange(y.numel(), dtype=y.dtype)).view(y.shape)
+        results.append([y, *torch.autograd.grad((y * weights).sum(), [x, *conv.parameters()])])
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_sizes_that_are_no_whole_blocks_are_told() -> None:
+    weight = torch.zeros(3, 4, 9, 9)
+    assert not fits_blocks(torch.zeros(1, 4, 10, 8), weight, (4, 4))
+    assert not fits_blocks(torch.zeros(1, 4, 8, 8), weight, (2, 2))
+    assert not fits_blocks(torch.zeros(1, 4, 8, 8), torch.zeros(3, 4, 3, 5), (1, 2))
 
 
 def test_layers_in_bf16() -> None:
