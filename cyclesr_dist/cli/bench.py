@@ -7,6 +7,7 @@ import json
 import tempfile
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from cyclesr_dist.config.reader import check_range
 from cyclesr_dist.config.schema import load
@@ -16,7 +17,17 @@ from cyclesr_dist.runtime.command import add_common_arguments
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.passing import failed
 from cyclesr_dist.search.config import load_search
-from cyclesr_dist.workflows.bench import checkpoint, estimate, scaling, score, search, telemetry, train, upscale
+from cyclesr_dist.workflows.bench import (
+    checkpoint,
+    estimate,
+    scaling,
+    score,
+    search,
+    telemetry,
+    train,
+    upscale,
+    whole,
+)
 from cyclesr_dist.workflows.bench.data import Settings, bench_data, describe
 
 _DATA_EPILOG = """\
@@ -54,6 +65,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     data.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     add_common_arguments(data)
     data.set_defaults(run=run)
+    _add_all(actions)
     _add_train(actions)
     _add_scaling(actions)
     _add_upscale(actions)
@@ -64,6 +76,22 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_estimate(actions)
 
 
+def _add_all(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = actions.add_parser(
+        "all",
+        help="the figures of docs/performance.md, one after the other",
+        description="Measure the joint step, inference, the stream and checkpoints in one run to leave alone. "
+        "--json is written after each part, and a part that fails does not stop the rest.",
+        epilog="example: cyclesr bench all --json gpu.json",
+    )
+    parser.add_argument("--part", action="append", choices=whole.PARTS, help="again for more; default: all")
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="default: the bundled photographs")
+    parser.add_argument("--quick", action="store_true", help="the smallest sizes, once: to see that all of it runs")
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the figures")
+    add_common_arguments(parser)
+    parser.set_defaults(run=run_all)
+
+
 def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     default = train.StepBench()
     parser = actions.add_parser(
@@ -71,15 +99,20 @@ def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="the joint step",
         description="Time the joint step against a plain loop of the same mathematics (fp32, eager, one call per image "
         "set, separate backward calls), in turns: patches/s, ratio, time by part, FLOPs, share of the measured "
-        "matrix-product rate, memory.",
+        "rate of matrix products or convolutions, memory.",
         epilog="example: cyclesr bench train --case 'cyclesr paper' --batch 2 --json train.json",
     )
-    parser.add_argument("--case", action="append", choices=list(train.CASES), help="again for more; default: all")
     parser.add_argument(
-        "--switch",
+        "--case",
         action="append",
-        choices=train.SWITCHES,
-        help="time the step with this key of `speed` turned the other way, too; again for more",
+        choices=list(train.CASES),
+        help="again for more; default: the small ones, with a GPU all",
+    )
+    parser.add_argument(
+        "--variant",
+        action="append",
+        metavar="OVERRIDES",
+        help="time the step with these, too, e.g. 'precision=bf16 speed.compile=true'; again for more",
     )
     parser.add_argument("--batch", type=int, metavar="N", help="of the paper's sizes; default: 32 on a GPU, 1 on a CPU")
     parser.add_argument("--rounds", type=int, default=default.rounds, metavar="N", help="default: %(default)s")
@@ -235,13 +268,32 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_all(args: argparse.Namespace) -> int:
+    """Returns 0, and 1 when a part has failed; raises CycleSRError."""
+    results = {}
+
+    def tell(part: str, result: dict[str, Any], text: str) -> None:
+        results[part] = result
+        write_text(args.json, json.dumps(results, indent=1) + "\n")
+        print(f"{part}\n{text}\n", flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
+        parts = tuple(args.part or whole.PARTS)
+        whole.bench_all(parts, _photos(args), Path(folder), args.quick, not args.quiet, tell)
+    return 1 if any("error" in result for result in results.values()) else 0
+
+
 def run_train(args: argparse.Namespace) -> int:
     """Returns 0; raises CycleSRError."""
     check_range("--rounds", args.rounds, minimum=1)
     if args.batch is not None:
         check_range("--batch", args.batch, minimum=1)
     plan = train.StepBench(
-        tuple(args.case or train.CASES), args.rounds, args.batch, tuple(args.overrides), tuple(args.switch or ())
+        tuple(args.case or train.default_cases()),
+        args.rounds,
+        args.batch,
+        tuple(args.overrides),
+        tuple(args.variant or ()),
     )
     with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
         result = train.bench_train(plan, _photos(args), Path(folder), progress=not args.quiet)

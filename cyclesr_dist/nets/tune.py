@@ -15,6 +15,9 @@ from cyclesr_dist.config.schema import Speed
 from cyclesr_dist.nets.few_outputs import FewOutputsConv
 from cyclesr_dist.nets.layers import InstanceNorm
 
+_COMPILED = {"force_layout_optimization": True}
+"""All convolutions in channels_last: the compiler by itself gives up where one has fewer outputs than inputs."""
+
 
 def tune(net: nn.Module, speed: Speed) -> None:
     """Switch on in place what `speed` asks for. Parameters, their names and the results stay, but for rounding."""
@@ -28,14 +31,16 @@ def tune(net: nn.Module, speed: Speed) -> None:
     if speed.recompute:
         net.forward = partial(_recomputed, net, net.forward)
     if speed.compile:
-        net.compile(dynamic=False)
+        net.compile(dynamic=False, options=_COMPILED if torch.cuda.is_available() else None)
 
 
 def _has_norm(net: nn.Module) -> bool:
     return any(isinstance(module, nn.InstanceNorm2d) for module in net.modules())
 
 
-def _to_channels_last(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def _to_channels_last(net: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    if inputs[0].device.type == "cuda" and _has_norm(net):
+        return inputs  # there InstanceNorm and reflection work on contiguous planes, and would copy each time
     return tuple(
         x.contiguous(memory_format=torch.channels_last) if isinstance(x, Tensor) and x.dim() == 4 else x for x in inputs
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def pixel_shuffle_stages(channels: int, scale: int, activation: Callable[[], nn.Module] | None) -> nn.Sequential:
@@ -23,4 +23,20 @@ def pixel_shuffle_stages(channels: int, scale: int, activation: Callable[[], nn.
         stages += [nn.Conv2d(channels, channels * factor**2, 3, padding=1), nn.PixelShuffle(factor)]
         if activation is not None:
             stages.append(activation())
-    return nn.Sequential(*stages)
+    return _Stages(*stages)
+
+
+class _Stages(nn.Sequential):
+    """Activations, which treat all values alike, are taken before the shuffle that follows the convolution: the same
+    values, while they lie as the convolution has left them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        shuffle: nn.Module | None = None
+        for module in self:
+            if isinstance(module, nn.PixelShuffle):
+                shuffle = module
+                continue
+            if isinstance(module, nn.Conv2d) and shuffle is not None:
+                x, shuffle = shuffle(x), None
+            x = module(x)
+        return x if shuffle is None else shuffle(x)

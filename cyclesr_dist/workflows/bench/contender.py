@@ -6,6 +6,7 @@ In one process they would share what is allocated, and what of the memory is war
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -29,8 +30,9 @@ class Stepper(Protocol):
 class Contender:
     """A context manager: the process ends with it."""
 
-    def __init__(self, make: Callable[[], Stepper], some: list[Batch]) -> None:
+    def __init__(self, name: str, make: Callable[[], Stepper], some: list[Batch]) -> None:
         """`make`, which is called in the process, and the batches that all steps take in turns."""
+        self.name = name
         context = multiprocessing.get_context("spawn")
         self._pipe, self._theirs = context.Pipe()
         arguments = (make, some, torch.get_num_threads(), self._theirs)
@@ -57,10 +59,19 @@ class Contender:
     def _ask(self, steps: int) -> float:
         try:
             self._pipe.send(steps)
-            return float(self._pipe.recv())
+            answer = self._pipe.recv()
         except (EOFError, OSError) as error:
             self._process.join()
-            raise CycleSRError(f"a process of the measurement has ended with {self._process.exitcode}") from error
+            raise CycleSRError(f"{self.name}: its process {_ended(self._process.exitcode)}") from error
+        if isinstance(answer, str):
+            raise CycleSRError(f"{self.name}: {answer}")
+        return float(answer)
+
+
+def _ended(code: int | None) -> str:
+    if code == -signal.SIGKILL:
+        return "was killed (SIGKILL): the system does so where memory runs out; take a smaller --batch"
+    return f"has ended with {code}"
 
 
 def _serve(make: Callable[[], Stepper], some: list[Batch], threads: int, pipe: Connection) -> None:
@@ -69,23 +80,32 @@ def _serve(make: Callable[[], Stepper], some: list[Batch], threads: int, pipe: C
     torch.set_num_threads(threads)
     cuda = world.device.type == "cuda"
     before = resident_mb("VmRSS")
-    stepper = make()
+    stepper = None
     while True:
         steps = pipe.recv()
         if not steps:
             peak = torch.cuda.max_memory_allocated(world.device) / 2**20 if cuda else resident_mb("VmHWM") - before
             pipe.send(peak)
             continue
-        stepper.step(some[-1])
-        _wait(world.device)
-        start = time.perf_counter()
-        for i in range(steps):
-            stepper.step(some[i % len(some)])
-        _wait(world.device)
-        seconds = (time.perf_counter() - start) / steps
+        try:
+            stepper = stepper or make()
+            seconds = _seconds_a_step(stepper, some, steps, world.device)
+        except (RuntimeError, MemoryError) as error:  # out of memory, or a compiler that fails
+            pipe.send(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}")
+            continue
         # The others' turn: theirs is all the memory.
         torch.cuda.empty_cache() if cuda else give_back()
         pipe.send(seconds)
+
+
+def _seconds_a_step(stepper: Stepper, some: list[Batch], steps: int, device: torch.device) -> float:
+    stepper.step(some[-1])
+    _wait(device)
+    start = time.perf_counter()
+    for i in range(steps):
+        stepper.step(some[i % len(some)])
+    _wait(device)
+    return (time.perf_counter() - start) / steps
 
 
 def _wait(device: torch.device) -> None:

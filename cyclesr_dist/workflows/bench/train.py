@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from cyclesr_dist.config.schema import Config, Speed, load
+from cyclesr_dist.config.schema import Config, load
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.loader import Sources, batches
 from cyclesr_dist.distributed.world import World
@@ -42,9 +44,13 @@ CASES = {
     "cyclesr paper": ("system=cyclesr", *_PAPER),
     "cyclesrgan paper": ("system=cyclesrgan", *_PAPER),
 }
-SWITCHES = tuple(field.name for field in fields(Speed))
 _COMMON = ("backend=single", "perceptual.source=random")  # features cost the same whatever their weights
 _ROUND_SECONDS = 0.5
+
+
+def default_cases() -> tuple[str, ...]:
+    """On a CPU the small ones: minutes, and less than 2 GB."""
+    return tuple(case for case in CASES if torch.cuda.is_available() or case.endswith("small"))
 
 
 @dataclass(frozen=True)
@@ -55,14 +61,14 @@ class StepBench:
     rounds: int = 7
     batch: int | None = None
     overrides: tuple[str, ...] = ()
-    switches: tuple[str, ...] = ()
-    """Keys of `speed`: the step with each turned the other way is timed, too."""
+    variants: tuple[str, ...] = ()
+    """Further overrides, several with blanks between them: the step with each is timed, too."""
 
-    def config(self, case: str, device: torch.device) -> Config:
+    def config(self, case: str, device: torch.device, variant: str = "") -> Config:
         """Raises ConfigError for bad overrides."""
         batch = self.batch or (32 if device.type == "cuda" else 1)
         sizes = (f"global_batch={batch}",) if CASES[case][-len(_PAPER) :] == _PAPER else ()
-        return load(None, [*_COMMON, *CASES[case], *sizes, *self.overrides])
+        return load(None, [*_COMMON, *CASES[case], *sizes, *self.overrides, *variant.split()])
 
 
 def bench_train(plan: StepBench, photos: list[Path], folder: Path, progress: bool) -> dict[str, Any]:
@@ -72,23 +78,23 @@ def bench_train(plan: StepBench, photos: list[Path], folder: Path, progress: boo
     smallest of them. Raises ConfigError for overrides that cannot be used.
     """
     world = World()
-    configs = {case: plan.config(case, world.device) for case in plan.cases}
+    configs = {(case, v): plan.config(case, world.device, v) for case in plan.cases for v in ("", *plan.variants)}
     world.join()
     try:
-        ceilings: dict[str, float] = {}
-        for config in configs.values():
-            if config.precision not in ceilings:
-                ceilings[config.precision] = matmul_ceiling(config.precision, world.device)
+        precisions = dict.fromkeys(config.precision for config in configs.values())
+        ceilings = {precision: measure_ceiling(precision, world.device) for precision in precisions}
         cases = []
-        for case, config in configs.items():
-            cases.append(_measure(case, config, plan, photos, folder / case.replace(" ", "_"), progress))
-            cases[-1]["mfu"] = cases[-1]["flops"] / cases[-1]["seconds"] / ceilings[config.precision]
+        for case in plan.cases:
+            one = _measure(case, configs[case, ""], plan, photos, folder / case.replace(" ", "_"), progress)
+            for row in (one, *one["variants"]):
+                row["mfu"] = one["flops"] / row["seconds"] / max(ceilings[row["precision"]].values())
+            cases.append(one)
     finally:
         world.leave()
     return {
         "cases": cases,
         "ratio": min(case["ratio"] for case in cases),
-        "matmul_flops_per_second": ceilings,
+        "flops_per_second": ceilings,
         "device": _device_name(world.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -104,18 +110,17 @@ def _measure(
     sets = make_sets(photos, folder, sets_of)
     some = [batch for batch, _ in batches(sets.sources, config, world, 0, 4)]
     found = _looked_at(config, sets.sources, some, device)
-    turned = {name: not getattr(config.speed, name) for name in plan.switches}
+    others = {variant: plan.config(case, device, variant) for variant in plan.variants}
     make: dict[str, Callable[[], Stepper]] = {
         "ours": partial(ProjectStep, config),
         "reference": partial(ReferenceLoop, config, device),
         "one_backward": partial(ReferenceLoop, config, device, one_backward=True),
     }
-    for name, on in turned.items():
-        make[name] = partial(ProjectStep, replace(config, speed=replace(config.speed, **{name: on})))
+    make |= {variant: partial(ProjectStep, other) for variant, other in others.items()}
     with ExitStack() as stack:
-        contenders = {name: stack.enter_context(Contender(of, some)) for name, of in make.items()}
+        contenders = {name: stack.enter_context(Contender(f"{case}: {name}", of, some)) for name, of in make.items()}
         seconds = _in_turns(contenders, plan.rounds, tqdm(total=plan.rounds, desc=case, disable=not progress))
-        memory = {name: contenders[name].peak_mb() for name in ("ours", "reference")}
+        memory = {name: one.peak_mb() for name, one in contenders.items()}
     medians = {name: median(values) for name, values in seconds.items()}
     return {
         "name": case,
@@ -129,10 +134,16 @@ def _measure(
         "patches_per_second": config.global_batch / medians["ours"],
         **found,
         "peak_memory_mb": memory,
-        "switches": {
-            name: {"on": on, "seconds": medians[name], "ratio": medians[name] / medians["ours"]}
-            for name, on in turned.items()
-        },
+        "variants": [
+            {
+                "name": variant,
+                "precision": other.precision,
+                "seconds": medians[variant],
+                "ratio": medians["reference"] / medians[variant],
+                "of_ours": medians[variant] / medians["ours"],
+            }
+            for variant, other in others.items()
+        ],
         "rounds": seconds,
     }
 
@@ -153,16 +164,29 @@ def _looked_at(config: Config, sources: Sources, some: list[Batch], device: torc
     }
 
 
-def matmul_ceiling(precision: str, device: torch.device) -> float:
-    """FLOPs a second of a large matrix product, the best of several sizes and rounds."""
+def measure_ceiling(precision: str, device: torch.device) -> dict[str, float]:
+    """FLOPs a second, the best of several sizes and rounds: `product`, of large matrices, and `convolution`, 3 x 3
+    among 256 channels in channels_last, which on some CPUs is the faster one."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    best = 0.0
-    for size in (1024, 2048) if device.type == "cpu" else (4096, 8192):
-        a, b = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
-        for _ in range(8):
-            seconds = _timed(lambda a=a, b=b: a @ b, device)  # type: ignore[misc]
-            best = max(best, 2 * size**3 / seconds)
+    sides, images = ((1024, 2048), (1, 4)) if device.type == "cpu" else ((4096, 8192), (32, 64))
+    best = {"product": 0.0, "convolution": 0.0}
+    for size, num in zip(sides, images, strict=True):
+        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        x = torch.randn(num, 256, 64, 64, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
+        w = torch.randn(256, 256, 3, 3, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
+        product = _fastest(lambda a=a, b=b: a @ b, device)  # type: ignore[misc]
+        convolution = _fastest(lambda x=x, w=w: F.conv2d(x, w, padding=1), device)  # type: ignore[misc]
+        best["product"] = max(best["product"], 2 * size**3 / product)
+        best["convolution"] = max(best["convolution"], 2 * num * 64**2 * 256**2 * 9 / convolution)
     return best
+
+
+def _fastest(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds, the best of nine, or of as many as take a second: in a precision that the processor has not, few."""
+    seconds = [_timed(run, device)]
+    while len(seconds) < 9 and sum(seconds) < 1:
+        seconds.append(_timed(run, device))
+    return min(seconds)
 
 
 def _in_turns(contenders: Mapping[str, Contender], rounds: int, bar: tqdm[Any]) -> dict[str, list[float]]:
@@ -179,9 +203,12 @@ def _in_turns(contenders: Mapping[str, Contender], rounds: int, bar: tqdm[Any]) 
 
 
 def _data_wait(config: Config, sources: Sources, ours: ProjectStep, num_steps: int) -> float:
-    """Median seconds that a step waits for its batch on the device while one loader process reads ahead."""
-    ahead = replace(config, data=replace(config.data, workers=1, tail="wrap"))
-    stream = batches(sources, ahead, World(), 0, num_steps)
+    """Median seconds that a step waits for its batch on the device while loader processes read ahead: one, or beside
+    a GPU one a core, 8 at most."""
+    world = World()
+    workers = min(8, max(1, (os.cpu_count() or 1) - 1)) if world.device.type == "cuda" else 1
+    ahead = replace(config, data=replace(config.data, workers=workers, tail="wrap"))
+    stream = batches(sources, ahead, world, 0, num_steps)
     waits = []
     for _ in range(num_steps):
         start = time.perf_counter()
@@ -208,9 +235,12 @@ def _timed(run: Callable[[], object], device: torch.device) -> float:
 
 def describe(result: dict[str, Any]) -> str:
     """The figures as text for the terminal."""
-    ceilings = ", ".join(f"{p} {f / 1e9:.0f} GFLOP/s" for p, f in result["matmul_flops_per_second"].items())
+    ceilings = "; ".join(
+        f"{p}: " + ", ".join(f"{name} {f / 1e9:.0f} GFLOP/s" for name, f in of.items())
+        for p, of in result["flops_per_second"].items()
+    )
     lines = [
-        f"{result['device']}, {result['threads']} threads, torch {result['torch']}; matrix product: {ceilings}",
+        f"{result['device']}, {result['threads']} threads, torch {result['torch']}; {ceilings}",
         f"{'':18}{'batch':>6}{'step s':>9}{'patches/s':>11}{'ratio':>8}{'one bw':>8}{'GFLOP':>9}{'MFU':>7}"
         f"{'wait':>7}{'MB':>7}{'ref MB':>8}{'grad 64':>9}{'grad':>7}{'ref':>7}",
     ]
@@ -222,18 +252,20 @@ def describe(result: dict[str, Any]) -> str:
             f"{c['data_wait_s'] / c['seconds']:7.1%}{memory['ours']:7.0f}{memory['reference']:8.0f}"
             f"{apart['float64']:9.0e}{apart['ours']:7.0e}{apart['reference']:7.0e}"
         )
-    lines.append("ratio: to the reference loop; one bw: to it with one backward for all generators; MFU: of the matrix")
-    lines.append(
-        "product's rate; wait: for data; grad: the first gradients' largest relative distance to the reference's"
-    )
-    lines.append("in float64, of ours in float64, of ours, and of the reference itself")
+    lines += [
+        "ratio: to the reference loop; one bw: to it with one backward for all generators; MFU: of the faster of",
+        "matrix product and convolution; wait: for data; grad: the first gradients' largest relative distance to the",
+        "reference's in float64, of ours in float64, of ours, and of the reference itself",
+    ]
     names = sorted({part for c in result["cases"] for part in c["parts"]})
     lines.append(f"{'share of the step':18}" + "".join(f"{name:>15}" for name in names))
     for c in result["cases"]:
         total = sum(c["parts"].values())
         lines.append(f"{c['name']:18}" + "".join(f"{c['parts'].get(name, 0.0) / total:15.1%}" for name in names))
     for c in result["cases"]:
-        for name, s in c["switches"].items():
-            setting = "on" if s["on"] else "off"
-            lines.append(f"{c['name']:18}speed.{name} {setting}: {s['seconds']:.3f} s, {s['ratio']:.2f} of the step's")
+        for v in c["variants"]:
+            lines.append(
+                f"{c['name']:18}with {v['name']}: {v['seconds']:.3f} s, ratio {v['ratio']:.2f}x, MFU {v['mfu']:.0%}, "
+                f"{c['peak_memory_mb'][v['name']]:.0f} MB; {v['of_ours']:.2f} of the step's time"
+            )
     return "\n".join(lines)

@@ -1,0 +1,95 @@
+"""`cyclesr bench all`: the figures of docs/performance.md in one run that nobody has to watch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cyclesr_dist.config.schema import Config, load
+from cyclesr_dist.errors import CycleSRError
+from cyclesr_dist.models.model_file import save_model
+from cyclesr_dist.nets.build import build_sr
+from cyclesr_dist.workflows.bench import checkpoint, data, train, upscale
+
+PARTS = ("train", "upscale", "data", "checkpoint")
+"""In the order in which they are measured: what is asked for most comes first."""
+
+_ON_GPU = ("precision=bf16", "precision=bf16 speed.compile=true", "precision=bf16 speed.recompute=true")
+_ON_CPU = ("speed.plain=true", "speed.recompute=true")
+
+Result = dict[str, Any]
+Measure = Callable[[list[Path], Path, bool, bool], Result]
+Describe = Callable[[Result], str]
+
+
+def bench_all(
+    parts: tuple[str, ...],
+    photos: list[Path],
+    folder: Path,
+    quick: bool,
+    progress: bool,
+    tell: Callable[[str, Result, str], None],
+) -> dict[str, Result]:
+    """Measure the parts one after the other in `folder`; `tell`(part, result, text) is called after each.
+
+    quick: the smallest sizes, once: to see that all of it runs. A part that fails has `error` as its result, and the
+    next one is measured.
+    """
+    results: dict[str, Result] = {}
+    for part in parts:
+        measure, describe = _MEASUREMENTS[part]
+        (folder / part).mkdir()
+        try:
+            results[part] = measure(photos, folder / part, quick, progress)
+            text = describe(results[part])
+        except (CycleSRError, RuntimeError, MemoryError) as error:  # e.g. out of GPU memory
+            results[part] = {"error": f"{error}"}
+            text = f"failed: {error}"
+        tell(part, results[part], text)
+    return results
+
+
+def _train(photos: list[Path], folder: Path, quick: bool, progress: bool) -> Result:
+    gpu = torch.cuda.is_available()
+    cases = ("cyclesr small",) if quick else train.default_cases()
+    variants = _ON_GPU if gpu else _ON_CPU
+    plan = train.StepBench(cases, rounds=1 if quick else 5, variants=variants[:1] if quick else variants)
+    return train.bench_train(plan, photos, folder, progress)
+
+
+def _upscale(_photos: list[Path], folder: Path, quick: bool, _progress: bool) -> Result:
+    models = []
+    for name, config in (("paper", _paper()), ("demo", load(None, list(train.CASES["cyclesr small"])))):
+        torch.manual_seed(0)
+        models.append(str(folder / f"{name}.safetensors"))
+        save_model(Path(models[-1]), build_sr(config.nets.sr, config.scale).state_dict(), config.nets.sr, 4, {})
+    return upscale.bench_upscale(models, [64] if quick else [256, 512, 1024], 1 if quick else 3)
+
+
+def _data(photos: list[Path], folder: Path, quick: bool, progress: bool) -> Result:
+    if quick:
+        settings = data.Settings(patch=24, pairs=32, batch=4, workers=1, rounds=1, seconds=0.5, epochs=2)
+    else:
+        settings = (
+            data.Settings(batch=32, workers=8, rounds=3, epochs=5) if torch.cuda.is_available() else data.Settings()
+        )
+    return data.bench_data(photos, folder, settings, progress)
+
+
+def _checkpoint(_photos: list[Path], folder: Path, quick: bool, progress: bool) -> Result:
+    return checkpoint.bench_checkpoint(_paper(), folder, 1 if quick else 5, progress)
+
+
+def _paper() -> Config:
+    return load(None, ["backend=single", *train.CASES["cyclesr paper"]])
+
+
+_MEASUREMENTS: dict[str, tuple[Measure, Describe]] = {
+    "train": (_train, train.describe),
+    "upscale": (_upscale, upscale.describe),
+    "data": (_data, data.describe),
+    "checkpoint": (_checkpoint, checkpoint.describe),
+}
