@@ -9,6 +9,7 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Protocol
 
@@ -35,7 +36,7 @@ class Contender:
         self.name = name
         context = multiprocessing.get_context("spawn")
         self._pipe, self._theirs = context.Pipe()
-        arguments = (make, some, torch.get_num_threads(), self._theirs)
+        arguments = (make, [moved(one, torch.device("cpu")) for one in some], torch.get_num_threads(), self._theirs)
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
 
     def __enter__(self) -> Contender:
@@ -68,6 +69,12 @@ class Contender:
         return float(answer)
 
 
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors on `device`."""
+    tensors = {name: getattr(batch, name).to(device) for name in ("syn", "real", "hr", "noise")}
+    return replace(batch, **tensors)
+
+
 def _ended(code: int | None) -> str:
     if code == -signal.SIGKILL:
         return "was killed (SIGKILL): the system does so where memory runs out; take a smaller --batch"
@@ -79,6 +86,7 @@ def _serve(make: Callable[[], Stepper], some: list[Batch], threads: int, pipe: C
     world.join()
     torch.set_num_threads(threads)
     cuda = world.device.type == "cuda"
+    some = [moved(one, world.device) for one in some]
     before = resident_mb("VmRSS")
     stepper = None
     while True:

@@ -110,6 +110,8 @@ def _measure(
     sets = make_sets(photos, folder, sets_of)
     some = [batch for batch, _ in batches(sets.sources, config, world, 0, 4)]
     found = _looked_at(config, sets.sources, some, device)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # the contenders need it
     others = {variant: plan.config(case, device, variant) for variant in plan.variants}
     make: dict[str, Callable[[], Stepper]] = {
         "ours": partial(ProjectStep, config),
