@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -263,23 +264,23 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
         result = bench_data(photos, Path(folder), settings, progress=not args.quiet)
     print(describe(result))
-    if args.json:
-        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    _write(args.json, result)
     return 0
 
 
 def run_all(args: argparse.Namespace) -> int:
     """Returns 0, and 1 when a part has failed; raises CycleSRError."""
-    results = {}
+    results: dict[str, Any] = {}
 
-    def tell(part: str, result: dict[str, Any], text: str) -> None:
+    def so_far(part: str, result: dict[str, Any]) -> None:
         results[part] = result
-        write_text(args.json, json.dumps(results, indent=1) + "\n")
-        print(f"{part}\n{text}\n", flush=True)
+        _write(args.json, results)
 
     with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
         parts = tuple(args.part or whole.PARTS)
-        whole.bench_all(parts, _photos(args), Path(folder), args.quick, not args.quiet, tell)
+        whole.bench_all(parts, _photos(args), Path(folder), args.quick, not args.quiet, so_far)
+    for part, result in results.items():
+        print(f"{part}\n{whole.describe(part, result)}\n")
     return 1 if any("error" in result for result in results.values()) else 0
 
 
@@ -296,10 +297,8 @@ def run_train(args: argparse.Namespace) -> int:
         tuple(args.variant or ()),
     )
     with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
-        result = train.bench_train(plan, _photos(args), Path(folder), progress=not args.quiet)
+        result = train.bench_train(plan, _photos(args), Path(folder), not args.quiet, partial(_write, args.json))
     print(train.describe(result))
-    if args.json:
-        write_text(args.json, json.dumps(result, indent=1) + "\n")
     return 0
 
 
@@ -312,8 +311,7 @@ def run_scaling(args: argparse.Namespace) -> int:
     load(None, [*train.CASES[args.case], *args.overrides])  # before any process is started
     result = scaling.bench_scaling(args.case, tuple(args.overrides), args.rounds, links)
     print(scaling.describe(result))
-    if args.json:
-        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    _write(args.json, result)
     return 0
 
 
@@ -324,8 +322,7 @@ def run_upscale(args: argparse.Namespace) -> int:
         check_range("--sides", side, minimum=64)
     result = upscale.bench_upscale(args.model, args.sides, args.rounds)
     print(upscale.describe(result))
-    if args.json:
-        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    _write(args.json, result)
     return 0
 
 
@@ -335,8 +332,7 @@ def run_score(args: argparse.Namespace) -> int:
     check_range("--rounds", args.rounds, minimum=1)
     result = score.bench_score(_photos(args)[: args.images], args.rounds, progress=not args.quiet)
     print(score.describe(result))
-    if args.json:
-        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    _write(args.json, result)
     return 0
 
 
@@ -350,8 +346,7 @@ def run_checkpoint(args: argparse.Namespace) -> int:
     except OSError as error:
         raise failed(f"--folder {args.folder}: {error}", error) from error
     print(checkpoint.describe(result))
-    if args.json:
-        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    _write(args.json, result)
     return 0
 
 
@@ -363,8 +358,7 @@ def run_search(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
         result = search.bench_search(config, Path(folder), args.trials, args.steps, progress=not args.quiet)
     print(search.describe(result))
-    if args.json:
-        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    _write(args.json, result)
     return 0
 
 
@@ -378,8 +372,7 @@ def run_telemetry(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
         result = telemetry.bench_telemetry(plan, _photos(args), Path(folder), progress=not args.quiet)
     print(telemetry.describe(result))
-    if args.json:
-        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    _write(args.json, result)
     return 0
 
 
@@ -389,9 +382,13 @@ def run_estimate(args: argparse.Namespace) -> int:
     plan = estimate.EstimateBench(args.counts, args.seed, args.quick, args.cost)
     result = estimate.bench_estimate(_photos(args), plan, progress=not args.quiet)
     print(estimate.describe(result))
-    if args.json:
-        write_text(args.json, json.dumps(result, indent=1) + "\n")
+    _write(args.json, result)
     return 0
+
+
+def _write(path: Path | None, result: dict[str, Any]) -> None:
+    if path:
+        write_text(path, json.dumps(result, indent=1) + "\n")
 
 
 def _photos(args: argparse.Namespace) -> list[Path]:

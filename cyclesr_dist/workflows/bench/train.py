@@ -71,47 +71,50 @@ class StepBench:
         return load(None, [*_COMMON, *CASES[case], *sizes, *self.overrides, *variant.split()])
 
 
-def bench_train(plan: StepBench, photos: list[Path], folder: Path, progress: bool) -> dict[str, Any]:
+def bench_train(
+    plan: StepBench, photos: list[Path], folder: Path, progress: bool, so_far: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
     """Measure all cases of the plan with patches of the photographs, packed in `folder`.
 
     `ratio` of a case is the speed of the project's step over that of the reference loop, `ratio` of the whole the
-    smallest of them. Raises ConfigError for overrides that cannot be used.
+    smallest of them. `so_far` is called with what there is after each case was timed, and again after it was looked
+    into, which can take longer: a run that is broken off loses little. Raises ConfigError for overrides that cannot be
+    used, CycleSRError where a process of the measurement fails.
     """
     world = World()
     configs = {(case, v): plan.config(case, world.device, v) for case in plan.cases for v in ("", *plan.variants)}
     world.join()
     try:
         precisions = dict.fromkeys(config.precision for config in configs.values())
-        ceilings = {precision: measure_ceiling(precision, world.device) for precision in precisions}
-        cases = []
+        result: dict[str, Any] = {
+            "cases": [],
+            "flops_per_second": {precision: measure_ceiling(precision, world.device) for precision in precisions},
+            "device": _device_name(world.device),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
         for case in plan.cases:
-            one = _measure(case, configs[case, ""], plan, photos, folder / case.replace(" ", "_"), progress)
-            for row in (one, *one["variants"]):
-                row["mfu"] = one["flops"] / row["seconds"] / max(ceilings[row["precision"]].values())
-            cases.append(one)
+            config = configs[case, ""]
+            of_case = Settings(
+                config.shards.patch, config.scale, max(64, 4 * config.global_batch), config.global_batch, 1
+            )
+            sets = make_sets(photos, folder / case.replace(" ", "_"), of_case)
+            some = [batch for batch, _ in batches(sets.sources, config, world, 0, 4)]
+            row = _timed_case(case, config, plan, some, progress)
+            result["cases"].append(row)
+            result["ratio"] = min(one["ratio"] for one in result["cases"])
+            so_far(result)
+            row |= _looked_at(config, sets.sources, some, world.device)
+            for one in (row, *row["variants"]):
+                one["mfu"] = row["flops"] / one["seconds"] / max(result["flops_per_second"][one["precision"]].values())
+            so_far(result)
     finally:
         world.leave()
-    return {
-        "cases": cases,
-        "ratio": min(case["ratio"] for case in cases),
-        "flops_per_second": ceilings,
-        "device": _device_name(world.device),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
+    return result
 
 
-def _measure(
-    case: str, config: Config, plan: StepBench, photos: list[Path], folder: Path, progress: bool
-) -> dict[str, Any]:
-    world = World()
-    device = world.device
-    sets_of = Settings(config.shards.patch, config.scale, max(64, 4 * config.global_batch), config.global_batch, 1)
-    sets = make_sets(photos, folder, sets_of)
-    some = [batch for batch, _ in batches(sets.sources, config, world, 0, 4)]
-    found = _looked_at(config, sets.sources, some, device)
-    if device.type == "cuda":
-        torch.cuda.empty_cache()  # the contenders need it
+def _timed_case(case: str, config: Config, plan: StepBench, some: list[Batch], progress: bool) -> dict[str, Any]:
+    device = World().device
     others = {variant: plan.config(case, device, variant) for variant in plan.variants}
     make: dict[str, Callable[[], Stepper]] = {
         "ours": partial(ProjectStep, config),
@@ -134,7 +137,6 @@ def _measure(
         "ratio": medians["reference"] / medians["ours"],
         "one_backward_ratio": medians["one_backward"] / medians["ours"],
         "patches_per_second": config.global_batch / medians["ours"],
-        **found,
         "peak_memory_mb": memory,
         "variants": [
             {

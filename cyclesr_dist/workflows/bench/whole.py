@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ _ON_GPU = ("precision=bf16", "precision=bf16 speed.compile=true", "precision=bf1
 _ON_CPU = ("speed.plain=true", "speed.recompute=true")
 
 Result = dict[str, Any]
-Measure = Callable[[list[Path], Path, bool, bool], Result]
+Tell = Callable[[str, Result], None]
+Measure = Callable[[list[Path], Path, bool, bool, Callable[[Result], None]], Result]
 Describe = Callable[[Result], str]
 
 
@@ -31,36 +33,38 @@ def bench_all(
     folder: Path,
     quick: bool,
     progress: bool,
-    tell: Callable[[str, Result, str], None],
+    so_far: Tell,
 ) -> dict[str, Result]:
-    """Measure the parts one after the other in `folder`; `tell`(part, result, text) is called after each.
+    """Measure the parts one after the other in `folder`; `so_far`(part, result) is called as there is more.
 
     quick: the smallest sizes, once: to see that all of it runs. A part that fails has `error` as its result, and the
     next one is measured.
     """
     results: dict[str, Result] = {}
     for part in parts:
-        measure, describe = _MEASUREMENTS[part]
         (folder / part).mkdir()
         try:
-            results[part] = measure(photos, folder / part, quick, progress)
-            text = describe(results[part])
+            results[part] = _MEASUREMENTS[part](photos, folder / part, quick, progress, partial(so_far, part))
         except (CycleSRError, RuntimeError, MemoryError) as error:  # e.g. out of GPU memory
             results[part] = {"error": f"{error}"}
-            text = f"failed: {error}"
-        tell(part, results[part], text)
+        so_far(part, results[part])
     return results
 
 
-def _train(photos: list[Path], folder: Path, quick: bool, progress: bool) -> Result:
+def describe(part: str, result: Result) -> str:
+    """The part's figures as text for the terminal."""
+    return f"failed: {result['error']}" if "error" in result else _DESCRIPTIONS[part](result)
+
+
+def _train(photos: list[Path], folder: Path, quick: bool, progress: bool, so_far: Callable[[Result], None]) -> Result:
     gpu = torch.cuda.is_available()
     cases = ("cyclesr small",) if quick else train.default_cases()
     variants = _ON_GPU if gpu else _ON_CPU
     plan = train.StepBench(cases, rounds=1 if quick else 5, variants=variants[:1] if quick else variants)
-    return train.bench_train(plan, photos, folder, progress)
+    return train.bench_train(plan, photos, folder, progress, so_far)
 
 
-def _upscale(_photos: list[Path], folder: Path, quick: bool, _progress: bool) -> Result:
+def _upscale(_photos: list[Path], folder: Path, quick: bool, _progress: bool, *_: object) -> Result:
     models = []
     for name, config in (("paper", _paper()), ("demo", load(None, list(train.CASES["cyclesr small"])))):
         torch.manual_seed(0)
@@ -69,7 +73,7 @@ def _upscale(_photos: list[Path], folder: Path, quick: bool, _progress: bool) ->
     return upscale.bench_upscale(models, [64] if quick else [256, 512, 1024], 1 if quick else 3)
 
 
-def _data(photos: list[Path], folder: Path, quick: bool, progress: bool) -> Result:
+def _data(photos: list[Path], folder: Path, quick: bool, progress: bool, *_: object) -> Result:
     if quick:
         settings = data.Settings(patch=24, pairs=32, batch=4, workers=1, rounds=1, seconds=0.5, epochs=2)
     else:
@@ -79,7 +83,7 @@ def _data(photos: list[Path], folder: Path, quick: bool, progress: bool) -> Resu
     return data.bench_data(photos, folder, settings, progress)
 
 
-def _checkpoint(_photos: list[Path], folder: Path, quick: bool, progress: bool) -> Result:
+def _checkpoint(_photos: list[Path], folder: Path, quick: bool, progress: bool, *_: object) -> Result:
     return checkpoint.bench_checkpoint(_paper(), folder, 1 if quick else 5, progress)
 
 
@@ -87,9 +91,10 @@ def _paper() -> Config:
     return load(None, ["backend=single", *train.CASES["cyclesr paper"]])
 
 
-_MEASUREMENTS: dict[str, tuple[Measure, Describe]] = {
-    "train": (_train, train.describe),
-    "upscale": (_upscale, upscale.describe),
-    "data": (_data, data.describe),
-    "checkpoint": (_checkpoint, checkpoint.describe),
+_MEASUREMENTS: dict[str, Measure] = {"train": _train, "upscale": _upscale, "data": _data, "checkpoint": _checkpoint}
+_DESCRIPTIONS: dict[str, Callable[[Result], str]] = {
+    "train": train.describe,
+    "upscale": upscale.describe,
+    "data": data.describe,
+    "checkpoint": checkpoint.describe,
 }
