@@ -42,7 +42,7 @@ NOT_RUN = {
     "docker": "builds the image; tests/house/test_image.py runs its steps",
     "kind": "a cluster",
     "kubectl": "a cluster",
-    "cyclesr bench train precision=bf16 speed.compile=true": "a GPU; tests/workflows/test_bench.py has small cases",
+    "cyclesr bench all": "a GPU; tests/workflows/test_bench.py has it in small",
 }
 """What cannot be run on a laptop in seconds, by its first words, and why."""
 FEW_STEPS = ["train.max_steps=2", "train.validate_every_steps=2"]
