@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from cyclesr_dist.data.formats import SUFFIXES
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.files import is_file, is_folder, reading, replacing
 from cyclesr_dist.runtime.passing import failed, patiently
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 
 # What Pillow raises on files that are not images, are cut short or claim absurd sizes, depending on the format.
 _UNREADABLE = (
