@@ -12,7 +12,7 @@ from cyclesr_dist.config.schema import load
 from cyclesr_dist.data.build import build_set, describe_set
 from cyclesr_dist.data.check import check_set, find_sets
 from cyclesr_dist.data.choose import choose, say
-from cyclesr_dist.data.images import images_folder
+from cyclesr_dist.data.folders import images_folder
 from cyclesr_dist.data.overlap import describe, shared_photographs
 from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.data.shards import Kind, ShardSet

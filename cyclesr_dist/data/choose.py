@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sys
 from collections import Counter
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from cyclesr_dist.config.schema import Region, Shards
 from cyclesr_dist.data.cut import Photograph, region_of, region_size
-from cyclesr_dist.data.images import hr_stem, image_size, list_images, match_pairs
+from cyclesr_dist.data.folders import hr_stem, list_images, match_pairs
+from cyclesr_dist.data.images import image_size
 from cyclesr_dist.data.shards import DOMAINS, Kind
 from cyclesr_dist.errors import ConfigError, InputError
 
@@ -203,7 +205,7 @@ def _safe_stems(paths: Sequence[Path]) -> list[str]:
     stems = [
         stem
         if stem == path.stem and uses[stem.lower()] == 1
-        else f"{stem}-{hashlib.sha256(path.name.encode()).hexdigest()[:8]}"
+        else f"{stem}-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}"
         for stem, path in zip(safe, paths, strict=True)
     ]
     taken: dict[str, Path] = {}

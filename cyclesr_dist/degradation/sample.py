@@ -19,8 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from cyclesr_dist.config.schema import Data
+from cyclesr_dist.data.folders import images_folder, list_images
 from cyclesr_dist.data.formats import SUFFIXES
-from cyclesr_dist.data.images import images_folder, list_images, read_rgb8
+from cyclesr_dist.data.images import read_rgb8
 from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.data.resize import down, to_8bit_grid
 from cyclesr_dist.data.shards import MANIFEST, ShardSet, open_source, read_manifest

@@ -19,7 +19,8 @@ from torch import Tensor
 from cyclesr_dist.config.marks import check_marks
 from cyclesr_dist.config.reader import check_range
 from cyclesr_dist.config.schema import Degrade
-from cyclesr_dist.data.images import list_images, read_rgb8, write_png
+from cyclesr_dist.data.folders import list_images
+from cyclesr_dist.data.images import read_rgb8, write_png
 from cyclesr_dist.data.overlap import RECORD
 from cyclesr_dist.degradation.track import BUILT_IN, Draws, SimulatedTrack, track_of
 from cyclesr_dist.errors import ConfigError, InputError

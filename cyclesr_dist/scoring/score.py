@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cyclesr_dist.data.images import Pair, match_pairs, read_picture, read_rgb8
+from cyclesr_dist.data.folders import Pair, match_pairs
+from cyclesr_dist.data.images import read_picture, read_rgb8
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.method.losses.perceptual import perceptual
 from cyclesr_dist.models.infer import upscale_image

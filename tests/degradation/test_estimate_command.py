@@ -19,7 +19,7 @@ import torch
 from helpers import write_photos
 
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.data.images import list_images
+from cyclesr_dist.data.folders import list_images
 from cyclesr_dist.degradation.record import load
 from cyclesr_dist.degradation.sample import Sample
 from cyclesr_dist.degradation.sentences import counted, figure, measured, sentences, unexplained, what_follows

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from cyclesr_dist.cli import evaluate as cli
 from cyclesr_dist.config.schema import Protocol
-from cyclesr_dist.data.images import Pair, match_pairs, write_png
+from cyclesr_dist.data.folders import Pair, match_pairs
+from cyclesr_dist.data.images import write_png
 from cyclesr_dist.data.resize import bicubic_down
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.upscaler import BicubicUpscaler

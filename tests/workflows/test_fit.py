@@ -10,7 +10,7 @@ from helpers import write_photos
 from PIL import Image
 
 from cyclesr_dist.config.schema import Config, load
-from cyclesr_dist.data.images import list_images
+from cyclesr_dist.data.folders import list_images
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.workflows.fit.machine import Machine
 from cyclesr_dist.workflows.fit.photos import Folders, Photo, Split, check_apart, lay_out, look, split

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cyclesr_dist.data.images import hr_stem, image_size, images_folder, list_images, read_rgb8, write_png
+from cyclesr_dist.data.folders import hr_stem, images_folder, list_images, stem_of
+from cyclesr_dist.data.images import image_size, read_rgb8, write_png
 from cyclesr_dist.errors import InputError, StorageError
 from cyclesr_dist.runtime.files import write_json
 
@@ -116,11 +117,11 @@ def _split(photos: Sequence[Photo]) -> tuple[list[Photo], list[Photo]]:
 def check_apart(hr: Sequence[Photo], lr: Sequence[Photo]) -> None:
     """Raise InputError where an LR photograph has the name of a sharp one and shows the same. Cameras give equal names
     to different photographs, too: these are told apart by what they show."""
-    sharp = {photo.path.stem: photo for photo in hr}
+    sharp = {stem_of(photo.path): photo for photo in hr}
     same = [
         (sharp[stem].path, photo.path)
         for photo in lr
-        if (stem := hr_stem(photo.path.stem)) in sharp and _alike(sharp[stem].path, photo.path)
+        if (stem := hr_stem(stem_of(photo.path))) in sharp and _alike(sharp[stem].path, photo.path)
     ]
     if same:
         more = f" and {len(same) - 1} more" if len(same) > 1 else ""
@@ -154,11 +155,11 @@ def lay_out(split: Split, folders: Folders) -> None:
     temporary = folders.root / ".photos.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     # An LR photograph that has the name of a sharp one would be taken for the same.
-    sharp = {photo.path.stem for photo in (*split.train_hr, *split.valid_hr)}
+    sharp = {stem_of(photo.path) for photo in (*split.train_hr, *split.valid_hr)}
     for part in ("train_hr", "train_lr"):
         (temporary / part).mkdir(parents=True)
         for photo in getattr(split, part):
-            shared = part == "train_lr" and hr_stem(photo.path.stem) in sharp
+            shared = part == "train_lr" and hr_stem(stem_of(photo.path)) in sharp
             (temporary / part / f"{'lr-' * shared}{photo.path.name}").symlink_to(photo.path.resolve())
     (temporary / "valid_hr").mkdir()
     for number, photo in enumerate(split.valid_hr, 1):

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from cyclesr_dist.config.schema import Track
-from cyclesr_dist.data.images import match_pairs, read_rgb8
+from cyclesr_dist.data.folders import match_pairs
+from cyclesr_dist.data.images import read_rgb8
 from cyclesr_dist.models.infer import upscale_image
 from cyclesr_dist.models.model_file import resolve_model
 from cyclesr_dist.reports.strips import save_comparison
