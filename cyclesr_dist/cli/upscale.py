@@ -87,10 +87,8 @@ def run(args: argparse.Namespace) -> int:
     _make(args.out)
     how = Enlarging(upscaler, fingerprint(args.model, args.scale), args.tile, args.overwrite)
     if len(args.inputs) == 1 and not is_folder(args.inputs[0]):  # a single file: its error is the command's
-        tally.done = 1
-        if not how.file(inputs[0].source, inputs[0].target):
-            tally.keep()
-        code = 0
+        made = how.file(inputs[0].source, inputs[0].target)
+        tally.done, tally.kept, code = int(made), int(not made), 0
     else:
         tasks = [Task(entry.name, entry.source, entry.target) for entry in inputs]
         try:

@@ -5,6 +5,7 @@ Names are compared in Unicode's composed form: the same é is one character on o
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -42,7 +43,7 @@ class Found:
     skipped: dict[Path, str] = field(default_factory=dict)
     """Known not to be readable, with the reason."""
     failed: dict[Path, str] = field(default_factory=dict)
-    """Sub-folders that cannot be looked into, with the reason."""
+    """Sub-folders that cannot be looked into, and links that lead nowhere, with the reason."""
     not_entered: list[Path] = field(default_factory=list)
     """Sub-folders that hold photographs, where they were not asked for."""
 
@@ -98,10 +99,10 @@ def look_into(folder: Path, recursive: bool = False, without: Path | None = None
                     linked.append(path)
                 elif _is_new(path, seen):
                     waiting.append(path)
-            elif reason := _no_photograph(path):
-                found.skipped[path] = reason
+            elif path.suffix.lower() in UNREAD_SUFFIXES:
+                found.skipped[path] = UNREAD_SUFFIXES[path.suffix.lower()]
             elif path.suffix.lower() in SUFFIXES:
-                found.images.append(path)
+                _sort_in(path, found)
     found.images.sort()
     return found
 
@@ -200,21 +201,22 @@ def _by_stem(folder: Path, tally: Tally | None, recursive: bool) -> dict[str, li
     return found
 
 
-def _no_photograph(path: Path) -> str:
-    """Why a file that is named like a photograph is not taken for one; empty: it is, or is not named so."""
-    suffix = path.suffix.lower()
-    if suffix in UNREAD_SUFFIXES:
-        return UNREAD_SUFFIXES[suffix]
-    if suffix not in SUFFIXES:
-        return ""
+def _sort_in(path: Path, found: Found) -> None:
+    """Tell a file that is named like an image from what is none."""
     try:
         mode = patiently(path.stat).st_mode
     except FileNotFoundError:
-        return "a link to nothing"
+        found.failed[path] = "a link to nothing"
     except OSError as error:
-        # Of others the reading itself will say why it fails.
-        return "a link in a circle" if path.is_symlink() and not may_pass(error) else ""
-    return "" if stat.S_ISREG(mode) else "no file, but a pipe, socket or device"
+        if path.is_symlink() and error.errno == errno.ELOOP:
+            found.failed[path] = "a link in a circle"
+        else:  # its reading will say why it fails
+            found.images.append(path)
+    else:
+        if stat.S_ISREG(mode):
+            found.images.append(path)
+        else:
+            found.skipped[path] = "no file, but a pipe, socket or device"
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from cyclesr_dist.config.schema import Degrade
 from cyclesr_dist.data.images import Picture, write_png
 from cyclesr_dist.data.python_images import in_kind, read_given
-from cyclesr_dist.degradation.simulate import degrade_folder, degrade_image
+from cyclesr_dist.degradation.simulate import degrade_image
+from cyclesr_dist.degradation.simulate_folder import degrade_folder
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.arguments import is_path, path_of, png_target, whole, word
 from cyclesr_dist.runtime.passing import failed

@@ -74,5 +74,7 @@ def upscale_files(how: Enlarging, tasks: Sequence[Task], tally: Tally, progress:
     use in going on."""
     for task in each(tasks, f"x{how.upscaler.scale}", "image", progress):
         with tally.file(task.name, task.source, task.target):
-            if not how.file(task.source, task.target):
-                tally.keep()
+            if how.file(task.source, task.target):
+                tally.done += 1
+            else:
+                tally.kept += 1

@@ -107,7 +107,6 @@ def _fault(error: OSError) -> str:
         sys.stdout.flush()
     except OSError:  # it is the output itself that cannot be written, nor could it at the end of the process
         _drop_output()
-        error.filename = error.filename or "standard output"
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
     return redact(": ".join([" to ".join(names), error.strerror or str(error)] if names else [str(error)]))
 

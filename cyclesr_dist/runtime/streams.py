@@ -21,6 +21,7 @@ class _Lasting(io.FileIO):
             return super().write(data)
         except OSError as error:
             if error.errno not in self.lost:
+                error.filename = "standard output" if self.fileno() == 1 else "standard error"
                 raise
             return len(memoryview(data).cast("B"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,12 +54,6 @@ class Tally:
                 raise
         else:
             self._unreachable = 0
-            self.done += 1
-
-    def keep(self) -> None:
-        """The file of the block was done before."""
-        self.kept += 1
-        self.done -= 1
 
     def fail(self, name: str, reason: str) -> None:
         self.failed[name] = reason
@@ -80,8 +74,9 @@ class Tally:
         if lines:
             total = len(lines) + self.done + self.kept
             many = f"{what}s" if total != 1 else what
+            skipped = f", {len(self.skipped):,} skipped" if self.skipped else ""
             where = f"; the whole list: {printable(str(listed))}" if listed else ""
-            _say(f"{len(lines):,} of {total:,} {many} failed{where}")
+            _say(f"{len(lines):,} of {total:,} {many} failed{skipped}{where}")
         return 1 if lines else 0
 
     def _listed(self, folder: Path, lines: list[str]) -> Path | None:
@@ -94,6 +89,11 @@ class Tally:
             path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogateescape")
             return path
         return None
+
+
+def trying(tally: Tally | None, name: str, *paths: Path) -> AbstractContextManager[None, bool | None]:
+    """`tally.file`; without a tally the first failure goes on to the caller."""
+    return nullcontext() if tally is None else tally.file(name, *paths)
 
 
 def reason_of(error: BaseException, *paths: Path) -> str:
@@ -125,7 +125,7 @@ def _tell_by_reason(skipped: dict[str, str]) -> None:
         by_reason.setdefault(reason, []).append(printable(name))
     for reason, names in by_reason.items():
         more = f" and {len(names) - FIRST_LINES:,} more" if len(names) > FIRST_LINES else ""
-        _say(f"skipped: {', '.join(names[:FIRST_LINES])}{more}: {reason}")
+        _say(f"{len(names):,} skipped: {', '.join(names[:FIRST_LINES])}{more}: {reason}")
 
 
 def _say(line: str) -> None:

@@ -20,7 +20,8 @@ from cyclesr_dist.cli import degrade as command
 from cyclesr_dist.config.schema import Degrade, load
 from cyclesr_dist.data.resize import bicubic_down, to_8bit_grid
 from cyclesr_dist.degradation import camera
-from cyclesr_dist.degradation.simulate import degrade, degrade_folder, draw_parameters
+from cyclesr_dist.degradation.simulate import degrade, draw_parameters
+from cyclesr_dist.degradation.simulate_folder import degrade_folder
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.runtime.command import guarded
 

@@ -24,7 +24,7 @@ from cyclesr_dist.data.resize import bicubic_down
 from cyclesr_dist.data.shards import Kind
 from cyclesr_dist.degradation.estimate import estimate
 from cyclesr_dist.degradation.record import FACTS, save
-from cyclesr_dist.degradation.simulate import degrade_folder
+from cyclesr_dist.degradation.simulate_folder import degrade_folder
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.runtime.files import new_folder
 from cyclesr_dist.workflows.table.config import Table, TrackData
