@@ -108,13 +108,14 @@ def look_into(folder: Path, recursive: bool = False, without: Path | None = None
 
 
 def list_images(folder: Path, tally: Tally | None = None, recursive: bool = False) -> list[Path]:
-    """The image files in `folder` (by suffix, any case), sorted; hidden files are left out. `tally` hears of others.
+    """The image files in `folder` (by suffix, any case), sorted; hidden files are left out. `tally` hears of others, by
+    their whole paths.
 
     Raises InputError when `folder` is missing, is not a folder, or holds no image.
     """
     found = look_into(folder, recursive)
     if tally is not None:
-        found.note(tally)
+        found.note(tally, whole_paths=True)
     check_some(found)
     return found.images
 
@@ -164,28 +165,29 @@ def match_pairs(hr_dir: Path, lr_dir: Path, tally: Tally | None = None, recursiv
     """
     hr_by_stem, lr_by_stem = (_by_stem(folder, tally, recursive) for folder in (hr_dir, lr_dir))
     pairs: list[Pair] = []
-    lonely: list[str] = []
+    lonely: list[Path] = []
     for stem, lrs in lr_by_stem.items():
         hrs = hr_by_stem.get(stem) or hr_by_stem.get(hr_stem(stem))
         if hrs is None:
-            lonely += [path.relative_to(lr_dir).as_posix() for path in lrs]
+            lonely += lrs
         elif tally is not None and (len(lrs) > 1 or len(hrs) > 1):
             twice = " and ".join(path.name for path in (hrs if len(hrs) > 1 else lrs))
             for path in lrs:
-                tally.fail(path.relative_to(lr_dir).as_posix(), f"{twice} have the same stem; keep one")
+                tally.fail(str(path), f"{twice} have the same stem; keep one")
         else:
             pairs.append(Pair(stem, hrs[0], lrs[0]))
     if lonely and not pairs:
         raise InputError(
-            f"{lr_dir}: no file matches one in {hr_dir} by name, e.g. {lonely[0]} "
+            f"{lr_dir}: no file matches one in {hr_dir} by name, e.g. {lonely[0].relative_to(lr_dir)} "
             "(needed: the same stem, or 0801x4.png for 0801.png)"
         )
     if tally is not None:
-        for name in lonely:
-            tally.fail(name, f"no HR file in {hr_dir} has its name")
+        for path in lonely:
+            tally.fail(str(path), f"no HR file in {hr_dir} has its name")
     elif lonely:
+        names = ", ".join(str(path.relative_to(lr_dir)) for path in lonely[:_NAMED])
         more = f" and {len(lonely) - _NAMED} more" if len(lonely) > _NAMED else ""
-        raise InputError(f"{lr_dir}: no HR file in {hr_dir} for {', '.join(lonely[:_NAMED])}{more}")
+        raise InputError(f"{lr_dir}: no HR file in {hr_dir} for {names}{more}")
     return pairs
 
 
