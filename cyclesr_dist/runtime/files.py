@@ -30,7 +30,7 @@ _LONGEST_NAME = 150
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`, renamed to `path` on success and removed on failure: all or nothing."""
-    temporary = path.with_name(f".{_short(path.name)}.{_here()}-{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         yield temporary
         os.replace(temporary, path)
@@ -44,6 +44,10 @@ def clear_abandoned(folder: Path) -> None:
         found = _TEMPORARY.search(path.name)
         if found and found[1] == _here() and not began(int(found[2])):
             path.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{_short(path.name)}.{_here()}-{os.getpid()}.tmp")
 
 
 def _here() -> str:
@@ -70,6 +74,21 @@ def write_bytes(path: Path, data: bytes) -> None:
             temporary.write_bytes(data)
 
     patiently(write)
+
+
+def check_writable(path: Path, option: str) -> None:
+    """Ahead of the work, whether a file can be written. Raises InputError where `option` names no place for a file,
+    UnwritableError where nothing can be written there."""
+    if not path.parent.is_dir():
+        raise InputError(f"{option} {path}: no such folder {path.parent}")
+    if path.is_dir():
+        raise InputError(f"{option} {path}: is a folder; a file is needed")
+    temporary = _temporary(path)
+    try:
+        temporary.touch()
+        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(f"{option} {path}", error) from error
 
 
 @contextmanager

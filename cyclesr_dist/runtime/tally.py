@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 from cyclesr_dist.errors import ConfigError, InputError, UnreachableError, UnwritableError
 from cyclesr_dist.runtime.command import show_traceback
@@ -91,9 +92,10 @@ class Tally:
         return None
 
 
-def trying(tally: Tally | None, name: str, *paths: Path) -> AbstractContextManager[None, bool | None]:
+def trying(tally: Tally | None, name: str, *paths: Path) -> AbstractContextManager[None, bool]:
     """`tally.file`; without a tally the first failure goes on to the caller."""
-    return nullcontext() if tally is None else tally.file(name, *paths)
+    block: Any = nullcontext() if tally is None else tally.file(name, *paths)
+    return cast("AbstractContextManager[None, bool]", block)
 
 
 def reason_of(error: BaseException, *paths: Path) -> str:
@@ -123,7 +125,9 @@ def _tell_by_reason(skipped: dict[str, str]) -> None:
     by_reason: dict[str, list[str]] = {}
     for name, reason in skipped.items():
         by_reason.setdefault(reason, []).append(printable(name))
-    for reason, names in by_reason.items():
+    if len(by_reason) > FIRST_LINES:
+        _say(f"{len(skipped):,} skipped, of these:")
+    for reason, names in list(by_reason.items())[:FIRST_LINES]:
         more = f" and {len(names) - FIRST_LINES:,} more" if len(names) > FIRST_LINES else ""
         _say(f"{len(names):,} skipped: {', '.join(names[:FIRST_LINES])}{more}: {reason}")
 
