@@ -14,7 +14,7 @@ from cyclesr_dist.degradation.simulate import degrade_image
 from cyclesr_dist.degradation.simulate_folder import degrade_folder
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.arguments import is_path, path_of, png_target, whole, word
-from cyclesr_dist.runtime.passing import failed
+from cyclesr_dist.runtime.passing import unwritable
 
 
 def simulate_given(
@@ -67,7 +67,7 @@ def simulate_given(
     try:
         write_png(target, lr)
     except OSError as error:
-        raise failed(f"{target}: cannot be written ({error.strerror or error})", error) from error
+        raise unwritable(target, error) from error
     return target
 
 

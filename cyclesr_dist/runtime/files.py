@@ -193,6 +193,10 @@ def new_folder(
                 raise
     except OSError as error:
         raise unwritable(out, error) from error
+    except InputError as error:
+        if str(temporary) not in str(error):
+            raise
+        raise type(error)(str(error).replace(str(temporary), str(out))) from error  # nobody knows the temporary name
 
 
 def sha256(path: Path) -> str:

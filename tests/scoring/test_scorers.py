@@ -349,5 +349,5 @@ class TestCommand:
 
     def test_broken_photograph(self, folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
         (folders[0] / "ax4.png").write_text("not a photograph")
-        assert command("--model", "bicubic", "--lr", str(folders[0]), "--hr", str(folders[1]), "--quiet") == 2
+        assert command("--model", "bicubic", "--lr", str(folders[0]), "--hr", str(folders[1]), "--quiet") == 1
         assert "ax4.png: is not an image" in capsys.readouterr().err
