@@ -15,19 +15,17 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from cyclesr_dist.config.schema import Data
 from cyclesr_dist.data.folders import images_folder, is_image_name, list_images
 from cyclesr_dist.data.formats import SUFFIXES
-from cyclesr_dist.data.images import read_rgb8
+from cyclesr_dist.data.images import image_size, read_rgb8
 from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.data.resize import down, to_8bit_grid
 from cyclesr_dist.data.shards import MANIFEST, ShardSet, open_source, read_manifest
 from cyclesr_dist.data.source import is_remote, local_folder, shown
 from cyclesr_dist.errors import InputError, NothingLeftError, StorageError
-from cyclesr_dist.runtime.passing import failed, patiently
 from cyclesr_dist.runtime.tally import Tally, trying
 
 PATCH = 32
@@ -178,7 +176,7 @@ def _choose(
     for place in random.permutation(len(paths)):
         size = None
         with trying(tally, str(paths[place]), paths[place]):
-            size = _size(paths[place])
+            size = image_size(paths[place])
         if size is None:
             continue
         width, height = size
@@ -199,18 +197,6 @@ def _choose(
         )
     order = sorted(range(len(chosen)), key=lambda i: chosen[i])
     return [chosen[i] for i in order], [sizes[i] for i in order]
-
-
-def _size(path: Path) -> tuple[int, int]:
-    try:
-        return patiently(lambda: _stored_size(path))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise failed(f"{path}: cannot be read as an image ({error})", error) from error
-
-
-def _stored_size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:
-        return image.size
 
 
 def _patch_side(sides: Iterator[int] | Sequence[int]) -> int:
