@@ -81,11 +81,13 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--tile {args.tile}: must be 0 or more")
     tally = Tally(debug=args.debug)
     inputs = _inputs(args.inputs, args.out, args.recursive, tally)
+    # First: a training may replace the file in between, and results must not pass for those of the later network.
+    model = fingerprint(args.model, args.scale)
     upscaler = resolve_model(args.model, args.scale, args.allow_module)
     if warning := colour_warning(upscaler):
         print(f"cyclesr: warning: {warning}", file=sys.stderr, flush=True)
     _make(args.out)
-    how = Enlarging(upscaler, fingerprint(args.model, args.scale), args.tile, args.overwrite)
+    how = Enlarging(upscaler, model, args.tile, args.overwrite)
     if len(args.inputs) == 1 and not is_folder(args.inputs[0]):  # a single file: its error is the command's
         made = how.file(inputs[0].source, inputs[0].target)
         tally.done, tally.kept, code = int(made), int(not made), 0

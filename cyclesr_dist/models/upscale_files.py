@@ -11,7 +11,7 @@ from cyclesr_dist.models.infer import upscale_file
 from cyclesr_dist.models.origin import Origin
 from cyclesr_dist.models.upscaler import Upscaler
 from cyclesr_dist.runtime.bars import each
-from cyclesr_dist.runtime.files import replacing, sha256
+from cyclesr_dist.runtime.files import is_file, is_folder, replacing, sha256
 from cyclesr_dist.runtime.passing import unwritable
 from cyclesr_dist.runtime.tally import Tally
 
@@ -24,7 +24,7 @@ class Task:
     """As a person looks for it."""
     source: Path
     target: Path
-    """The PNG file to write; its folder is made."""
+    """The PNG file to write."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,9 @@ class Enlarging:
         Raises InputError when it cannot be read, or something else is where the result belongs; UnwritableError when
         nothing can be written there.
         """
+        if not is_file(source):  # a pipe would be waited for
+            what = "is a folder; an image file is needed" if is_folder(source) else "no such file"
+            raise InputError(f"{source}: {what}")
         origin = Origin(sha256(source), self.model)
         try:
             if target.is_dir():
@@ -54,7 +57,6 @@ class Enlarging:
                     return False
                 if not self.overwrite:
                     raise InputError(f"{target}: is there and {difference}; --overwrite replaces it")
-            target.parent.mkdir(parents=True, exist_ok=True)
             with replacing(target) as temporary:
                 self._enlarge(source, target, temporary)
                 origin.stamp(temporary)
@@ -74,6 +76,7 @@ def upscale_files(how: Enlarging, tasks: Sequence[Task], tally: Tally, progress:
     use in going on."""
     for task in each(tasks, f"x{how.upscaler.scale}", "image", progress):
         with tally.file(task.name, task.source, task.target):
+            task.target.parent.mkdir(parents=True, exist_ok=True)
             if how.file(task.source, task.target):
                 tally.done += 1
             else:

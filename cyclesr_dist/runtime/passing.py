@@ -34,6 +34,7 @@ _PASSING = frozenset(
 _OF_ONE_NAME = frozenset(
     (
         *(errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
+        errno.ENOENT,  # no such folder
         errno.EFBIG,  # a file system's largest file: others are smaller
     )
 )
