@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.many_photos import CYCLESR, call, call_on_small_disk, photographs, start
+from helpers.many_photos import CYCLESR, FILL, READ_ONLY, call, call_on_small_disk, photographs, start
 from helpers.waiting import until
 
 QUIET = ("--quiet",)
@@ -114,20 +114,23 @@ class TestDisks:
 
     @pytest.mark.parametrize("command", ["upscale", "degrade", *slow("shards", "estimate")])
     def test_read_only(self, tmp_path: Path, command: str) -> None:
-        folder = photographs(tmp_path / "in", 1, height=160, width=160)
-        code, _, err = call(*words_of(command, folder, Path("/proc/sys/out")))
-        assert code == 1, err
+        folder, disk = photographs(tmp_path / "in", 1, height=160, width=160), tmp_path / "disk"
+        disk.mkdir()
+        words = words_of(command, folder, disk / "out")
+        code, err, left = call_on_small_disk(disk, 100, *words, before=READ_ONLY)
+        assert (code, left) == (1, []), err
         assert err.count("\n") == 1, err
-        assert "/proc/sys/out" in err
+        assert f"{disk / 'out'}" in err
+        assert "cannot be written (Read-only file system)" in err
 
     def test_scores_are_printed_although_their_file_cannot_be_written(self, tmp_path: Path) -> None:
         hr, disk = photographs(tmp_path / "in", 6, height=40, width=40), tmp_path / "disk"
         disk.mkdir()
         words = ("evaluate", "--model", "bicubic", "--scale", 1, "--lr", hr, "--hr", hr, *QUIET)
-        code, out, err = call(*words, "--json", "/proc/sys/scores.json")
-        assert (code, out) == (1, "")  # before the work
-        assert "--json /proc/sys/scores.json: cannot be written" in err
-        code, err, left = call_on_small_disk(disk, 4, *words, "--json", disk / "scores.json", fill=True)
+        code, err, _ = call_on_small_disk(disk, 100, *words, "--json", disk / "scores.json", before=READ_ONLY)
+        assert (code, err.count("\n")) == (1, 1)  # before the work
+        assert f"--json {disk / 'scores.json'}: cannot be written (Read-only file system)" in err
+        code, err, left = call_on_small_disk(disk, 4, *words, "--json", disk / "scores.json", before=FILL)
         assert code == 1
         assert err.startswith("bicubic, plain, mean of 6 images")
         assert err.endswith("scores.json: cannot be written (No space left on device)\n")

@@ -13,6 +13,8 @@ import pytest
 
 from cyclesr_dist.data.images import write_png
 
+FILL = 'head -c ${size}k /dev/zero > "$folder/fill"'
+READ_ONLY = 'mount -o remount,ro "$folder"'
 CYCLESR = (sys.executable, "-m", "cyclesr_dist.cli.main")
 
 
@@ -46,15 +48,15 @@ def call(*words: object, variables: Mapping[str, str] | None = None) -> tuple[in
     return process.returncode, out, err
 
 
-def call_on_small_disk(folder: Path, kilobytes: int, *words: object, fill: bool = False) -> tuple[int, str, list[str]]:
+def call_on_small_disk(folder: Path, kilobytes: int, *words: object, before: str = "") -> tuple[int, str, list[str]]:
     """The same with a file system of that size at `folder`: code, all that it prints, and what is there afterwards.
 
-    With `fill` it is full from the beginning, by a file of this name. Skips where nobody may mount one.
+    `before` is a shell command that runs on it first, FILL or READ_ONLY. Skips where nobody may mount one.
     """
     script = f"""
         folder=$1; size=$2; shift 2
         mount -t tmpfs -o size=${{size}}k tmpfs "$folder" || exit 99
-        {'head -c ${size}k /dev/zero > "$folder/fill"' if fill else ""}
+        {before}
         "$@" 1>&2; code=$?
         find "$folder" -mindepth 1
         exit $code"""
