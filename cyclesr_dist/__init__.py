@@ -66,21 +66,25 @@ def load_model(path: FilePath, *, scale: int | None = None, allow_module: bool =
     >>> load_model("bicubic", scale=2)
     Model('bicubic', scale=2)
     """
-    from cyclesr_dist.models.model_file import resolve_model
+    from cyclesr_dist.models.model_file import fingerprint, resolve_model
     from cyclesr_dist.runtime.arguments import text_of, whole
 
     wanted = None if scale is None else whole("scale", scale)
-    upscaler = resolve_model(text_of("model", path), 4 if wanted is None else wanted, allow_module)
+    name, scale_of_bicubic = text_of("model", path), 4 if wanted is None else wanted
+    # First: results of a file that is replaced meanwhile must not pass for those of the later network.
+    written_as = fingerprint(name, scale_of_bicubic)
+    upscaler = resolve_model(name, scale_of_bicubic, allow_module)
     if wanted not in (None, upscaler.scale):
         raise InputError(f"model {upscaler.name!r}: enlarges by {upscaler.scale}, not by {wanted}")
-    return Model(upscaler)
+    return Model(upscaler, written_as)
 
 
 class Model:
     """What enlarges images; `load_model` makes it. Calls from one thread at a time."""
 
-    def __init__(self, upscaler: Upscaler) -> None:
+    def __init__(self, upscaler: Upscaler, fingerprint: str) -> None:
         self._upscaler = upscaler
+        self._fingerprint = fingerprint
 
     @property
     def name(self) -> str:
@@ -120,7 +124,8 @@ class Model:
         'large.png'
         """
         from cyclesr_dist.data.python_images import check_in_kind, in_kind, read_given
-        from cyclesr_dist.models.infer import upscale_file, upscale_picture
+        from cyclesr_dist.models.infer import upscale_picture
+        from cyclesr_dist.models.upscale_files import Enlarging
         from cyclesr_dist.runtime.arguments import is_path, path_of, png_target, whole
 
         if tile is not None and whole("tile", tile) < 0:
@@ -130,7 +135,7 @@ class Model:
                 raise InputError("out is for the path of an image; an array or a Pillow image is given back")
             source = path_of("image", image)
             target = png_target(out, source)
-            upscale_file(self._upscaler, source, target, tile)
+            Enlarging(self._upscaler, self._fingerprint, tile, overwrite=True).file(source, target)
             return target
         picture = read_given(image)
         check_in_kind(picture, image)

@@ -45,6 +45,18 @@ class UnreachableError(StorageError):
     exit_code = 1
 
 
+class UnwritableError(InputError):
+    """Nothing can be written: a full disk, a read-only target (exit code 1)."""
+
+    exit_code = 1
+
+
+class NothingLeftError(InputError):
+    """Of many files not one could be used (exit code 1); a line for each has said why."""
+
+    exit_code = 1
+
+
 class TrainingError(CycleSRError):
     """Training cannot go on, for instance because a loss is not finite (exit code 1)."""
 

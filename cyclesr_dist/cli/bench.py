@@ -13,7 +13,7 @@ from typing import Any
 from cyclesr_dist.config.reader import check_range
 from cyclesr_dist.config.schema import load
 from cyclesr_dist.data.encoding import EXTENSIONS
-from cyclesr_dist.data.images import list_images
+from cyclesr_dist.data.folders import list_images
 from cyclesr_dist.runtime.command import add_common_arguments
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.passing import failed

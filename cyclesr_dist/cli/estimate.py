@@ -9,6 +9,7 @@ from cyclesr_dist.runtime.command import add_common_arguments
 _EPILOG = """\
 Writes degradation.json (docs/estimate.md explains it), degradation.safetensors and degradation.html into the folder.
 Photographs of the two sets need not show the same, but should be of the same kind; 20 or more of each are best.
+Photographs that cannot be read are named on standard error and left out; the exit code is then 1.
 
 example:
   cyclesr estimate --hr photos/sharp --lr photos/camera --out estimates/camera
@@ -37,25 +38,33 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, write the three files and say what was found. Raises InputError; then nothing is written."""
+    """Measure, write the three files and say what was found. Returns 1 where some photographs could not be read. Raises
+    InputError; then nothing is written."""
     from cyclesr_dist.data.source import local_folder
     from cyclesr_dist.degradation.record import ARRAYS, FACTS
     from cyclesr_dist.degradation.sentences import doubts, what_follows
     from cyclesr_dist.reports.estimate_page import PAGE
+    from cyclesr_dist.runtime.tally import Tally
     from cyclesr_dist.workflows.estimate import measure
 
-    found = measure(
-        args.hr,
-        args.lr,
-        out=args.out,
-        scale=args.scale,
-        seed=args.seed,
-        overwrite=args.overwrite,
-        progress=not args.quiet,
-    )
+    tally = Tally(debug=args.debug)
+    try:
+        found = measure(
+            args.hr,
+            args.lr,
+            out=args.out,
+            scale=args.scale,
+            seed=args.seed,
+            overwrite=args.overwrite,
+            progress=not args.quiet,
+            tally=tally,
+        )
+        tally.done = sum(found.facts["looked_at"][domain]["photographs"] for domain in ("hr", "lr"))
+    finally:
+        code = tally.tell("photograph", None)
     out = local_folder(args.out)
     for text in found.sentences:
         print(f"Doubt: {text}" if text in doubts(found.facts) else text)
     print(*what_follows(found.facts, str(out)), sep="\n  ")
     print(f"{out}: {FACTS}, {ARRAYS}, {PAGE}")
-    return 0
+    return code

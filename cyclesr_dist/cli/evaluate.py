@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyclesr_dist.config.schema import PROTOCOLS
-from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.command import add_common_arguments
+from cyclesr_dist.runtime.files import check_writable
+from cyclesr_dist.runtime.tally import Tally
+
+if TYPE_CHECKING:
+    from cyclesr_dist.scoring.score import Part
+
+_EPILOG = """\
+An image that cannot be scored is named on standard error and in the JSON file; the means are of the others, and the
+exit code is 1. BasicSR's figures for Y at scale 4: --y --crop-border 4.
+
+examples:
+  cyclesr evaluate --model runs/demo --lr valid/lr --hr valid/hr --protocol ntire2018 --json scores.json
+  cyclesr evaluate --model runs/demo --lr valid/lr --hr valid/hr --y --crop-border 4
+"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -16,8 +31,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="PSNR and SSIM on a folder",
         description="Enlarge LR photographs, round to 8 bits and score against HR. Files are matched by name: the same "
         "stem, or DIV2K's (0801.png with 0801x4.png, 0801x4m.png, 0801x4w1.png).",
-        epilog="example: cyclesr evaluate --model runs/demo --lr valid/lr --hr valid/hr --protocol ntire2018 "
-        "--json scores.json",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--model",
@@ -42,6 +57,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="also score the distance of VGG features: torchvision (fetched), or a .safetensors file with its weights",
     )
     parser.add_argument("--vgg-layer", type=int, default=34, metavar="N", help="default: 34, conv5_4 of VGG19")
+    parser.add_argument(
+        "--recursive", action="store_true", help="enter sub-folders, which are named alike on both sides"
+    )
+    parser.add_argument(
+        "--crop-border", type=int, default=0, metavar="N", help="px cut from every side before scoring; default: 0"
+    )
+    parser.add_argument(
+        "--y", action="store_true", help="psnr and ssim of luma (BT.601), as other toolkits have them; plain alone"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores of every image and their mean")
     parser.add_argument(
         "--scale", type=int, default=4, choices=range(1, 17), metavar="N", help="of bicubic; default: 4"
@@ -51,26 +75,41 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score, print the means and write the JSON file. Raises InputError."""
-    from cyclesr_dist.data.images import images_folder
+    """Score, print the means and write the JSON file. Returns 1 where some images failed. Raises InputError."""
+    from cyclesr_dist.data.folders import images_folder
     from cyclesr_dist.models.model_file import resolve_model
     from cyclesr_dist.nets.vgg import build_vgg
-    from cyclesr_dist.scoring.score import evaluate_folder, write_scores
+    from cyclesr_dist.scoring.score import Part, evaluate_folder, scorer_of, write_scores
 
-    if args.json and not args.json.parent.is_dir():
-        raise InputError(f"--json {args.json}: no such folder {args.json.parent}")
-    model = resolve_model(args.model, args.scale, args.allow_module)
-    scores = evaluate_folder(
-        model,
-        images_folder(args.lr, model.scale),
-        args.hr,
-        args.protocol,
-        not args.quiet,
-        features=build_vgg(args.vgg, (args.vgg_layer,)) if args.vgg else None,
-    )
     if args.json:
-        write_scores(args.json, scores)
-    print(f"{scores['model']}, {scores['protocol']}, mean of {len(scores['images'])} images")
+        check_writable(args.json, "--json")
+    scorer_of(args.protocol)
+    part = Part(args.crop_border, args.y)
+    part.check(args.protocol)
+    model = resolve_model(args.model, args.scale, args.allow_module)
+    tally = Tally(debug=args.debug)
+    try:
+        scores = evaluate_folder(
+            model,
+            images_folder(args.lr, model.scale),
+            args.hr,
+            args.protocol,
+            not args.quiet,
+            features=build_vgg(args.vgg, (args.vgg_layer,)) if args.vgg else None,
+            part=part,
+            recursive=args.recursive,
+            tally=tally,
+        )
+    finally:
+        code = tally.tell("image", None)
+    print(f"{scores['model']}, {scores['protocol']}{_of_what(part)}, mean of {len(scores['images'])} images")
     for name, value in scores["mean"].items():
         print(f"  {name:14}{value:8.3f} dB" if name.startswith("psnr") else f"  {name:14}{value:9.4f}")
-    return 0
+    sys.stdout.flush()  # before the file, which may fail
+    if args.json:
+        write_scores(args.json, scores)
+    return code
+
+
+def _of_what(part: Part) -> str:
+    return ", luma" * part.y + f", {part.crop_border} px cut from every side" * bool(part.crop_border)

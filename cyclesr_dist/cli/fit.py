@@ -44,11 +44,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns 0; raises InputError for bad input, FailedElsewhere when one of the commands fails."""
+    """Returns 0, or 1 where photographs could not be read; raises InputError for bad input, FailedElsewhere when one of
+    the commands fails."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported; see workflows/fit/commands.py
     from cyclesr_dist.workflows.fit.main import Wanted, fit
 
     if args.hours is not None and not (math.isfinite(args.hours) and args.hours > 0):
         raise InputError(f"--hours {args.hours:g}: must be above 0")
-    fit(Wanted(args.hr, args.lr, args.run_dir, args.scale, args.hours, args.quiet))
-    return 0
+    return fit(Wanted(args.hr, args.lr, args.run_dir, args.scale, args.hours, args.quiet))

@@ -39,7 +39,7 @@ COMMANDS = {
     "supervise": "supervise",
 }
 """Modules by command."""
-_GO_ON = ("fit", "table", "ablate", "demo", "shards build", "degrade")
+_GO_ON = ("fit", "table", "ablate", "demo", "shards build", "degrade", "upscale")
 """Commands that go on where they were stopped, when they are given again."""
 _OWN_PARSER = launch.SCRIPTS.keys()
 """Commands that read their arguments by themselves: overrides and switches may alternate, which subparsers refuse."""

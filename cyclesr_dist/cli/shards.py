@@ -8,22 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cyclesr_dist.config.schema import load
+from cyclesr_dist.config.schema import Config, load
 from cyclesr_dist.data.build import build_set, describe_set
 from cyclesr_dist.data.check import check_set, find_sets
 from cyclesr_dist.data.choose import choose, say
-from cyclesr_dist.data.images import images_folder
+from cyclesr_dist.data.folders import images_folder
 from cyclesr_dist.data.overlap import describe, shared_photographs
 from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.data.shards import Kind, ShardSet
 from cyclesr_dist.data.source import below, is_remote, local_folder, shown
-from cyclesr_dist.data.upload import holds, staging_folder, upload
+from cyclesr_dist.data.upload import held_set, staging_folder, upload
 from cyclesr_dist.errors import InputError, StorageError
 from cyclesr_dist.runtime.command import add_common_arguments
+from cyclesr_dist.runtime.tally import Tally
 
 _BUILD_EPILOG = """\
 Writes the shard sets URL/hr and URL/lr, and URL/pairs with --pairs-hr. The config's scale and shards section say how.
-Photographs that are smaller than one patch are left out and named. Killed and called again, it goes on where it was.
+Photographs that are smaller than one patch are left out and named. So are those that cannot be read, and the exit code
+is then 1. Killed and called again, it goes on where it was.
 The domains must not show the same photographs.
 
 examples:
@@ -69,6 +71,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     build.add_argument("--config", type=Path, metavar="FILE", help="default: the built-in values")
     build.add_argument("--pairs-hr", type=Path, metavar="DIR", help="HR partners of the --lr files (for sr_paired)")
     build.add_argument("--workers", type=int, metavar="N", help="threads; default: one a core")
+    build.add_argument("--recursive", action="store_true", help="enter sub-folders")
     build.add_argument("--overwrite", action="store_true", help="replace what the folders hold")
     build.add_argument("--allow-overlap", action="store_true", help="--hr and --lr may show the same photographs")
     build.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides, e.g. shards.patch=48")
@@ -100,13 +103,42 @@ def _build(args: argparse.Namespace) -> int:
     out = args.out.rstrip("/") if remote else str(local_folder(args.out))
     if remote:
         RemoteSource(out, config.data.remote)  # whether there is such storage, before the work
+    tally = Tally(debug=args.debug)
+    try:
+        _build_sets(args, config, out, remote, tally)
+    finally:
+        code = tally.tell("photograph", None if remote else Path(out))
+    return code
+
+
+def _build_sets(args: argparse.Namespace, config: Config, out: str, remote: bool, tally: Tally) -> None:
+    """`tally` hears of the photographs that cannot be read."""
     hr, lr = (images_folder(folder, config.scale) for folder in (args.hr, args.lr))
     jobs = [Job("hr", hr, None), Job("lr", None, lr)]
     if args.pairs_hr is not None:
         jobs.append(Job("pairs", images_folder(args.pairs_hr, config.scale), lr))
-    choices = [choose(job.kind, config.shards, scale=config.scale, hr_dir=job.hr, lr_dir=job.lr) for job in jobs]
+    choices = [
+        choose(
+            job.kind,
+            config.shards,
+            scale=config.scale,
+            hr_dir=job.hr,
+            lr_dir=job.lr,
+            recursive=args.recursive,
+            tally=tally,
+        )
+        for job in jobs
+    ]
     requests = [
-        describe_set(job.kind, config.shards, scale=config.scale, workers=args.workers, choice=choice)
+        describe_set(
+            job.kind,
+            config.shards,
+            scale=config.scale,
+            workers=args.workers,
+            choice=choice,
+            hr_dir=job.hr,
+            lr_dir=job.lr,
+        )
         for job, choice in zip(jobs, choices, strict=True)
     ]
     shared = shared_photographs(requests[0], requests[1])
@@ -122,27 +154,40 @@ def _build(args: argparse.Namespace) -> int:
         say(choice.notices)
     for job, choice, request in zip(jobs, choices, requests, strict=True):
         place = below(out, job.kind)
-        if remote and holds(place, config.data.remote, request, args.overwrite):
-            print(f"{shown(place)}: {_DONE}", flush=True)
-            continue
-        folder = staging_folder(place, config.data.remote) if remote else Path(place)
-        count = build_set(
-            job.kind,
-            folder,
-            config.shards,
-            scale=config.scale,
-            hr_dir=job.hr,
-            lr_dir=job.lr,
-            overwrite=args.overwrite or remote,
-            workers=args.workers,
-            progress=not args.quiet,
-            request=request,
-        )
-        contents = _contents(ShardSet.open(str(folder), job.kind).manifest, choice.num_there, config.shards.min_std)
-        if remote:
-            upload(folder, place, config.data.remote, progress=not args.quiet)
-        print(f"{shown(place)}: {contents if count or remote else f'{_DONE} ({contents})'}", flush=True)
-    return 0
+        manifest = held_set(place, config.data.remote, request, args.overwrite) if remote else None
+        count = 0
+        if manifest is None:
+            folder = staging_folder(place, config.data.remote) if remote else Path(place)
+            count = build_set(
+                job.kind,
+                folder,
+                config.shards,
+                scale=config.scale,
+                overwrite=args.overwrite or remote,
+                workers=args.workers,
+                progress=not args.quiet,
+                request=request,
+                leave_out=True,
+                hr_dir=job.hr,
+                lr_dir=job.lr,
+            )
+            manifest = ShardSet.open(str(folder), job.kind).manifest
+            if remote:
+                upload(folder, place, config.data.remote, progress=not args.quiet)
+                count = count or manifest["count"]  # staged by an earlier call
+        contents = _contents(manifest, choice.num_there, config.shards.min_std)
+        print(f"{shown(place)}: {contents if count else f'{_DONE} ({contents})'}", flush=True)
+        _count(job, manifest, tally)
+
+
+def _count(job: Job, manifest: dict[str, Any], tally: Tally) -> None:
+    """Hand on what became of the photographs of a set."""
+    failed = manifest.get("failed", {})
+    folder = job.hr if job.kind == "hr" else job.lr
+    for name, reason in failed.items():
+        tally.fail(str(folder / name if folder else name), reason)
+    if job.kind != "pairs":  # whose LR photographs are those of the set before
+        tally.done += len(manifest["sources"]) - len(failed)
 
 
 def _contents(manifest: dict[str, Any], num_there: int, min_std: float) -> str:

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from cyclesr_dist.data.images import list_images
+from cyclesr_dist.data.folders import check_some, look_into
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.runtime.bars import each
 from cyclesr_dist.runtime.command import add_common_arguments
-from cyclesr_dist.runtime.passing import failed
+from cyclesr_dist.runtime.files import clear_abandoned, is_file, is_folder
+from cyclesr_dist.runtime.passing import unwritable
+from cyclesr_dist.runtime.tally import Tally
+
+_EPILOG = """\
+A file that cannot be read does not end the work: the others are done, it is named on standard error, and the exit code
+is 1. Called again, the command goes on: results are kept that are of the same photograph and model. A file of another
+origin is in the way until --overwrite is given.
+
+examples:
+  cyclesr upscale holiday/ portrait.jpg --model runs/demo --out enlarged
+  cyclesr upscale archive/ --recursive --model runs/demo --out enlarged
+"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -19,7 +33,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="enlarge photographs",
         description="Enlarge image files, or all images of folders, into --out as PNG of the same name. Grey, alpha, "
         "16 bits and the colour profile are kept. Large images are worked on in overlapping tiles without seams.",
-        epilog="example: cyclesr upscale holiday/ portrait.jpg --model runs/demo --out enlarged",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image file or folder of images")
     parser.add_argument(
@@ -32,6 +47,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--allow-module", action="store_true", help="the model file may name a Python class, which is imported"
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for <stem>.png, made if needed")
+    parser.add_argument("--recursive", action="store_true", help="enter sub-folders, and keep their layout in --out")
+    parser.add_argument("--overwrite", action="store_true", help="replace files in --out that are of another origin")
     parser.add_argument(
         "--tile", type=int, metavar="PX", help="side of the tiles in px of the input; 0: one piece; default: by size"
     )
@@ -42,38 +59,109 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
+@dataclass(frozen=True)
+class Input:
+    """One photograph to enlarge."""
+
+    name: str
+    source: Path
+    target: Path
+    listed: bool
+    """Found in a folder, not given by name."""
+
+
 def run(args: argparse.Namespace) -> int:
-    """Enlarge all inputs and print where they are. Raises InputError, before any work where names clash."""
-    from cyclesr_dist.models.infer import upscale_file
-    from cyclesr_dist.models.model_file import resolve_model
+    """Enlarge all inputs and print where they are. Returns 1 where some failed. Raises InputError, before any work
+    where names clash."""
+    from cyclesr_dist.models.flat_colours import colour_warning
+    from cyclesr_dist.models.model_file import fingerprint, resolve_model
+    from cyclesr_dist.models.upscale_files import Enlarging, Task, upscale_files
 
     if args.tile is not None and args.tile < 0:
         raise InputError(f"--tile {args.tile}: must be 0 or more")
-    targets = _targets(args.inputs, args.out)
+    tally = Tally(debug=args.debug)
+    inputs = _inputs(args.inputs, args.out, args.recursive, tally)
+    # First: a training may replace the file in between, and results must not pass for those of the later network.
+    model = fingerprint(args.model, args.scale)
     upscaler = resolve_model(args.model, args.scale, args.allow_module)
+    if warning := colour_warning(upscaler):
+        print(f"cyclesr: warning: {warning}", file=sys.stderr, flush=True)
+    _make(args.out)
+    how = Enlarging(upscaler, model, args.tile, args.overwrite)
+    if len(args.inputs) == 1 and not is_folder(args.inputs[0]):  # a single file: its error is the command's
+        made = how.file(inputs[0].source, inputs[0].target)
+        tally.done, tally.kept, code = int(made), int(not made), 0
+    else:
+        tasks = [Task(entry.name, entry.source, entry.target) for entry in inputs]
+        try:
+            upscale_files(how, tasks, tally, not args.quiet)
+        finally:
+            code = tally.tell("image", args.out)
+    count = tally.done + tally.kept
+    kept = f", {tally.kept:,} of them from an earlier call" if tally.kept else ""
+    print(f"{count:,} image{'s' * (count != 1)} in {args.out}{kept}")
+    return code
+
+
+def _make(out: Path) -> None:
+    """Raises InputError where there is a file, UnwritableError where the folder cannot be made or written into."""
     try:
-        args.out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        clear_abandoned(out)
+        trial = out / ".cyclesr-trial.tmp"
+        trial.touch()
+        trial.unlink(missing_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"--out {out}: cannot be made ({error.strerror})") from error
     except OSError as error:
-        raise failed(f"--out {args.out}: cannot be made ({error.strerror})", error) from error
-    for target, source in each(targets.items(), f"x{upscaler.scale}", "image", not args.quiet):
-        upscale_file(upscaler, source, target, args.tile)
-    print(f"{len(targets)} image{'s' * (len(targets) > 1)} in {args.out}")
-    return 0
+        raise unwritable(f"--out {out}", error) from error
 
 
-def _targets(inputs: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """Output file -> input file. InputError when two inputs would have one output, or an output is an input."""
-    sources = [file for path in inputs for file in (list_images(path) if path.is_dir() else [path])]
-    targets: dict[Path, Path] = {}
-    for source in sources:
-        if not source.exists():
-            raise InputError(f"{source}: no such file or folder")
-        target = out / f"{source.stem}.png"
-        if target in targets:
-            raise InputError(f"{targets[target]} and {source} would both become {target}")
-        targets[target] = source
-    originals = {source.resolve() for source in sources}
-    for target, source in targets.items():
-        if target.resolve() in originals:
-            raise InputError(f"--out {out}: {target} is itself an input (of {source}); choose another folder")
-    return targets
+def _inputs(paths: Sequence[Path], out: Path, recursive: bool, tally: Tally) -> list[Input]:
+    """All photographs to enlarge; `tally` hears of what folders hold besides.
+
+    Raises InputError when an input is missing or empty, a result would replace an input, or a file given by name
+    would have the result of another one. Those of a folder are failures.
+    """
+    found: list[Input] = []
+    for path in paths:
+        if is_folder(path):
+            folder = look_into(path, recursive, without=out)
+            folder.note(tally, whole_paths=len(paths) > 1)
+            check_some(folder)
+            for source in folder.images:
+                name = folder.name_of(source)
+                found.append(Input(name if len(paths) == 1 else str(source), source, _target(out / name), listed=True))
+        elif is_file(path):
+            found.append(Input(str(path), path, _target(out / path.name), listed=False))
+        else:
+            special = path.is_symlink() or path.exists()
+            raise InputError(f"{path}: {'is no file and no folder' if special else 'no such file or folder'}")
+    originals = {entry.source.resolve() for entry in found}
+    for entry in found:
+        if entry.target.resolve() in originals:
+            raise InputError(
+                f"--out {out}: {entry.target} is itself an input (of {entry.source}); choose another folder"
+            )
+    return _without_clashes(found, tally)
+
+
+def _target(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.png")
+
+
+def _without_clashes(found: Sequence[Input], tally: Tally) -> list[Input]:
+    uses = Counter(entry.target for entry in found)
+    of: dict[Path, Input] = {}
+    for entry in found:
+        if uses[entry.target] == 1:
+            continue
+        other = of.setdefault(entry.target, entry)
+        if other is entry:
+            continue
+        text = f"{other.source} and {entry.source} would both become {entry.target}"
+        if not (entry.listed and other.listed):
+            raise InputError(text)
+        for either in (other, entry):
+            tally.fail(either.name, f"{text}; enlarge one of them by itself")
+    return [entry for entry in found if uses[entry.target] == 1]

@@ -28,10 +28,11 @@ from cyclesr_dist.data.encoding import EXTENSIONS, JPEG_QUALITY
 from cyclesr_dist.data.overlap import RECORD
 from cyclesr_dist.data.shards import DOMAINS, FORMAT, MANIFEST, VERSION, Kind, ShardSet, shard_name
 from cyclesr_dist.data.source import Files
-from cyclesr_dist.errors import InputError, StorageError
+from cyclesr_dist.errors import InputError, NothingLeftError, StorageError
 from cyclesr_dist.runtime.bars import Bar, each
 from cyclesr_dist.runtime.files import is_file, new_folder, reading, replacing, sha256, write_json, write_text
 from cyclesr_dist.runtime.passing import patiently
+from cyclesr_dist.runtime.tally import reason_of
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -58,6 +59,8 @@ class CutFile:
     shift_px: list[int]
     num_flat: int
     too_small: tuple[int, int] | None
+    failed: str = ""
+    """Why it cannot be cut."""
 
 
 def build_set(
@@ -73,17 +76,19 @@ def build_set(
     workers: int | None = None,
     progress: bool = True,
     request: dict[str, Any] | None = None,
+    leave_out: bool = False,
 ) -> int:
     """Cut the images of `hr_dir` and/or `lr_dir`, as `kind` needs, and write a shard set to `out`; all or nothing.
 
     HR patches are `shards.patch * scale` px square, LR patches `shards.patch`; the last of a row or column is aligned
     to the edge of the image. `pairs` matches the folders by name and, with `align`, first moves each HR image by the
-    global shift found by `estimate_shift`. Images smaller than a patch are left out and named on standard error. The
-    bytes written depend on the images and the settings alone, not on `workers` (threads; None: one a core). `request`
-    is what `describe_set` gave, where the caller has it already: it reads every image. Killed and called again, it goes
-    on where it was. Returns the number of samples, 0 if `out` held this very result already. Raises InputError for a
-    bad image, an `out` that holds anything else (without `overwrite`), or if no patch is left; ConfigError for settings
-    out of range.
+    global shift found by `estimate_shift`. Images smaller than a patch are left out and named on standard error; with
+    `leave_out` those that cannot be read, too, which the manifest names as `failed` with the reason of each. The bytes
+    written depend on the images and the settings alone, not on `workers` (threads; None: one a core). `request` is what
+    `describe_set` gave, where the caller has it already: it reads every image. Killed and called again, it goes on
+    where it was. Returns the number of samples, 0 if `out` held this very result already. Raises InputError for a bad
+    image, an `out` that holds anything else (without `overwrite`), or if no patch is left; ConfigError for settings out
+    of range.
     """
     if request is None:
         request = describe_set(kind, shards, scale=scale, hr_dir=hr_dir, lr_dir=lr_dir, align=align, workers=workers)
@@ -94,14 +99,23 @@ def build_set(
     workers = workers or _num_cores()
     with new_folder(out, overwrite=overwrite, inputs=tuple(folders.values()), request=request) as folder:
         (folder / _CUTS).mkdir(exist_ok=True)
-        job = partial(_cut_to_file, folder / _CUTS, kind=kind, shards=shards, scale=scale, align=align)
+        job = partial(
+            _cut_to_file, folder / _CUTS, kind=kind, shards=shards, scale=scale, align=align, leave_out=leave_out
+        )
         done = _in_order(job, list(enumerate(sources)), workers)
         cuts = list(each(done, f"cut {kind}", "image", progress, len(sources)))
         places = [place for cut in cuts for place in cut.places]
         num_flat = sum(cut.num_flat for cut in cuts)
-        left_out = _too_small(sources, cuts, kind, shards, scale)
+        named = DOMAINS[kind][-1]
+        names = [entry[named] for entry in request["sources"]]
+        left_out = _too_small(sources, names, cuts, kind, shards, scale)
+        failed = {name: cut.failed for name, cut in zip(names, cuts, strict=True) if cut.failed}
         if not places:
-            where = sources[0].files[DOMAINS[kind][-1]].parent
+            where = folders[named]
+            if failed:
+                raise NothingLeftError(
+                    f"{where}: nothing to cut from; {next(iter(failed))}: {failed[next(iter(failed))]}"
+                )
             flat = f"no patch has a standard deviation of {shards.min_std} or more (min_std)"
             raise InputError(f"{where}: {flat if num_flat else f'holds not one patch; {left_out[0][1]}'}")
         say(shortened([line for _, line in left_out]))
@@ -116,9 +130,13 @@ def build_set(
                 entries.append(entry)
                 bar.update(entry["count"])
         manifest = request | {"count": len(places), "flat": num_flat, "shards": entries}
-        manifest["left_out"] = [*request["left_out"], *(name for name, _ in left_out)]
+        manifest["left_out"] = [*request["left_out"], *(name for name, _ in left_out), *failed]
+        if failed:
+            manifest["failed"] = failed
         if kind == "pairs":
-            manifest["shifts_px"] = {source.stem: cut.shift_px for source, cut in zip(sources, cuts, strict=True)}
+            manifest["shifts_px"] = {
+                source.stem: cut.shift_px for source, cut in zip(sources, cuts, strict=True) if not cut.failed
+            }
         for path in (folder / _CUTS).iterdir():
             path.unlink()
         (folder / _CUTS).rmdir()
@@ -148,8 +166,9 @@ def describe_set(
         choice = choose(kind, shards, scale=scale, hr_dir=hr_dir, lr_dir=lr_dir)
         choice.check()
         say(choice.notices)
-    origins = _origins(choice.sources[0].files["lr"].parent) if kind == "lr" else {}
-    sources = list(_in_order(partial(_describe, origins), choice.sources, workers or _num_cores()))
+    folders = {domain: folder for domain, folder in (("hr", hr_dir), ("lr", lr_dir)) if folder is not None}
+    origins = _origins(folders["lr"]) if kind == "lr" else {}
+    sources = list(_in_order(partial(_describe, origins, folders), choice.sources, workers or _num_cores()))
     request: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -185,14 +204,14 @@ def _source(entry: dict[str, str], folders: dict[str, Path], kind: Kind) -> Phot
 
 
 def _too_small(
-    sources: list[Photograph], cuts: list[CutFile], kind: Kind, shards: Shards, scale: int
+    sources: list[Photograph], names: list[str], cuts: list[CutFile], kind: Kind, shards: Shards, scale: int
 ) -> list[tuple[str, str]]:
     """Names and lines of those that turned out too small when they were cut: pairs, most of all, once aligned."""
     named = DOMAINS[kind][-1]
     part = "the part that it shares with its HR file" if kind == "pairs" else ""
     return [
-        (source.files[named].name, too_small(kind, source.files, named, cut.too_small, part, shards, scale))
-        for source, cut in zip(sources, cuts, strict=True)
+        (name, too_small(kind, source.files, named, cut.too_small, part, shards, scale))
+        for source, name, cut in zip(sources, names, cuts, strict=True)
         if cut.too_small
     ]
 
@@ -211,8 +230,8 @@ def _origins(lr_dir: Path) -> dict[str, dict[str, Any]]:
         raise InputError(f"{path}: is not the record of cyclesr degrade ({error!r}); remove it") from error
 
 
-def _describe(origins: dict[str, dict[str, Any]], source: Photograph) -> dict[str, str]:
-    names = {domain: path.name for domain, path in source.files.items()}
+def _describe(origins: dict[str, dict[str, Any]], folders: dict[str, Path], source: Photograph) -> dict[str, str]:
+    names = {domain: path.relative_to(folders[domain]).as_posix() for domain, path in source.files.items()}
     described = {"stem": source.stem} | names | {f"{d}_sha256": sha256(path) for d, path in source.files.items()}
     origin = origins.get(names.get("lr", ""))
     if origin and origin["lr"] == described["lr_sha256"]:
@@ -221,13 +240,18 @@ def _describe(origins: dict[str, dict[str, Any]], source: Photograph) -> dict[st
 
 
 def _cut_to_file(
-    folder: Path, item: tuple[int, Photograph], *, kind: Kind, shards: Shards, scale: int, align: bool
+    folder: Path, item: tuple[int, Photograph], *, kind: Kind, shards: Shards, scale: int, align: bool, leave_out: bool
 ) -> CutFile:
     """Cut one source into a file of patches and a list of them, unless they are there."""
     number, source = item
     patches, record = folder / f"{number:06d}.patches", folder / f"{number:06d}.json"
     if not record.exists():
-        cut = cut_photograph(source, kind=kind, shards=shards, scale=scale, align=align)
+        try:
+            cut = cut_photograph(source, kind=kind, shards=shards, scale=scale, align=align)
+        except InputError as error:
+            if not leave_out or isinstance(error, StorageError):  # a set must not lack what can be read later
+                raise
+            return CutFile([], [0, 0], 0, None, reason_of(error, *source.files.values()))
         with replacing(patches) as temporary:
             temporary.write_bytes(b"".join(member for members in cut.patches for member in members))
         samples = [[key, [len(m) for m in members]] for key, members in zip(cut.keys, cut.patches, strict=True)]

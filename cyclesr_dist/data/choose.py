@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sys
 from collections import Counter
@@ -13,12 +14,17 @@ from pathlib import Path
 
 from cyclesr_dist.config.schema import Region, Shards
 from cyclesr_dist.data.cut import Photograph, region_of, region_size
-from cyclesr_dist.data.images import hr_stem, image_size, list_images, match_pairs
+from cyclesr_dist.data.folders import hr_stem, list_images, match_pairs, stem_of
+from cyclesr_dist.data.images import image_size
 from cyclesr_dist.data.shards import DOMAINS, Kind
-from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.errors import ConfigError, InputError, NothingLeftError, StorageError
+from cyclesr_dist.runtime.tally import Tally, reason_of
 
 Files = dict[str, Path]
 """Of one photograph, or pair of photographs, by domain: 'hr', 'lr'."""
+
+Sizes = dict[str, tuple[int, int]]
+"""Widths and heights of them."""
 
 MOST_LINES = 20
 """So many photographs that are too small are named; of the others there is a count."""
@@ -48,17 +54,34 @@ class Choice:
             raise InputError(self.nothing_fits)
 
 
-def choose(kind: Kind, shards: Shards, *, scale: int, hr_dir: Path | None = None, lr_dir: Path | None = None) -> Choice:
+def choose(
+    kind: Kind,
+    shards: Shards,
+    *,
+    scale: int,
+    hr_dir: Path | None = None,
+    lr_dir: Path | None = None,
+    recursive: bool = False,
+    tally: Tally | None = None,
+) -> Choice:
     """Look at the names and sizes in `hr_dir` and/or `lr_dir`, as `kind` needs; no photograph is decoded.
 
-    Raises InputError when a folder has no images or none of the scenes asked for, or when the samples of two images
-    would share names; ConfigError when `shards.hr_scenes` or `shards.lr_scenes` is not a range.
+    `recursive`: in their sub-folders, too. With a `tally` photographs that cannot be read are left out, and it hears of
+    them. Raises InputError when a folder has no images or none of the scenes asked for, a photograph cannot be read, or
+    the samples of two would share names; NothingLeftError when none can be read; ConfigError when `shards.hr_scenes` or
+    `shards.lr_scenes` is not a range.
     """
-    there = _files(kind, hr_dir, lr_dir)
-    found, notices = _of_scenes(kind, there, shards)
-    large_enough, small, nothing_fits = _by_size(kind, found, shards, scale)
-    chosen, named = large_enough or found, DOMAINS[kind][-1]
-    stems = _safe_stems([files[named] for files in chosen])
+    there = _files(kind, hr_dir, lr_dir, recursive, tally)
+    named = DOMAINS[kind][-1]
+    folder = hr_dir if named == "hr" else lr_dir
+    assert folder is not None  # else there were no files
+    in_scenes, notices = _of_scenes(kind, there, shards)
+    found, sizes = _readable(in_scenes, tally)
+    if not found:
+        raise NothingLeftError(f"{folder}: not one photograph can be read")
+    large_enough, small, nothing_fits = _by_size(kind, found, sizes, folder, shards, scale)
+    chosen = large_enough or found
+    stems = _safe_stems([files[named].relative_to(folder) for files in chosen])
     return Choice(
         [Photograph(stem, files) for stem, files in zip(stems, chosen, strict=True)],
         len(there),
@@ -98,15 +121,15 @@ def patch_side(domain: str, shards: Shards, scale: int) -> tuple[int, str]:
     return (shards.patch * scale, "shards.patch x scale") if domain == "hr" else (shards.patch, "shards.patch")
 
 
-def _files(kind: Kind, hr_dir: Path | None, lr_dir: Path | None) -> list[Files]:
+def _files(kind: Kind, hr_dir: Path | None, lr_dir: Path | None, recursive: bool, tally: Tally | None) -> list[Files]:
     if kind == "pairs":
         if hr_dir is None or lr_dir is None:
             raise ValueError("pairs need hr_dir and lr_dir")
-        return [{"hr": pair.hr, "lr": pair.lr} for pair in match_pairs(hr_dir, lr_dir)]
+        return [{"hr": pair.hr, "lr": pair.lr} for pair in match_pairs(hr_dir, lr_dir, tally, recursive)]
     folder = hr_dir if kind == "hr" else lr_dir
     if folder is None:
         raise ValueError(f"{kind} needs {kind}_dir")
-    return [{kind: path} for path in list_images(folder)]
+    return [{kind: path} for path in list_images(folder, tally, recursive)]
 
 
 def _of_scenes(kind: Kind, there: list[Files], shards: Shards) -> tuple[list[Files], list[str]]:
@@ -135,17 +158,42 @@ def _of_scenes(kind: Kind, there: list[Files], shards: Shards) -> tuple[list[Fil
 
 def _scene(path: Path) -> int:
     """DIV2K's number of the scene; -1 where the file is not named as DIV2K's are."""
-    stem = hr_stem(path.stem)
+    stem = hr_stem(stem_of(path))
     return int(stem) if re.fullmatch(r"[0-9]{4}", stem) else -1
 
 
-def _by_size(
-    kind: Kind, found: list[Files], shards: Shards, scale: int
-) -> tuple[list[Files], list[tuple[str, str]], str]:
-    """Those that hold a patch; of the others names and lines; where none does, why."""
-    named, region = DOMAINS[kind][-1], region_of(kind, shards)
+def _readable(found: list[Files], tally: Tally | None) -> tuple[list[Files], list[Sizes]]:
+    """Those whose head can be read, and the sizes that it states."""
+    readable: list[Files] = []
+    sizes: list[Sizes] = []
     with ThreadPoolExecutor(_SIZE_THREADS) as pool:
-        sizes = list(pool.map(lambda files: {d: image_size(path) for d, path in files.items()}, found))
+        for files, size in zip(found, pool.map(_sizes, found), strict=True):
+            if isinstance(size, dict):
+                readable.append(files)
+                sizes.append(size)
+            elif tally is None or isinstance(size[1], StorageError):  # a set must not lack what can be read later
+                raise size[1]
+            else:
+                tally.fail(str(size[0]), reason_of(size[1], size[0]))
+    return readable, sizes
+
+
+def _sizes(files: Files) -> Sizes | tuple[Path, InputError]:
+    """Or the first file that cannot be read."""
+    sizes: Sizes = {}
+    for domain, path in files.items():
+        try:
+            sizes[domain] = image_size(path)
+        except InputError as error:
+            return path, error
+    return sizes
+
+
+def _by_size(
+    kind: Kind, found: list[Files], sizes: list[Sizes], folder: Path, shards: Shards, scale: int
+) -> tuple[list[Files], list[tuple[str, str]], str]:
+    """Those that hold a patch; of the others names, below `folder`, and lines; where none does, why."""
+    named, region = DOMAINS[kind][-1], region_of(kind, shards)
     part = "" if region == "all" else f"its {region} half"
     kept: list[Files] = []
     small: list[tuple[str, str]] = []
@@ -158,7 +206,7 @@ def _by_size(
         narrow = [domain for domain in reversed(DOMAINS[kind]) if fits[domain] < shards.patch]
         if narrow:
             line = too_small(kind, files, narrow[0], usable[narrow[0]], part, shards, scale)
-            small.append((files[named].name, line))
+            small.append((files[named].relative_to(folder).as_posix(), line))
         else:
             kept.append(files)
     best = max(range(len(found)), key=largest.__getitem__)
@@ -197,13 +245,14 @@ def _none_fits(
 
 
 def _safe_stems(paths: Sequence[Path]) -> list[str]:
-    """Stems of A-Z a-z 0-9 _ - alone, unique even where case is ignored; a changed or shared one gets a checksum."""
-    safe = [re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)[:_STEM_CHARS] for path in paths]
+    """Stems of A-Z a-z 0-9 _ - alone, unique even where case is ignored; a changed or shared one gets a checksum. Of
+    paths below a folder: the sub-folders are in it."""
+    safe = [re.sub(r"[^A-Za-z0-9_-]", "_", str(path.with_suffix("")))[:_STEM_CHARS] for path in paths]
     uses = Counter(stem.lower() for stem in safe)
     stems = [
         stem
-        if stem == path.stem and uses[stem.lower()] == 1
-        else f"{stem}-{hashlib.sha256(path.name.encode()).hexdigest()[:8]}"
+        if stem == str(path.with_suffix("")) and uses[stem.lower()] == 1
+        else f"{stem}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
         for stem, path in zip(safe, paths, strict=True)
     ]
     taken: dict[str, Path] = {}

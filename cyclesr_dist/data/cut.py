@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from cyclesr_dist.config.schema import Region, Shards
+from cyclesr_dist.data.covered import covered, covered_px
 from cyclesr_dist.data.encoding import encode
 from cyclesr_dist.data.images import read_rgb8
 from cyclesr_dist.data.resize import bicubic_up
 from cyclesr_dist.data.shards import DOMAINS, Kind
-from cyclesr_dist.errors import InputError
 
 MAX_SHIFT_PX = 16
 """How far apart, in HR px along each axis, `estimate_shift` looks."""
@@ -92,7 +92,8 @@ def cut_photograph(photograph: Photograph, *, kind: Kind, shards: Shards, scale:
         top, left, images[kind] = crop_region(images[kind], region_of(kind, shards))
     factor = dict.fromkeys(images, 1)
     if kind == "pairs":
-        _check_sizes(photograph, images, scale)
+        files = (str(photograph.files["lr"]), photograph.files["hr"].name)
+        covered(images["lr"].shape, images["hr"].shape, scale, files)
         if align:
             shift = estimate_shift(images["hr"], images["lr"], scale)
         (top, left), images = _overlap(images, scale, shift)
@@ -145,15 +146,6 @@ def region_size(width: int, height: int, region: Region) -> tuple[int, int]:
     return width, height
 
 
-def _check_sizes(photograph: Photograph, images: dict[str, NDArray[np.uint8]], scale: int) -> None:
-    (height, width), (h, w) = images["hr"].shape[:2], images["lr"].shape[:2]
-    if abs(h * scale - height) >= scale or abs(w * scale - width) >= scale:
-        raise InputError(
-            f"{photograph.files['lr']}: {w} x {h} px is not 1/{scale} of "
-            f"{photograph.files['hr'].name}, {width} x {height} px"
-        )
-
-
 def _overlap(
     images: Mapping[str, NDArray[np.uint8]], scale: int, shift: tuple[int, int]
 ) -> tuple[tuple[int, int], dict[str, NDArray[np.uint8]]]:
@@ -161,7 +153,7 @@ def _overlap(
     hr, lr = images["hr"], images["lr"]
     first = [max(0, math.ceil(d / scale)) for d in shift]
     last = [
-        max(a, min(n, (size + d) // scale))
+        max(a, covered_px(n, size + d, scale))
         for a, n, size, d in zip(first, lr.shape[:2], hr.shape[:2], shift, strict=True)
     ]
     hr_rows, hr_columns = (slice(a * scale - d, b * scale - d) for a, b, d in zip(first, last, shift, strict=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import struct
 import sys
 import zlib
@@ -21,8 +20,6 @@ from cyclesr_dist.runtime.passing import failed, patiently
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-
 # What Pillow raises on files that are not images, are cut short or claim absurd sizes, depending on the format.
 _UNREADABLE = (
     OSError,
@@ -37,7 +34,6 @@ _UNREADABLE = (
 )
 _ON_THEIR_SIDE = (5, 6, 7, 8)
 """EXIF orientations of photographs that are to be turned by 90 degrees."""
-_DIV2K_SUFFIX = re.compile(r"x\d+(?:[a-z]\d*)?$")
 _OTHER_BYTE = {
     f"{mode};16{order}": f"{mode};16{other}"
     for mode in ("RGB", "RGBA")
@@ -60,46 +56,6 @@ class Picture:
     """The file has one colour channel; the three of `rgb` are equal."""
     icc: bytes | None = None
     """Colour profile, which says what the values mean; None: sRGB by custom."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """An LR file and the HR file of the same scene; `name` is the LR stem."""
-
-    name: str
-    hr: Path
-    lr: Path
-
-
-def list_images(folder: Path) -> list[Path]:
-    """The image files directly in `folder` (by suffix, any case), sorted by name; hidden files are left out.
-
-    Raises InputError when `folder` is missing, is not a folder, or holds no image.
-    """
-    if not is_folder(folder):
-        there = is_file(folder)
-        raise InputError(f"{folder}: {'is a file; a folder of images is needed' if there else 'no such folder'}")
-    found = sorted(
-        path
-        for path in _entries(folder)
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and is_file(path)
-    )
-    if not found:
-        raise InputError(f"{folder}: holds no image (looked for {', '.join(sorted(SUFFIXES))})")
-    return found
-
-
-def images_folder(folder: Path, scale: int) -> Path:
-    """`folder`, or its `X<scale>` where it has no image itself, as in DIV2K's `DIV2K_train_LR_unknown/X4`."""
-    inner = folder / f"X{scale}"
-    if is_folder(inner) and not any(path.suffix.lower() in SUFFIXES for path in _entries(folder) if is_file(path)):
-        return inner
-    return folder
-
-
-def _entries(folder: Path) -> list[Path]:
-    with reading(folder):
-        return patiently(lambda: list(folder.iterdir()))
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -220,45 +176,6 @@ def write_png(path: Path, array: Samples, icc: bytes | None = None) -> None:
         else:
             plane_or_planes = samples[:, :, 0] if samples.shape[2] == 1 else samples
             Image.fromarray(np.ascontiguousarray(plane_or_planes)).save(temporary, format="PNG", icc_profile=icc)
-
-
-def match_pairs(hr_dir: Path, lr_dir: Path) -> list[Pair]:
-    """Match each LR file with its HR file: the same stem, or DIV2K's (`0801x4.png`, `0801x4m.png`, `0801x4w1.png`).
-
-    Several LR files may belong to one HR file; HR files without an LR file are left out. Sorted by LR name.
-    Raises InputError when two files of a folder share a stem, or an LR file has no HR file.
-    """
-    hr_by_stem, lr_by_stem = _by_stem(hr_dir), _by_stem(lr_dir)
-    pairs, lonely = [], []
-    for stem, lr in lr_by_stem.items():
-        hr = hr_by_stem.get(stem) or hr_by_stem.get(hr_stem(stem))
-        if hr is None:
-            lonely.append(lr.name)
-        else:
-            pairs.append(Pair(stem, hr, lr))
-    if not pairs:
-        raise InputError(
-            f"{lr_dir}: no file matches one in {hr_dir} by name, e.g. {lonely[0]} "
-            "(needed: the same stem, or 0801x4.png for 0801.png)"
-        )
-    if lonely:
-        more = f" and {len(lonely) - 3} more" if len(lonely) > 3 else ""
-        raise InputError(f"{lr_dir}: no HR file in {hr_dir} for {', '.join(lonely[:3])}{more}")
-    return pairs
-
-
-def hr_stem(lr_stem: str) -> str:
-    """The HR stem that a DIV2K LR stem belongs to (`0801x4m`: `0801`); other stems as they are."""
-    return _DIV2K_SUFFIX.sub("", lr_stem)
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in list_images(folder):
-        if path.stem in found:
-            raise InputError(f"{folder}: {found[path.stem].name} and {path.name} have the same stem; keep one")
-        found[path.stem] = path
-    return found
 
 
 def _read_samples(path: Path) -> tuple[Samples, bytes | None]:

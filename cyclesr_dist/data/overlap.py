@@ -6,10 +6,11 @@ supervised, and its figures wrong.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from cyclesr_dist.data.images import hr_stem
+from cyclesr_dist.data.folders import hr_stem
 
 RECORD = "degradations.json"
 """In a folder of simulated LR: which HR file each was made of, and how (degradation/simulate.py)."""
@@ -52,7 +53,7 @@ def describe(shared: list[tuple[str, str]]) -> str:
 
 
 def _stem(name: str) -> str:
-    return name.rsplit(".", 1)[0]
+    return unicodedata.normalize("NFC", name.rsplit(".", 1)[0])
 
 
 def _intersect(a: str, b: str) -> bool:

@@ -25,8 +25,8 @@ def staging_folder(url: str, remote: Remote) -> Path:
     return cache_folder(remote) / "staging" / hashlib.sha256(shown(url).encode()).hexdigest()[:24]
 
 
-def holds(url: str, remote: Remote, request: dict[str, Any], overwrite: bool) -> bool:
-    """Whether the set at `url` was made from the same images with the same settings.
+def held_set(url: str, remote: Remote, request: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+    """The manifest of the set at `url` if it was made from the same images with the same settings.
 
     Raises InputError when something else is there, without `overwrite`. The shards of an upload that did not finish,
     having no manifest, are no obstacle.
@@ -39,10 +39,10 @@ def holds(url: str, remote: Remote, request: dict[str, Any], overwrite: bool) ->
         except ValueError:
             manifest = None
         if isinstance(manifest, dict) and answers(manifest, request):
-            return True
+            return manifest
     if not overwrite and (MANIFEST in names or not all(_OWN_NAME.fullmatch(name) for name in names)):
         raise InputError(f"{source.url}: is not empty and holds something else; give --overwrite to replace it")
-    return False
+    return None
 
 
 def upload(folder: Path, url: str, remote: Remote, progress: bool) -> None:

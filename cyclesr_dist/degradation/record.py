@@ -17,7 +17,7 @@ from torch import Tensor
 from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.files import is_folder, write_bytes, write_text
-from cyclesr_dist.runtime.passing import failed, patiently
+from cyclesr_dist.runtime.passing import failed, patiently, unwritable
 
 FACTS, ARRAYS = "degradation.json", "degradation.safetensors"
 VERSION = 1
@@ -60,7 +60,7 @@ def save(folder: Path, degradation: Degradation) -> None:
         write_bytes(folder / ARRAYS, save_tensors(degradation.tensors()))
         write_text(folder / FACTS, json.dumps(degradation.facts, indent=1) + "\n")
     except OSError as error:
-        raise failed(f"{folder}: cannot be written ({error.strerror or error})", error) from error
+        raise unwritable(folder, error) from error
 
 
 def load(path: Path) -> Degradation:

@@ -15,17 +15,18 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from cyclesr_dist.config.schema import Data
-from cyclesr_dist.data.images import SUFFIXES, images_folder, list_images, read_rgb8
+from cyclesr_dist.data.folders import images_folder, is_image_name, list_images
+from cyclesr_dist.data.formats import SUFFIXES
+from cyclesr_dist.data.images import image_size, read_rgb8
 from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.data.resize import down, to_8bit_grid
 from cyclesr_dist.data.shards import MANIFEST, ShardSet, open_source, read_manifest
 from cyclesr_dist.data.source import is_remote, local_folder, shown
-from cyclesr_dist.errors import InputError, StorageError
-from cyclesr_dist.runtime.passing import failed, patiently
+from cyclesr_dist.errors import InputError, NothingLeftError, StorageError
+from cyclesr_dist.runtime.tally import Tally, trying
 
 PATCH = 32
 """Side in LR px, where the photographs or the shard set have so many."""
@@ -56,17 +57,18 @@ class Sample:
     """Files of the sample; empty for a shard set."""
 
 
-def read_sample(url: str, domain: str, scale: int, data: Data, seed: int) -> Sample:
+def read_sample(url: str, domain: str, scale: int, data: Data, seed: int, tally: Tally | None = None) -> Sample:
     """Sample a folder of photographs or a shard set, local or remote. `domain` is `hr` or `lr`.
 
-    Raises InputError when there is nothing to look at, or a file cannot be read.
+    Raises InputError when there is nothing to look at, or a file cannot be read; with a `tally`, that hears of such
+    files, the others are looked at.
     """
     if is_shard_set(url, data):
         return sample_shards(open_shards(url, domain, data), domain, scale, data, seed)
     if is_remote(url):
-        return _sample_remote(url, domain, scale, data, seed)
-    paths = list_images(images_folder(local_folder(url), scale) if domain == "lr" else local_folder(url))
-    return sample_photos(paths, domain, scale, data, seed)
+        return _sample_remote(url, domain, scale, data, seed, tally)
+    paths = list_images(images_folder(local_folder(url), scale) if domain == "lr" else local_folder(url), tally)
+    return sample_photos(paths, domain, scale, data, seed, tally)
 
 
 def is_shard_set(url: str, data: Data) -> bool:
@@ -79,24 +81,39 @@ def open_shards(url: str, domain: str, data: Data) -> ShardSet:
     return ShardSet.open(url, kind if kind == "pairs" else domain, data)
 
 
-def sample_photos(paths: Sequence[Path], domain: str, scale: int, data: Data, seed: int) -> Sample:
-    """Of image files. Raises InputError for one that cannot be read, or where all are too small."""
+def sample_photos(
+    paths: Sequence[Path], domain: str, scale: int, data: Data, seed: int, tally: Tally | None = None
+) -> Sample:
+    """Of image files. Raises InputError for one that cannot be read (without a `tally`), or where all are too small;
+    NothingLeftError where none can be read."""
     shrink = scale if domain == "hr" else 1
-    chosen, sizes = _choose(paths, shrink, np.random.default_rng([seed, _STREAM[domain]]))
+    chosen, sizes = _choose(paths, shrink, np.random.default_rng([seed, _STREAM[domain]]), tally)
     side = _patch_side(min(size) for size in sizes)
     quota = -(-_NUM_PATCHES // len(chosen))
 
-    def read(number: int) -> tuple[Tensor, Window]:
-        image = _on_lr_grid(read_rgb8(chosen[number]), shrink, data)
+    def read(number: int) -> tuple[Tensor, Window] | InputError:
+        try:
+            image = _on_lr_grid(read_rgb8(chosen[number]), shrink, data)
+        except InputError as error:
+            return error
         random = np.random.default_rng([seed, _STREAM[domain], number])
         return _cut(image, side, quota, random), _centre(image)
 
     with ThreadPoolExecutor(2) as pool:
-        parts = list(pool.map(read, range(len(chosen))))
+        found = list(pool.map(read, range(len(chosen))))
+    parts, used = [], []
+    for path, part in zip(chosen, found, strict=True):
+        with trying(tally, str(path), path):
+            if isinstance(part, InputError):
+                raise part
+            parts.append(part)
+            used.append(path)
+    if not parts:
+        raise NothingLeftError(f"{paths[0].parent}: not one photograph can be read")
     patches = [part for part, _ in parts]
     photo = torch.cat([torch.full((len(part),), i) for i, part in enumerate(patches)])
     views = tuple(view for _, view in parts[:_NUM_VIEWS])
-    return Sample(_unit(torch.cat(patches)), photo, len(chosen), len(paths), views, tuple(chosen))
+    return Sample(_unit(torch.cat(patches)), photo, len(used), len(paths), views, tuple(used))
 
 
 def sample_shards(shards: ShardSet, domain: str, scale: int, data: Data, seed: int) -> Sample:
@@ -131,10 +148,10 @@ def sample_shards(shards: ShardSet, domain: str, scale: int, data: Data, seed: i
     return Sample(_unit(torch.cat(parts)), photo, len(numbers), len(shards.manifest["sources"]), tuple(views), ())
 
 
-def _sample_remote(url: str, domain: str, scale: int, data: Data, seed: int) -> Sample:
+def _sample_remote(url: str, domain: str, scale: int, data: Data, seed: int, tally: Tally | None) -> Sample:
     """Of photographs behind a URL: those that are chosen are fetched into a temporary folder."""
     source = RemoteSource(url, data.remote)
-    images = sorted(name for name in source.names() if Path(name).suffix.lower() in SUFFIXES)
+    images = sorted(name for name in source.names() if is_image_name(name))
     if not images:
         raise InputError(f"{shown(url)}: holds no image (looked for {', '.join(sorted(SUFFIXES))}) and no {MANIFEST}")
     order = np.random.default_rng([seed, _STREAM[domain], 0]).permutation(len(images))[:_NUM_PHOTOS]
@@ -145,19 +162,24 @@ def _sample_remote(url: str, domain: str, scale: int, data: Data, seed: int) -> 
             name = images[place]
             (folder / name).write_bytes(source.get(name))
             fetched.append(folder / name)
-        sample = sample_photos(fetched, domain, scale, data, seed)
+        sample = sample_photos(fetched, domain, scale, data, seed, tally)
     return Sample(sample.patches, sample.photo, sample.num_photos, len(images), sample.views, ())
 
 
 def _choose(
-    paths: Sequence[Path], shrink: int, random: np.random.Generator
+    paths: Sequence[Path], shrink: int, random: np.random.Generator, tally: Tally | None
 ) -> tuple[list[Path], list[tuple[int, int]]]:
     """Photographs to look at, with their sizes on the LR grid; not too many pixels in all."""
     chosen: list[Path] = []
     sizes: list[tuple[int, int]] = []
     pixels, too_small = 0, 0
     for place in random.permutation(len(paths)):
-        width, height = _size(paths[place])
+        size = None
+        with trying(tally, str(paths[place]), paths[place]):
+            size = image_size(paths[place])
+        if size is None:
+            continue
+        width, height = size
         if min(width, height) // shrink < SMALLEST_PATCH:
             too_small += 1
             continue
@@ -166,6 +188,8 @@ def _choose(
         pixels += width * height
         chosen.append(paths[place])
         sizes.append((width // shrink, height // shrink))
+    if not chosen and not too_small:
+        raise NothingLeftError(f"{paths[0].parent}: not one photograph can be read")
     if not chosen:
         raise InputError(
             f"{paths[0].parent}: all {too_small} photographs are too small; at least {SMALLEST_PATCH * shrink} px a "
@@ -173,18 +197,6 @@ def _choose(
         )
     order = sorted(range(len(chosen)), key=lambda i: chosen[i])
     return [chosen[i] for i in order], [sizes[i] for i in order]
-
-
-def _size(path: Path) -> tuple[int, int]:
-    try:
-        return patiently(lambda: _stored_size(path))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise failed(f"{path}: cannot be read as an image ({error})", error) from error
-
-
-def _stored_size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:
-        return image.size
 
 
 def _patch_side(sides: Iterator[int] | Sequence[int]) -> int:

@@ -1,4 +1,4 @@
-"""Seeded simulated LR: one image, or a folder with a record of all that was drawn.
+"""Seeded simulated LR of one image; simulate_folder.py does folders.
 
 A draw depends on (seed, track, name, variant) only: neither on the machine nor on the other files in the folder.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,16 +17,11 @@ from torch import Tensor
 from cyclesr_dist.config.marks import check_marks
 from cyclesr_dist.config.reader import check_range
 from cyclesr_dist.config.schema import Degrade
-from cyclesr_dist.data.images import list_images, read_rgb8, write_png
-from cyclesr_dist.data.overlap import RECORD
 from cyclesr_dist.degradation.track import BUILT_IN, Draws, SimulatedTrack, track_of
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.runtime.bars import each
-from cyclesr_dist.runtime.files import new_folder, sha256, write_json
 from cyclesr_dist.runtime.user_modules import call_of_user
 
 TRACKS: tuple[str, ...] = tuple(BUILT_IN)
-_VERSION = 1  # of the drawing code and the record; a change of either makes old folders differ
 
 
 def degrade(
@@ -100,57 +93,6 @@ def smallest_px(track: SimulatedTrack, scale: int) -> int:
     return scale * track.smallest_lr_px
 
 
-def degrade_folder(
-    hr_dir: Path,
-    out: Path,
-    *,
-    track: str,
-    scale: int,
-    seed: int,
-    levels: Degrade,
-    overwrite: bool = False,
-    progress: bool = True,
-) -> int:
-    """Make the LR files of `track` for all images of `hr_dir`, with `degradations.json` beside them; all or nothing.
-
-    Returns the number of files written: 0 if `out` held this very result already. The record has the levels, and for
-    every LR file its HR file, the parameters drawn and the checksums of both; no times.
-    Raises InputError for a bad image, an unknown track, an `out` that holds anything else (without `overwrite`) or
-    contains `hr_dir`; ConfigError for levels out of range.
-    """
-    simulated = _check_settings(track, scale, levels)
-    sources = _scenes(hr_dir, track, scale)
-    recorded = {name: value for name, value in asdict(levels).items() if name in simulated.levels}
-    header: dict[str, Any] = {
-        "version": _VERSION,
-        "track": track,
-        "scale": scale,
-        "seed": seed,
-        "levels": recorded,
-        "crop": "top left, to multiples of the scale",
-    }
-    files: dict[str, dict[str, Any]] = {
-        lr: {"hr": path.name, "hr_sha256": checksum, "parameters": draw_parameters(track, levels, seed, path.stem, i)}
-        for path, checksum in ((path, sha256(path)) for path in sources)
-        for i, lr in enumerate(lr_names(path.stem, track, scale))
-    }
-    if _holds(out, header, files):
-        return 0
-    with new_folder(out, overwrite=overwrite, inputs=(hr_dir,)) as folder:
-        for path in each(sources, f"degrade {track}", "image", progress):
-            hr = read_rgb8(path).astype(np.float32) / np.float32(255)
-            for i, lr_name in enumerate(lr_names(path.stem, track, scale)):
-                parameters, draws = files[lr_name]["parameters"], Draws(seed, track, path.stem, i)
-                lr = _lr_of(hr, str(path), track, scale, levels, parameters, draws)
-                write_png(folder / lr_name, lr)
-                files[lr_name] |= {
-                    "hr_used_px": [lr.shape[0] * scale, lr.shape[1] * scale],
-                    "lr_sha256": sha256(folder / lr_name),
-                }
-        write_json(folder / RECORD, {**header, **simulated.record(levels, seed), "files": files})
-    return len(files)
-
-
 def degrade_image(
     hr: NDArray[np.float32],
     *,
@@ -162,19 +104,19 @@ def degrade_image(
     variant: int = 0,
     where: str = "the image",
 ) -> NDArray[np.uint8]:
-    """LR of one image: what `degrade_folder` makes of a file with the stem `name`.
+    """LR of one image: what `degrade_folder` (simulate_folder.py) makes of a file with the stem `name`.
 
     `hr` is (H, W, 3) in [0, 1]; LR is (H // scale, W // scale, 3). `where` is what errors call the image. Raises
     InputError for an image that is too small, an unknown track or variant; ConfigError for levels out of range.
     """
-    count = len(_check_settings(track, scale, levels).variants)
+    count = len(check_settings(track, scale, levels).variants)
     if variant not in range(count):
         raise InputError(f"variant = {variant!r} of track {track} is unknown; allowed: 0 to {count - 1}")
     parameters = draw_parameters(track, levels, seed, name, variant)
-    return _lr_of(hr, where, track, scale, levels, parameters, Draws(seed, track, name, variant))
+    return lr_of(hr, where, track, scale, levels, parameters, Draws(seed, track, name, variant))
 
 
-def _lr_of(
+def lr_of(
     hr: NDArray[np.float32],
     where: str,
     track: str,
@@ -195,43 +137,7 @@ def _lr_of(
     return np.asarray((lr[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
 
 
-def _check_settings(track: str, scale: int, levels: Degrade) -> SimulatedTrack:
+def check_settings(track: str, scale: int, levels: Degrade) -> SimulatedTrack:
     check_range("scale", scale, minimum=1)
     check_marks(levels, "degrade.")
     return track_of(track)
-
-
-def _scenes(hr_dir: Path, track: str, scale: int) -> list[Path]:
-    """The images of `hr_dir`, whose LR names must lead back to exactly one of them."""
-    paths = list_images(hr_dir)
-    by_stem: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in by_stem:
-            raise InputError(f"{hr_dir}: {by_stem[path.stem].name} and {path.name} have the same stem; keep one")
-        by_stem[path.stem] = path
-    for path in paths:
-        for name in lr_names(path.stem, track, scale):
-            if Path(name).stem in by_stem:
-                raise InputError(
-                    f"{path}: its LR file {name} would be taken for that of {by_stem[Path(name).stem].name}"
-                )
-    return paths
-
-
-def _holds(out: Path, header: dict[str, Any], files: dict[str, dict[str, Any]]) -> bool:
-    """Whether `out` holds exactly this result, with every LR file as it was written."""
-    if not (out / RECORD).is_file():
-        return False
-    try:
-        record = json.loads((out / RECORD).read_bytes())
-        made = record.pop("files")
-        record = {key: record[key] for key in header}  # the rest follows, but for the last bit of a float elsewhere
-        same = (
-            record == header
-            and {lr: {key: entry[key] for key in ("hr", "hr_sha256", "parameters")} for lr, entry in made.items()}
-            == files
-        )
-        present = {path.name for path in out.iterdir() if not path.name.startswith(".")} == {RECORD, *files}
-        return bool(same and present and all(sha256(out / lr) == made[lr]["lr_sha256"] for lr in files))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # not a record of ours
-        return False

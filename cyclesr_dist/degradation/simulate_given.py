@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from cyclesr_dist.config.schema import Degrade
 from cyclesr_dist.data.images import Picture, write_png
 from cyclesr_dist.data.python_images import in_kind, read_given
-from cyclesr_dist.degradation.simulate import degrade_folder, degrade_image
+from cyclesr_dist.degradation.simulate import degrade_image
+from cyclesr_dist.degradation.simulate_folder import degrade_folder
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.arguments import is_path, path_of, png_target, whole, word
-from cyclesr_dist.runtime.passing import failed
+from cyclesr_dist.runtime.passing import unwritable
 
 
 def simulate_given(
@@ -66,7 +67,7 @@ def simulate_given(
     try:
         write_png(target, lr)
     except OSError as error:
-        raise failed(f"{target}: cannot be written ({error.strerror or error})", error) from error
+        raise unwritable(target, error) from error
     return target
 
 

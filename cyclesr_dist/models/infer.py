@@ -17,7 +17,7 @@ from cyclesr_dist.data.images import Picture, read_picture, write_picture
 from cyclesr_dist.data.resize import bicubic_up
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.upscaler import Upscaler
-from cyclesr_dist.runtime.passing import failed
+from cyclesr_dist.runtime.passing import unwritable
 
 DEFAULT_TILE = 256
 """LR px. Bounds memory at about half a gigabyte for 64 channels at HR size."""
@@ -56,7 +56,7 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, tile: int | Non
     try:
         write_picture(target, picture)
     except OSError as error:
-        raise failed(f"{target}: cannot be written ({error.strerror or error})", error) from error
+        raise unwritable(target, error) from error
 
 
 def _in_tiles(upscaler: Upscaler, x: Tensor, tile: int) -> Tensor:

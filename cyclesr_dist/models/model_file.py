@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from cyclesr_dist.config.schema import SRNet
 from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.models.checkpoint import MANIFEST
 from cyclesr_dist.models.checkpoint_model import describe_checkpoint, is_checkpoint, newest_checkpoint, read_checkpoint
 from cyclesr_dist.models.onnx_upscaler import OnnxUpscaler
 from cyclesr_dist.models.upscaler import METADATA_KEY, BicubicUpscaler, NetUpscaler, Upscaler
 from cyclesr_dist.nets.build import build_sr
-from cyclesr_dist.runtime.files import is_file, is_folder, write_bytes
+from cyclesr_dist.runtime.files import is_file, is_folder, sha256, write_bytes
 from cyclesr_dist.runtime.passing import failed, patiently
 
 MODEL_FILE = "model.safetensors"
@@ -50,6 +51,14 @@ def resolve_model(name: str, scale: int = 4, allow_module: bool = False) -> Upsc
         return OnnxUpscaler(name, path)
     net, own_scale = _load(path, allow_module)
     return NetUpscaler(name, net.to("cuda" if torch.cuda.is_available() else "cpu"), own_scale)
+
+
+def fingerprint(name: str, scale: int = 4) -> str:
+    """What tells the network that `resolve_model` loads from every other one. Raises InputError as it does."""
+    if name == "bicubic":
+        return f"bicubic x{scale}"
+    path = find_model(name)
+    return sha256(path / MANIFEST if is_folder(path) else path)  # a checkpoint's manifest has its files' checksums
 
 
 def load_network(name: str, allow_module: bool = False) -> tuple[nn.Module, SRNet, int, dict[str, Any]]:

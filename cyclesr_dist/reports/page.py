@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 
 from cyclesr_dist.runtime.files import replacing
-from cyclesr_dist.runtime.passing import failed
+from cyclesr_dist.runtime.passing import unwritable
 
 
 def page(title: str, sections: Sequence[str], script: str = "") -> str:
@@ -42,7 +42,7 @@ def save_page(path: Path, text: str) -> None:
             # `replace`: JSON can hold half a surrogate pair, which UTF-8 cannot
             temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n")
     except OSError as error:
-        raise failed(f"{path}: cannot be written ({error.strerror})", error) from error
+        raise unwritable(path, error) from error
 
 
 def section(title: str, body: str, when_empty: str) -> str:

@@ -17,7 +17,7 @@ from cyclesr_dist.errors import ConfigError, CycleSRError, FailedElsewhere, Pree
 from cyclesr_dist.runtime.exit_codes import leave, will_leave
 from cyclesr_dist.runtime.interrupts import Interrupted, interruptible, process_ends_with_block
 from cyclesr_dist.runtime.redact import redact
-from cyclesr_dist.runtime.streams import outlive_readers, outlive_terminal
+from cyclesr_dist.runtime.streams import outlive_readers, outlive_terminal, take_every_text
 from cyclesr_dist.runtime.torchrun import tell_torchrun
 
 
@@ -55,11 +55,13 @@ def guarded(run: Callable[[], int | None], debug: bool, *, goes_on: bool = False
 
     An unexpected exception is a bug: its traceback is shown, without credentials, and the code is 1. A request to stop
     (runtime/signals.py) gives 75 if the same command, given again, `goes_on` where this one was; else 128 and the
-    signal's number.
+    signal's number. A fault of the system's (OSError) is one line, too, and 1.
     """
     try:
         with interruptible():
-            return run() or 0
+            code = run() or 0
+            sys.stdout.flush()
+            return code
     except FailedElsewhere as error:
         will_leave(error.exit_code)
         time.sleep(1)  # launchers end all ranks when the first one leaves: let the main rank's line out before
@@ -73,7 +75,7 @@ def guarded(run: Callable[[], int | None], debug: bool, *, goes_on: bool = False
         print(f"cyclesr: {kind}: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     except BrokenPipeError:  # nobody reads any more, as in `cyclesr config keys | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt as interrupt:
         number, reason = signal.SIGINT, "SIGINT"
@@ -88,8 +90,29 @@ def guarded(run: Callable[[], int | None], debug: bool, *, goes_on: bool = False
             return Preempted.exit_code
         print(f"cyclesr: interrupted: {reason}", file=sys.stderr, flush=True)
         return 128 + number
+    except OSError as error:
+        if debug:
+            show_traceback()
+        line = _fault(error)
+        tell_torchrun(line)
+        print(f"cyclesr: error: {line}", file=sys.stderr, flush=True)
+        return 1
     except Exception as error:
         return _bug(error)
+
+
+def _fault(error: OSError) -> str:
+    """One line for a fault of the system's that nobody expected there: which file, and the reason."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # it is the output itself that cannot be written, nor could it at the end of the process
+        _drop_output()
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return redact(": ".join([" to ".join(names), error.strerror or str(error)] if names else [str(error)]))
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_traceback() -> None:
@@ -106,6 +129,7 @@ def _bug(error: BaseException) -> int:
 
 def own_process() -> None:
     """Say that this process does nothing but one command, which then ends in order also without its terminal."""
+    take_every_text()
     outlive_terminal()
     process_ends_with_block()
 
@@ -117,6 +141,7 @@ def end_process(main: Callable[[], int]) -> NoReturn:
     finished collective's tensors; one that is about to release them while the interpreter finalises ends in abort(),
     and a training that had succeeded would exit with SIGABRT (pytorch #179291). atexit handlers do run.
     """
+    take_every_text()
     outlive_readers()
     process_ends_with_block()
     try:

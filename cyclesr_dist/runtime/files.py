@@ -7,8 +7,10 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,15 +18,19 @@ from typing import Any
 
 from cyclesr_dist.errors import CycleSRError, InputError
 from cyclesr_dist.runtime.lease import FOLDER, held
-from cyclesr_dist.runtime.passing import RETRIES, failed, patiently
+from cyclesr_dist.runtime.passing import RETRIES, failed, may_pass, patiently, unwritable
+from cyclesr_dist.runtime.process_identity import began, machine
 
 _REQUEST = ".request.json"
+_TEMPORARY = re.compile(r"\.([0-9a-f]{8})-([0-9]+)\.tmp$")
+_LONGEST_NAME = 150
+"""Bytes of a file name that a prefix and an ending are still added to."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`, renamed to `path` on success and removed on failure: all or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         yield temporary
         os.replace(temporary, path)
@@ -32,9 +38,32 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def clear_abandoned(folder: Path) -> None:
+    """Remove what `replacing` left in a folder when its process was killed outright, on this machine."""
+    for path in folder.glob(".*.tmp"):
+        found = _TEMPORARY.search(path.name)
+        if found and found[1] == _here() and not began(int(found[2])):
+            path.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{_short(path.name)}.{_here()}-{os.getpid()}.tmp")
+
+
+def _here() -> str:
+    """Of where process numbers can be compared, 8 hexadecimal digits."""
+    return f"{zlib.crc32(machine().encode()):08x}"
+
+
+def _short(name: str) -> str:
+    """The name, or where an addition could make it longer than file systems allow (255 bytes) its checksum."""
+    data = os.fsencode(name)
+    return name if len(data) <= _LONGEST_NAME else hashlib.sha256(data).hexdigest()[:32]
+
+
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text`, UTF-8, all or nothing."""
-    write_bytes(path, text.encode("utf-8"))
+    """Replace `path` by `text`, UTF-8, all or nothing. Bytes of file names that are not UTF-8 stand as `\\udcXX`."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -45,6 +74,21 @@ def write_bytes(path: Path, data: bytes) -> None:
             temporary.write_bytes(data)
 
     patiently(write)
+
+
+def check_writable(path: Path, option: str) -> None:
+    """Ahead of the work, whether a file can be written. Raises InputError where `option` names no place for a file,
+    UnwritableError where nothing can be written there."""
+    if not path.parent.is_dir():
+        raise InputError(f"{option} {path}: no such folder {path.parent}")
+    if path.is_dir():
+        raise InputError(f"{option} {path}: is a folder; a file is needed")
+    temporary = _temporary(path)
+    try:
+        temporary.touch()
+        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(f"{option} {path}", error) from error
 
 
 @contextmanager
@@ -97,14 +141,19 @@ def new_folder(
     """Yield an empty folder beside `out` that becomes `out` when the block succeeds and vanishes when it fails.
 
     What an earlier kill left behind is removed; with `request`, a description of the work, it is kept if it is of an
-    equal request, and a CycleSRError alone removes it. `inputs` must not lie in `out`, which `overwrite` would delete.
-    Raises InputError when `out` is a file, is a non-empty folder (without `overwrite`), is being written by another
-    command, or cannot be written.
+    equal request, and a CycleSRError or a full disk alone removes it. `inputs` must not lie in `out`, which `overwrite`
+    would delete. Raises InputError when `out` is a file, is a non-empty folder (without `overwrite`), is being written
+    by another command, or cannot be written.
     """
     out = out.expanduser().resolve()
-    if out.exists() and not out.is_dir():
+    try:
+        there = out.exists()
+        filled = out.is_dir() and any(out.iterdir())
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise unwritable(out, error) from error
+    if there and not out.is_dir():
         raise InputError(f"{out}: is a file; a folder is needed")
-    if out.is_dir() and any(out.iterdir()):
+    if filled:
         if not overwrite:
             raise InputError(
                 f"{out}: is not empty and holds something else; --overwrite (in Python overwrite=True) replaces it"
@@ -112,10 +161,10 @@ def new_folder(
         for path in inputs:
             if path.resolve().is_relative_to(out):
                 raise InputError(f"{out}: contains the input {path}, which would be deleted with what it holds")
-    temporary = out.with_name(f".{out.name}.building")
-    replaced = out.with_name(f".{out.name}.replaced")
-    made = [parent for parent in out.parents if not parent.exists()]
+    temporary = out.with_name(f".{_short(out.name)}.building")
+    replaced = out.with_name(f".{_short(out.name)}.replaced")
     try:
+        made = [parent for parent in out.parents if not parent.exists()]
         temporary.mkdir(parents=True, exist_ok=True)
         with _locked(temporary / ".lock", out), held(temporary, str(out), FOLDER) as lease:
             try:
@@ -134,7 +183,8 @@ def new_folder(
             except BaseException as error:
                 if lease.lost:
                     raise  # all there is another command's
-                if request is not None and not isinstance(error, CycleSRError):
+                full = isinstance(error, OSError) and not may_pass(error)  # the half must not stay on a full disk
+                if request is not None and not isinstance(error, CycleSRError) and not full:
                     raise  # interrupted: the same command goes on from here
                 shutil.rmtree(temporary, ignore_errors=True)
                 for parent in made:
@@ -142,7 +192,11 @@ def new_folder(
                         parent.rmdir()
                 raise
     except OSError as error:
-        raise failed(f"{out}: cannot be written ({error})", error) from error
+        raise unwritable(out, error) from error
+    except InputError as error:
+        if str(temporary) not in str(error):
+            raise
+        raise type(error)(str(error).replace(str(temporary), str(out))) from error  # nobody knows the temporary name
 
 
 def sha256(path: Path) -> str:

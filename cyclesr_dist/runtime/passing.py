@@ -11,7 +11,7 @@ from socket import gaierror
 from typing import TypeVar
 from urllib.error import HTTPError, URLError
 
-from cyclesr_dist.errors import InputError, UnreachableError
+from cyclesr_dist.errors import InputError, UnreachableError, UnwritableError
 from cyclesr_dist.runtime.descriptors import FULL, close_kept
 
 T = TypeVar("T")
@@ -31,6 +31,14 @@ _PASSING = frozenset(
     )
     if hasattr(errno, name)
 )
+_OF_ONE_NAME = frozenset(
+    (
+        *(errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
+        errno.ENOENT,  # no such folder
+        errno.EFBIG,  # a file system's largest file: others are smaller
+    )
+)
+"""Faults of writing that another file need not have."""
 _FOR_GOOD_BEHIND_A_URL = (FileNotFoundError, NotADirectoryError, IsADirectoryError, NotImplementedError)
 _PASSING_STATUS = (401, 403, 408, 425, 429)
 _REFUSED = re.compile(r"\b40[13]\b|access ?denied|forbidden|unauthori[sz]ed|credential|token|signature", re.IGNORECASE)
@@ -61,6 +69,15 @@ def failed(text: str, error: BaseException) -> InputError:
     """What to raise for a failed reading or writing of a file: UnreachableError (exit code 1) where the fault may pass,
     InputError (2) otherwise."""
     return (UnreachableError if may_pass(error) else InputError)(text)
+
+
+def unwritable(where: object, error: OSError) -> InputError:
+    """What to raise where a file or folder cannot be written: UnreachableError where the fault may pass, InputError (2)
+    where it lies in the name, UnwritableError (1) otherwise: then other files cannot be written either."""
+    text = f"{where}: cannot be written ({error.strerror or error})"
+    if may_pass(error):
+        return UnreachableError(text)
+    return (InputError if error.errno in _OF_ONE_NAME else UnwritableError)(text)
 
 
 def patiently(call: Callable[[], T], retries: int = RETRIES, before: Callable[[], None] = lambda: None) -> T:

@@ -1,4 +1,5 @@
-"""Standard output and error that outlive whoever reads them: a terminal that was closed, a pipe's other end."""
+"""Standard output and error that take every text, and outlive whoever reads them: a terminal that was closed, a pipe's
+other end."""
 
 from __future__ import annotations
 
@@ -20,8 +21,16 @@ class _Lasting(io.FileIO):
             return super().write(data)
         except OSError as error:
             if error.errno not in self.lost:
+                error.filename = "standard output" if self.fileno() == 1 else "standard error"
                 raise
             return len(memoryview(data).cast("B"))
+
+
+def take_every_text() -> None:
+    """Spell out what a terminal has no letters for (`\\xe9`, `\\udcff`): file names are of any alphabet, or of none."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def outlive_terminal() -> None:

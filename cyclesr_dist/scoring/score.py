@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cyclesr_dist.data.images import Pair, match_pairs, read_picture, read_rgb8
-from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.data.covered import covered
+from cyclesr_dist.data.folders import Pair, match_pairs
+from cyclesr_dist.data.images import read_picture, read_rgb8
+from cyclesr_dist.errors import ConfigError, InputError, NothingLeftError
 from cyclesr_dist.method.losses.perceptual import perceptual
 from cyclesr_dist.models.infer import upscale_image
 from cyclesr_dist.models.upscaler import Upscaler
 from cyclesr_dist.runtime.bars import each
-from cyclesr_dist.runtime.files import replacing
+from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.passing import unwritable
+from cyclesr_dist.runtime.tally import Tally, trying
 from cyclesr_dist.runtime.user_modules import call_of_user, ours_or_yours
 from cyclesr_dist.scoring import ntire, psnr
 
@@ -64,12 +69,49 @@ def to_uint8(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
+@dataclass(frozen=True)
+class Part:
+    """What of two images is compared."""
+
+    crop_border: int = 0
+    """Pixels that are cut from every side of both first, whatever the protocol cuts itself."""
+    y: bool = False
+    """`psnr` and `ssim` are those of luma, as other toolkits have them (protocol `plain` alone)."""
+
+    def check(self, protocol: str) -> None:
+        """Raises InputError."""
+        if self.crop_border < 0:
+            raise InputError(f"--crop-border {self.crop_border}: must be 0 or more")
+        if self.y and protocol != "plain":
+            raise InputError(f"--y: protocol {protocol} does not score luma; allowed: plain")
+
+    def score(self, sr8: NDArray[np.uint8], hr8: NDArray[np.uint8], protocol: str) -> dict[str, float]:
+        """`score_pair` of the part. Raises InputError when that is too small."""
+        scores = score_pair(self.cut(sr8), self.cut(hr8), protocol)
+        return scores | ({"psnr": scores["psnr_y"], "ssim": scores["ssim_y"]} if self.y else {})
+
+    def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Less the border. Raises InputError when nothing is left."""
+        height, width = image.shape[:2]
+        if min(height, width) <= 2 * self.crop_border:
+            raise InputError(f"{width}x{height} px is too small for --crop-border {self.crop_border}")
+        return image[self.crop_border : height - self.crop_border, self.crop_border : width - self.crop_border]
+
+
+WHOLE = Part()
+
+
 def score_file(
-    upscaler: Upscaler | None, pair: Pair, protocol: str, tile: int | None = None, features: nn.Module | None = None
+    upscaler: Upscaler | None,
+    pair: Pair,
+    protocol: str,
+    tile: int | None = None,
+    features: nn.Module | None = None,
+    part: Part = WHOLE,
 ) -> dict[str, float]:
     """`score_image` of the files of `pair`. Raises InputError also when one cannot be read."""
     named = (str(pair.lr), str(pair.hr))
-    return score_image(upscaler, read_picture(pair.lr).rgb, read_rgb8(pair.hr), protocol, tile, features, named)
+    return score_image(upscaler, read_picture(pair.lr).rgb, read_rgb8(pair.hr), protocol, tile, features, named, part)
 
 
 def score_image(
@@ -80,18 +122,21 @@ def score_image(
     tile: int | None = None,
     features: nn.Module | None = None,
     named: tuple[str, str] = ("the image", "the original"),
+    part: Part = WHOLE,
 ) -> dict[str, float]:
     """Scores of the enlargement of `lr` (h, w, 3) in [0, 1], or of `lr` itself where `upscaler` is None; with
     `features`, VGG's, also `perceptual`, their L1 distance.
 
-    HR may be up to `scale` - 1 px larger than the enlargement; it is then cropped at the right and bottom, as bicubic
-    down-sampling crops it. Raises InputError, with what the two are `named`, when sizes do not fit.
+    Where the sides of HR are no multiple of the scale, what both show is compared (`covered`). Raises InputError, with
+    what the two are `named`, when sizes do not fit.
     """
-    hr8 = _cropped(hr8, named, lr.shape[:2], upscaler.scale if upscaler else 1)
+    scale = upscaler.scale if upscaler else 1
+    height, width = (side * scale for side in covered(lr.shape, hr8.shape, scale, named))
+    hr8 = hr8[:height, :width]
     try:
-        sr8 = to_uint8(upscale_image(upscaler, lr, tile) if upscaler else lr)
-        distance = {} if features is None else {"perceptual": _perceptual(features, sr8, hr8)}
-        return score_pair(sr8, hr8, protocol) | distance
+        sr8 = to_uint8(upscale_image(upscaler, lr, tile) if upscaler else lr)[:height, :width]
+        distance = {} if features is None else {"perceptual": _perceptual(features, part.cut(sr8), part.cut(hr8))}
+        return part.score(sr8, hr8, protocol) | distance
     except InputError as error:
         raise type(error)(f"{named[1]}: {error}") from error
 
@@ -103,27 +148,54 @@ def evaluate_folder(
     protocol: str,
     progress: bool = False,
     features: nn.Module | None = None,
+    part: Part = WHOLE,
+    recursive: bool = False,
+    tally: Tally | None = None,
 ) -> dict[str, Any]:
-    """Score all pairs of two folders (see `match_pairs`): `{"protocol", "model", "images": [{"name", ...}], "mean"}`.
+    """Score all pairs of two folders (see `match_pairs`): `{"protocol", "model", "images": [{"name", ...}], "mean"}`,
+    with `crop_border` and `y`, and with a `tally` `failed` and `skipped`: `[{"name", "reason"}]`.
 
     With `upscaler` None the files of `lr_dir` are as large as those of `hr_dir`, and are scored as they are; `model` is
-    then empty. `progress` shows a bar on stderr. Raises InputError as `match_pairs` and `score_file` do.
+    then empty. `progress` shows a bar on stderr. Raises InputError as `match_pairs` and `score_file` do; with a
+    `tally`, that hears of what fails, NothingLeftError when nothing is left.
     """
     name = upscaler.name if upscaler else ""
-    images = [
-        {"name": pair.name, **score_file(upscaler, pair, protocol, features=features)}
-        for pair in each(match_pairs(hr_dir, lr_dir), f"{name} {protocol}".strip(), "image", progress)
-    ]
+    images: list[dict[str, Any]] = []
+    pairs = match_pairs(hr_dir, lr_dir, tally, recursive)
+    for pair in each(pairs, f"{name} {protocol}".strip(), "image", progress):
+        with trying(tally, str(pair.lr), pair.lr):
+            images.append({"name": pair.name, **score_file(upscaler, pair, protocol, features=features, part=part)})
+    if not images:
+        raise NothingLeftError(f"{lr_dir}: not one image could be scored")
     keys = [key for key in images[0] if key != "name"]
-    mean = {key: float(np.mean([image[key] for image in images])) for key in keys}
-    return {"protocol": protocol, "model": name, "images": images, "mean": mean}
+    scores = {
+        "protocol": protocol,
+        "crop_border": part.crop_border,
+        "y": part.y,
+        "model": name,
+        "images": images,
+        "mean": {key: float(np.mean([image[key] for image in images])) for key in keys},
+    }
+    if tally is None:
+        return scores
+    tally.done = len(images)
+    return scores | {"failed": _listed(tally.failed), "skipped": _listed(tally.skipped)}
+
+
+def _listed(reasons: dict[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "reason": reason} for name, reason in reasons.items()]
 
 
 def write_scores(path: Path, scores: dict[str, Any]) -> None:
-    """Write the result of `evaluate_folder` as JSON; atomic. An infinite PSNR becomes null, which JSON can say."""
+    """Write the result of `evaluate_folder` as JSON; atomic. An infinite PSNR becomes null, which JSON can say.
+
+    Raises UnwritableError.
+    """
     finite = scores | {"images": [_finite(image) for image in scores["images"]], "mean": _finite(scores["mean"])}
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(finite, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    try:
+        write_text(path, json.dumps(finite, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def _finite(record: dict[str, Any]) -> dict[str, Any]:
@@ -134,16 +206,3 @@ def _finite(record: dict[str, Any]) -> dict[str, Any]:
 def _perceptual(features: nn.Module, sr8: NDArray[np.uint8], hr8: NDArray[np.uint8]) -> float:
     x, y = (torch.from_numpy(a.astype(np.float32) / 255).permute(2, 0, 1)[None] for a in (sr8, hr8))
     return float(perceptual(features, x, y))
-
-
-def _cropped(hr8: NDArray[np.uint8], named: tuple[str, str], lr_size: tuple[int, ...], scale: int) -> NDArray[np.uint8]:
-    """The part of HR that the enlargement of an LR image of `lr_size` (h, w) covers."""
-    height, width = (size * scale for size in lr_size)
-    excess = (hr8.shape[0] - height, hr8.shape[1] - width)
-    if min(excess) < 0 or max(excess) >= scale:
-        raise InputError(
-            f"{named[0]}: {lr_size[1]}x{lr_size[0]} px"
-            + f" enlarged x{scale} is {width}x{height} px" * (scale > 1)
-            + f", but {named[1]} is {hr8.shape[1]}x{hr8.shape[0]} px"
-        )
-    return hr8[:height, :width]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cyclesr_dist.data.images import images_folder
+from cyclesr_dist.data.folders import images_folder
 from cyclesr_dist.data.python_images import read_given
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.upscaler import Upscaler

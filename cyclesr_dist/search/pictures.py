@@ -14,7 +14,8 @@ from PIL import Image
 from safetensors import safe_open
 
 from cyclesr_dist.config.schema import Config
-from cyclesr_dist.data.images import hr_stem, images_folder, list_images, read_rgb8
+from cyclesr_dist.data.folders import hr_stem, images_folder, list_images, stem_of
+from cyclesr_dist.data.images import read_rgb8
 from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.models.infer import upscale_image
 from cyclesr_dist.models.upscaler import NetUpscaler
@@ -44,14 +45,14 @@ def _draw(config: Config, checkpoints: Mapping[str, Any], count: int) -> dict[st
         with checkpoint.as_directory() as folder:
             models[label] = _last_model(Path(folder), config)
     photos = list_images(images_folder(Path(config.data.valid_lr), scale))
-    sharp = {path.stem: path for path in _sharp(config)}
+    sharp = {stem_of(path): path for path in _sharp(config)}
     drawn = {}
     for photo in photos[:count]:
         lr, (y, x, side) = _window(read_rgb8(photo))
         panels: list[tuple[str, NDArray[np.uint8]]] = [("LR", lr)]
         for label, model in models.items():
             panels.append((label, to_uint8(upscale_image(model, lr.astype(np.float32) / 255))))
-        if hr := sharp.get(photo.stem) or sharp.get(hr_stem(photo.stem)):
+        if hr := sharp.get(stem_of(photo)) or sharp.get(hr_stem(stem_of(photo))):
             panels.append(("HR", _cut(read_rgb8(hr), read_rgb8(photo), scale)))
         strip = comparison_strip(panels, (y * scale, x * scale, side * scale), _ZOOM)
         out = io.BytesIO()

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from cyclesr_dist.config.metrics import metric_of
-from cyclesr_dist.data.images import Pair, read_rgb8
+from cyclesr_dist.data.folders import Pair
+from cyclesr_dist.data.images import read_rgb8
 from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.distributed.player import TensorDict
 from cyclesr_dist.distributed.world import World

@@ -11,7 +11,7 @@ from torch import nn
 from cyclesr_dist.config.metrics import Need, metric_of
 from cyclesr_dist.config.schema import MEASURED, Config, noise_channels, uses_estimate
 from cyclesr_dist.config.systems import SYSTEMS, spec_of
-from cyclesr_dist.data.images import Pair, hr_stem, images_folder, list_images, match_pairs
+from cyclesr_dist.data.folders import Pair, hr_stem, images_folder, list_images, match_pairs, stem_of
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.method.systems.base import ESTIMATED, G_L2H
@@ -99,7 +99,7 @@ def _images(folder: str, scale: int) -> list[Path]:
 
 def _pairs(sharp: list[Path], real: list[Path]) -> list[Pair]:
     """The pairs of two folders; none where no name matches, and InputError where only some do."""
-    stems = {path.stem for path in sharp}
-    if not any(path.stem in stems or hr_stem(path.stem) in stems for path in real):
+    stems = {stem_of(path) for path in sharp}
+    if not any(stem_of(path) in stems or hr_stem(stem_of(path)) in stems for path in real):
         return []
     return match_pairs(sharp[0].parent, real[0].parent)

@@ -23,9 +23,10 @@ import torch
 
 from cyclesr_dist.config.schema import Config, load
 from cyclesr_dist.data.build import build_set
-from cyclesr_dist.data.images import list_images, match_pairs, read_rgb8, write_png
+from cyclesr_dist.data.folders import list_images, match_pairs
+from cyclesr_dist.data.images import read_rgb8, write_png
 from cyclesr_dist.data.shards import Kind
-from cyclesr_dist.degradation.simulate import degrade_folder
+from cyclesr_dist.degradation.simulate_folder import degrade_folder
 from cyclesr_dist.errors import CycleSRError, InputError
 from cyclesr_dist.models.infer import upscale_image
 from cyclesr_dist.models.model_file import resolve_model

@@ -11,7 +11,7 @@ from helpers.shard_sets import SCALE, build, save, scene, texture
 from numpy.typing import NDArray
 
 from cyclesr_dist.config.schema import Degrade
-from cyclesr_dist.degradation.simulate import degrade_folder
+from cyclesr_dist.degradation.simulate_folder import degrade_folder
 
 
 @pytest.fixture

@@ -11,15 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
-from cyclesr_dist.data.images import (
-    Picture,
-    list_images,
-    match_pairs,
-    read_picture,
-    read_rgb8,
-    write_picture,
-    write_png,
-)
+from cyclesr_dist.data.folders import list_images, match_pairs
+from cyclesr_dist.data.images import Picture, read_picture, read_rgb8, write_picture, write_png
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.files import replacing
 

@@ -17,7 +17,7 @@ from cyclesr_dist.data.images import read_rgb8, write_png
 from cyclesr_dist.data.loader import open_sources
 from cyclesr_dist.data.overlap import BOXES, shared_photographs
 from cyclesr_dist.data.shards import ShardSet
-from cyclesr_dist.degradation.simulate import degrade_folder
+from cyclesr_dist.degradation.simulate_folder import degrade_folder
 from cyclesr_dist.errors import InputError
 
 CUT = Shards(patch=8, stride=8, samples_per_shard=7)

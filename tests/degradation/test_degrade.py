@@ -23,11 +23,8 @@ from cyclesr_dist.cli import degrade as command
 from cyclesr_dist.config.schema import Degrade, load
 from cyclesr_dist.data.resize import bicubic_down, to_8bit_grid
 from cyclesr_dist.degradation.equation1 import motion_kernel, unknown_kernel
-from cyclesr_dist.degradation.simulate import (
-    degrade,
-    degrade_folder,
-    draw_parameters,
-)
+from cyclesr_dist.degradation.simulate import degrade, draw_parameters
+from cyclesr_dist.degradation.simulate_folder import degrade_folder
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.runtime.command import guarded
 from cyclesr_dist.runtime.files import new_folder

@@ -19,7 +19,7 @@ import torch
 from helpers import write_photos
 
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.data.images import list_images
+from cyclesr_dist.data.folders import list_images
 from cyclesr_dist.degradation.record import load
 from cyclesr_dist.degradation.sample import Sample
 from cyclesr_dist.degradation.sentences import counted, figure, measured, sentences, unexplained, what_follows
@@ -256,6 +256,22 @@ def test_is_replaced_and_the_same_again(small, tmp_path, capsys) -> None:
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
+def test_photographs_that_cannot_be_read_are_named_and_left_out(small, tmp_path, capsys) -> None:
+    hr, lr = (shutil.copytree(folder, tmp_path / folder.name) for folder in small)
+    data = (hr / "photo0.png").read_bytes()
+    (hr / "cut.png").write_bytes(data[: len(data) // 2])
+    (lr / "bad.jpg").write_bytes(b"no image")
+    assert estimate(hr, lr, tmp_path / "out") == 1
+    err = capsys.readouterr().err.splitlines()
+    assert [Path(line.partition(": ")[0]).name for line in err[:-1]] == ["cut.png", "bad.jpg"]
+    assert err[-1] == "2 of 8 photographs failed"
+    assert load(tmp_path / "out").facts["looked_at"]["hr"]["photographs"] == 3
+    for path in lr.iterdir():
+        path.write_bytes(b"no image")
+    assert estimate(hr, lr, tmp_path / "none") == 1
+    assert not (tmp_path / "none").exists()
+
+
 def test_other_files_are_replaced_only_when_told(small, tmp_path, capsys) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -311,13 +327,6 @@ def test_a_missing_and_an_empty_folder(small, tmp_path, capsys) -> None:
         expect(capsys, estimate(folder, small[1], out), word)
         expect(capsys, estimate(small[0], folder, out), word)
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
-
-
-def test_a_text_file_named_png(small, tmp_path, capsys) -> None:
-    lr = shutil.copytree(small[1], tmp_path / "lr")
-    (lr / "a.png").write_text("not a picture")
-    expect(capsys, estimate(small[0], lr, tmp_path / "out"), "a.png")
-    assert not (tmp_path / "out").exists()
 
 
 def test_photographs_that_are_too_small(small, tmp_path, capsys) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cyclesr_dist.config.schema import load as load_config
-from cyclesr_dist.data.images import image_size, list_images, read_rgb8
+from cyclesr_dist.data.folders import list_images
+from cyclesr_dist.data.images import image_size, read_rgb8
 from cyclesr_dist.data.shards import ShardSet
 from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.models.model_file import load_model

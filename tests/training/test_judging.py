@@ -15,7 +15,7 @@ from PIL import Image
 
 from cyclesr_dist.cli.main import main as cyclesr
 from cyclesr_dist.config.schema import load
-from cyclesr_dist.data.images import match_pairs
+from cyclesr_dist.data.folders import match_pairs
 from cyclesr_dist.data.loader import open_sources
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError

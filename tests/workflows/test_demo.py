@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cyclesr_dist.data.images import list_images, read_rgb8
+from cyclesr_dist.data.folders import list_images
+from cyclesr_dist.data.images import read_rgb8
 from cyclesr_dist.workflows.demo import split_photos, verdict
 
 REPOSITORY = Path(__file__).parents[2]

@@ -10,10 +10,11 @@ from helpers import write_photos
 from PIL import Image
 
 from cyclesr_dist.config.schema import Config, load
-from cyclesr_dist.data.images import list_images
+from cyclesr_dist.data.folders import list_images
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.runtime.tally import Tally
 from cyclesr_dist.workflows.fit.machine import Machine
-from cyclesr_dist.workflows.fit.photos import Folders, Photo, Split, check_apart, lay_out, look, split
+from cyclesr_dist.workflows.fit.photos import Folders, Photo, Split, check_apart, lay_out, look, recorded, split
 from cyclesr_dist.workflows.fit.settings import choose, patch_px, stride_px
 
 CPU = Machine(0, 2, 8 * 2**30, "")
@@ -124,3 +125,22 @@ def test_the_file_is_a_whole_configuration(tmp_path: Path) -> None:
     assert two.global_batch % 2 == 0
     assert one.data.hr == str(tmp_path / "a run: #1" / "data/hr")
     assert yaml.safe_load((tmp_path / "fit.yaml").read_text())["data"]["tail"] == "wrap"
+
+
+def test_a_photograph_that_is_cut_short_is_found_before_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_photos(tmp_path / "lr", 3, 64, 80, seed=0)
+    data = (folder / "photo0.png").read_bytes()
+    (folder / "cut.png").write_bytes(data[: len(data) // 2])
+    tally = Tally()
+    photos = look(folder, 4, "lr", tally)
+    assert len(photos) == 3
+    assert list(tally.failed) == [str(folder / "cut.png")]
+    assert capsys.readouterr().err.splitlines()[-1] == "1 of 4 photographs failed"
+
+    at = Folders(tmp_path / "run")
+    at.root.mkdir()
+    lay_out(split(photos, photos), at)
+    (folder / "photo0.png").write_bytes(data[:-20] + bytes(20))  # as large as before: not decoded again
+    assert len(look(folder, 4, "lr", known=recorded(at))) == 3

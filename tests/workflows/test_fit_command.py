@@ -16,7 +16,7 @@ from helpers import write_photos
 from helpers.waiting import until
 from PIL import Image, ImageFilter
 
-from cyclesr_dist.data.images import list_images
+from cyclesr_dist.data.folders import list_images
 
 pytestmark = pytest.mark.slow
 FIT = (sys.executable, "-m", "cyclesr_dist.cli.main")

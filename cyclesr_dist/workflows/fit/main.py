@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,11 @@ from cyclesr_dist.reports.run_files import UPSCALED
 from cyclesr_dist.reports.run_report import write_report
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.lease import Lease, held
+from cyclesr_dist.runtime.tally import Tally
 from cyclesr_dist.training.run_folder import read_summary
 from cyclesr_dist.workflows.fit.commands import run
 from cyclesr_dist.workflows.fit.machine import Machine, seconds_a_step, this_machine
-from cyclesr_dist.workflows.fit.photos import Folders, Split, check_apart, lay_out, look, split
+from cyclesr_dist.workflows.fit.photos import Folders, Split, check_apart, lay_out, look, recorded, split
 from cyclesr_dist.workflows.fit.settings import choose
 
 SETTINGS, ESTIMATE = "fit.yaml", "estimate"
@@ -35,17 +37,28 @@ class Wanted:
     quiet: bool
 
 
-def fit(wanted: Wanted) -> None:
-    """Raises InputError for folders that cannot be used, FailedElsewhere when a command fails: it has said why."""
+def fit(wanted: Wanted) -> int:
+    """Returns the exit code: 1 where photographs could not be read; all is done with the others.
+
+    Raises InputError for folders that cannot be used, FailedElsewhere when a command fails: it has said why.
+    """
     at = Folders(wanted.run)
     if (wanted.run / "config.yaml").exists() and not at.of("").exists():
         raise InputError(f"--run-dir {wanted.run}: holds a run that cyclesr fit did not begin; give another folder")
     _step(1, "looking at the photographs and at this machine")
-    hr, lr = look(wanted.hr, wanted.scale, "hr"), look(wanted.lr, wanted.scale, "lr")
+    known, tallies = recorded(at), (Tally(), Tally())
+    hr, lr = (
+        look(folder, wanted.scale, name, tally, known)
+        for folder, name, tally in zip((wanted.hr, wanted.lr), ("hr", "lr"), tallies, strict=True)
+    )
     check_apart(hr, lr)
     chosen = split(hr, lr)
     with held(wanted.run, f"run folder {wanted.run}") as lease:
         _fit(wanted, at, chosen, lease)
+    num_failed = sum(len(tally.failed) for tally in tallies)
+    if num_failed:
+        print(f"{num_failed:,} photographs could not be read; they are named at the start", file=sys.stderr, flush=True)
+    return 1 if num_failed else 0
 
 
 def _fit(wanted: Wanted, at: Folders, chosen: Split, lease: Lease) -> None:
@@ -80,9 +93,9 @@ def _fit(wanted: Wanted, at: Folders, chosen: Split, lease: Lease) -> None:
     lease.hold(sure=True)
     _step(5, "enlarging the LR photographs that were held back" if chosen.held_back else "enlarging LR photographs")
     of, enlarged = str(at.of("valid_lr")), wanted.run / UPSCALED
-    run(["upscale", of, "--model", str(wanted.run), "--out", str(enlarged), *quiet])
+    run(["upscale", of, "--model", str(wanted.run), "--out", str(enlarged), "--overwrite", *quiet])
     scale = ["--scale", str(wanted.scale)]
-    run(["upscale", of, "--model", "bicubic", *scale, "--out", str(enlarged / "bicubic"), *quiet])
+    run(["upscale", of, "--model", "bicubic", *scale, "--out", str(enlarged / "bicubic"), "--overwrite", *quiet])
     lease.hold(sure=True)
     write_report(wanted.run)
     for line in _ending(wanted, chosen):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from cyclesr_dist.data.images import hr_stem, image_size, images_folder, list_images, read_rgb8, write_png
-from cyclesr_dist.errors import InputError, StorageError
+from cyclesr_dist.data.folders import hr_stem, images_folder, list_images, stem_of
+from cyclesr_dist.data.images import image_size, read_rgb8, write_png
+from cyclesr_dist.errors import InputError, NothingLeftError, StorageError
 from cyclesr_dist.runtime.files import write_json
+from cyclesr_dist.runtime.tally import Tally
 
 RECORD = "photos.json"
 _HELD_BACK_OF = 5
@@ -25,7 +29,6 @@ _FEWEST_TO_HOLD_BACK = 5
 _SMALLEST_PX = 16
 _LARGEST_SHOWN_PX = 1024
 """Of the held-back LR photographs that are larger, so much of the centre is enlarged: the whole would take minutes."""
-_LISTED = 10
 _ALIKE_PX, _ALIKE = 16, 0.95  # side of the pictures that are compared, and their correlation
 
 
@@ -66,33 +69,56 @@ class Folders:
         return self.root / "photos" / part
 
 
-def look(folder: Path, scale: int, what: str) -> list[Photo]:
-    """All photographs of a folder that can be used; the others are named on standard error. Raises InputError."""
-    photos, failed = [], []
+def look(
+    folder: Path, scale: int, what: str, tally: Tally | None = None, known: Collection[tuple[str | int, ...]] = ()
+) -> list[Photo]:
+    """All photographs of a folder that can be used; the others are named on standard error, and `tally` has them.
+
+    Each is decoded once, before hours go into the training: those of `known` (`recorded`) were. Raises InputError.
+    """
+    photos: list[Photo] = []
+    tally = Tally() if tally is None else tally
     try:
-        paths = list_images(images_folder(folder, scale))
+        paths = list_images(images_folder(folder, scale), tally)
     except InputError as error:
         raise type(error)(f"--{what} {error}") from error
-    for path in paths:
-        try:
-            width, height = image_size(path)
-        except StorageError:
-            raise
-        except InputError as error:
-            failed.append(str(error))
-            continue
-        smallest = _SMALLEST_PX * (scale if what == "hr" else 1)
-        if min(width, height) < smallest:
-            failed.append(f"{path}: {width}x{height} px is too small; at least {smallest}x{smallest} px are needed")
-        else:
-            photos.append(Photo(path, width, height))
-    for line in failed[:_LISTED]:
-        print(f"{line}; left out", file=sys.stderr)
-    if len(failed) > _LISTED:
-        print(f"{len(failed) - _LISTED} more were left out", file=sys.stderr)
+    smallest = _SMALLEST_PX * (scale if what == "hr" else 1)
+    with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
+        for path, found in zip(paths, pool.map(partial(_photo, known=known), paths), strict=True):
+            with tally.file(str(path), path):
+                if isinstance(found, InputError):
+                    raise found
+                if found.side < smallest:
+                    size = f"{found.width}x{found.height} px is too small"
+                    tally.skip(str(path), f"{size}; at least {smallest}x{smallest} px are needed")
+                else:
+                    photos.append(found)
+    tally.done = len(photos)
+    tally.tell("photograph", None)
     if not photos:
-        raise InputError(f"--{what} {folder}: holds no photograph that can be used")
+        raise NothingLeftError(f"--{what} {folder}: holds no photograph that can be used")
     return photos
+
+
+def recorded(folders: Folders) -> set[tuple[str | int, ...]]:
+    """What `lay_out` has noted of the photographs of an earlier call."""
+    record = folders.of(RECORD)
+    if not record.is_file():
+        return set()
+    return {tuple(fact) for facts in json.loads(record.read_text(encoding="utf-8")).values() for fact in facts}
+
+
+def _photo(path: Path, known: Collection[tuple[str | int, ...]]) -> Photo | InputError:
+    """Or why it cannot be used. Raises StorageError."""
+    try:
+        photo = Photo(path, *image_size(path))
+        if tuple(_fact(photo)) not in known:
+            read_rgb8(path)
+    except StorageError:
+        raise
+    except InputError as error:
+        return error
+    return photo
 
 
 def split(hr: Sequence[Photo], lr: Sequence[Photo]) -> Split:
@@ -116,11 +142,11 @@ def _split(photos: Sequence[Photo]) -> tuple[list[Photo], list[Photo]]:
 def check_apart(hr: Sequence[Photo], lr: Sequence[Photo]) -> None:
     """Raise InputError where an LR photograph has the name of a sharp one and shows the same. Cameras give equal names
     to different photographs, too: these are told apart by what they show."""
-    sharp = {photo.path.stem: photo for photo in hr}
+    sharp = {stem_of(photo.path): photo for photo in hr}
     same = [
         (sharp[stem].path, photo.path)
         for photo in lr
-        if (stem := hr_stem(photo.path.stem)) in sharp and _alike(sharp[stem].path, photo.path)
+        if (stem := hr_stem(stem_of(photo.path))) in sharp and _alike(sharp[stem].path, photo.path)
     ]
     if same:
         more = f" and {len(same) - 1} more" if len(same) > 1 else ""
@@ -154,11 +180,11 @@ def lay_out(split: Split, folders: Folders) -> None:
     temporary = folders.root / ".photos.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     # An LR photograph that has the name of a sharp one would be taken for the same.
-    sharp = {photo.path.stem for photo in (*split.train_hr, *split.valid_hr)}
+    sharp = {stem_of(photo.path) for photo in (*split.train_hr, *split.valid_hr)}
     for part in ("train_hr", "train_lr"):
         (temporary / part).mkdir(parents=True)
         for photo in getattr(split, part):
-            shared = part == "train_lr" and hr_stem(photo.path.stem) in sharp
+            shared = part == "train_lr" and hr_stem(stem_of(photo.path)) in sharp
             (temporary / part / f"{'lr-' * shared}{photo.path.name}").symlink_to(photo.path.resolve())
     (temporary / "valid_hr").mkdir()
     for number, photo in enumerate(split.valid_hr, 1):

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from cyclesr_dist.config.schema import Track, noise_channels
-from cyclesr_dist.data.images import list_images, read_rgb8, write_png
+from cyclesr_dist.data.folders import list_images
+from cyclesr_dist.data.images import read_rgb8, write_png
 from cyclesr_dist.reports.album import Album
 from cyclesr_dist.reports.curves import line_chart
 from cyclesr_dist.reports.page import charts, page, paragraph, section, table

@@ -18,12 +18,13 @@ import torch
 from cyclesr_dist.config.schema import MEASURED, Shards, Track
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.build import build_set
-from cyclesr_dist.data.images import images_folder, list_images, read_rgb8, write_png
+from cyclesr_dist.data.folders import images_folder, list_images
+from cyclesr_dist.data.images import read_rgb8, write_png
 from cyclesr_dist.data.resize import bicubic_down
 from cyclesr_dist.data.shards import Kind
 from cyclesr_dist.degradation.estimate import estimate
 from cyclesr_dist.degradation.record import FACTS, save
-from cyclesr_dist.degradation.simulate import degrade_folder
+from cyclesr_dist.degradation.simulate_folder import degrade_folder
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.runtime.files import new_folder
 from cyclesr_dist.workflows.table.config import Table, TrackData

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 
 from cyclesr_dist.config.schema import Track
-from cyclesr_dist.data.images import match_pairs, read_rgb8
+from cyclesr_dist.data.covered import covered
+from cyclesr_dist.data.folders import match_pairs
+from cyclesr_dist.data.images import read_rgb8
 from cyclesr_dist.models.infer import upscale_image
 from cyclesr_dist.models.model_file import resolve_model
 from cyclesr_dist.reports.strips import save_comparison
@@ -50,8 +52,10 @@ def _of_track(table: Table, data: TableData, jobs: Sequence[Job], root: Path, tr
             unit = low.astype(np.float32) / 255
             enlarged = {name: to_uint8(upscale_image(model, unit)) for name, model in models.items()}
         of_image = {name: scores[name][pair.name] for name in shown if pair.name in scores[name]}
-        height, width = (size * table.run.scale for size in low.shape[:2])
+        high = read_rgb8(pair.hr)
+        part = covered(low.shape, high.shape, table.run.scale, (str(pair.lr), str(pair.hr)))
+        height, width = (side * table.run.scale for side in part)
         path = root / "strips" / track / f"{pair.name}.png"
-        save_comparison(path, low, enlarged, read_rgb8(pair.hr)[:height, :width], of_image)
+        save_comparison(path, low, enlarged, high[:height, :width], of_image)
         written.append(path)
     return written

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from cyclesr_dist.config.schema import Protocol
-from cyclesr_dist.data.images import match_pairs, read_picture
+from cyclesr_dist.data.folders import match_pairs
+from cyclesr_dist.data.images import read_picture
 from cyclesr_dist.models.infer import upscale_image
 from cyclesr_dist.models.model_file import resolve_model
 from cyclesr_dist.models.upscaler import NetUpscaler, Upscaler
