@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cyclesr_dist.data.images import Picture, from_pillow, read_picture, to_pillow, to_planes, to_samples
+from cyclesr_dist.data.photo.transparency import filled
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.arguments import is_path, path_of
 
@@ -17,8 +18,8 @@ _TYPES = {("u", 1), ("u", 2), ("f", 2), ("f", 4), ("f", 8)}
 _SHAPES = "(H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4): grey, grey with alpha, RGB or RGBA, channels last"
 
 
-def read_given(image: object) -> Picture:
-    """Of an array, a Pillow image or a path.
+def read_given(image: object, srgb: bool = False) -> Picture:
+    """Of an array, a Pillow image or a path, the latter two in their own colours or in sRGB.
 
     Arrays are uint8 or uint16 over their whole range, or floating point in [0, 1]. Raises InputError for any other,
     and for what cannot be read.
@@ -28,9 +29,9 @@ def read_given(image: object) -> Picture:
     if isinstance(image, Image.Image):
         if not all(image.size):
             raise InputError(f"the Pillow image is empty: {image.width} x {image.height} px")
-        return from_pillow(image)
+        return from_pillow(image, srgb)
     if is_path(image):
-        return read_picture(path_of("image", image))
+        return read_picture(path_of("image", image), srgb)
     raise InputError(f"an image cannot be a {_kind(image)}; allowed: a numpy array, a Pillow image, or a path")
 
 
@@ -63,9 +64,12 @@ def _of_array(array: NDArray[Any]) -> Picture:
         raise InputError("a masked array has no pixels where it is masked; fill them first, with array.filled(...)")
     if (array.dtype.kind, array.dtype.itemsize) not in _TYPES:
         raise InputError(f"an array of type {array.dtype} is no image; allowed: uint8, uint16, or float in [0, 1]")
-    bits = 16 if array.dtype.kind == "u" and array.dtype.itemsize == 2 else 8
     if array.dtype.kind == "f":
         _check_unit(array)
+    if channels in (2, 4):
+        array = np.concatenate([filled(array[:, :, :-1], array[:, :, -1]), array[:, :, -1:]], axis=2)
+    bits = 16 if array.dtype.kind == "u" and array.dtype.itemsize == 2 else 8
+    if array.dtype.kind == "f":
         levels = array.astype(np.float32)
     else:
         levels = array.astype(np.float32) / np.float32(2**bits - 1)
