@@ -118,8 +118,8 @@ def read_picture(path: Path, srgb: bool = False) -> Picture:
     """Read any supported image in full depth, upright (EXIF), in its own colours or in sRGB.
 
     Its own colours: grey and RGB values stay as they are, with their profile, which is made where the file says it in
-    other words (gAMA, cICP); CMYK becomes sRGB, and so does grey with a profile for RGB. Colours of fully transparent
-    pixels are made from their neighbours. Raises InputError as `read_rgb8` does.
+    other words (gAMA, cICP); CMYK becomes sRGB, and so does grey with a profile for RGB. In sRGB the colours of fully
+    transparent pixels are made from their neighbours. Raises InputError as `read_rgb8` does.
     """
     _check_is_file(path)
     head, raster = read(path)

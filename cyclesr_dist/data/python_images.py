@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cyclesr_dist.data.images import Picture, from_pillow, read_picture, to_pillow, to_planes, to_samples
-from cyclesr_dist.data.photo.transparency import filled
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.arguments import is_path, path_of
 
@@ -64,12 +63,9 @@ def _of_array(array: NDArray[Any]) -> Picture:
         raise InputError("a masked array has no pixels where it is masked; fill them first, with array.filled(...)")
     if (array.dtype.kind, array.dtype.itemsize) not in _TYPES:
         raise InputError(f"an array of type {array.dtype} is no image; allowed: uint8, uint16, or float in [0, 1]")
-    if array.dtype.kind == "f":
-        _check_unit(array)
-    if channels in (2, 4):
-        array = np.concatenate([filled(array[:, :, :-1], array[:, :, -1]), array[:, :, -1:]], axis=2)
     bits = 16 if array.dtype.kind == "u" and array.dtype.itemsize == 2 else 8
     if array.dtype.kind == "f":
+        _check_unit(array)
         levels = array.astype(np.float32)
     else:
         levels = array.astype(np.float32) / np.float32(2**bits - 1)

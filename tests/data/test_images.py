@@ -147,13 +147,13 @@ class TestReading:
 
     def test_alpha_of_every_kind(self, tmp_path: Path) -> None:
         rgba, la = random8(5, 7, 4), random8(5, 7, 2)
-        rgba[:, :, 3] |= 1  # colours of what is transparent altogether are made anew: test_transparency.py
+        rgba[:, :, 3] |= 1  # where it is 0, read_rgb8 makes colours anew: test_transparency.py
         Image.fromarray(rgba).save(tmp_path / "rgba.png")
         Image.fromarray(la).save(tmp_path / "la.png")
         palette = Image.new("P", (2, 1))
         palette.putpalette([10, 20, 30, 40, 50, 60])
         palette.putpixel((1, 0), 1)
-        palette.save(tmp_path / "palette.png", transparency=bytes([1, 128]))
+        palette.save(tmp_path / "palette.png", transparency=bytes([0, 128]))
 
         picture = read_picture(tmp_path / "rgba.png")
         assert picture.alpha is not None
@@ -167,7 +167,7 @@ class TestReading:
 
         picture = read_picture(tmp_path / "palette.png")
         assert picture.alpha is not None
-        np.testing.assert_array_equal(np.rint(picture.alpha * 255), [[1, 128]])
+        np.testing.assert_array_equal(np.rint(picture.alpha * 255), [[0, 128]])
         np.testing.assert_array_equal(np.rint(picture.rgb * 255), [[[10, 20, 30], [40, 50, 60]]])
 
     def test_cmyk_jpeg(self, tmp_path: Path) -> None:
@@ -263,8 +263,8 @@ class TestReading:
 class TestWriting:
     @pytest.mark.parametrize(
         "array",
-        [random8(5, 7, *c) | 1 for c in ((), (1,), (2,), (3,), (4,))]
-        + [random16(5, 7, *c) | 1 for c in ((), (1,), (2,), (3,), (4,))],
+        [random8(5, 7, *c) for c in ((), (1,), (2,), (3,), (4,))]
+        + [random16(5, 7, *c) for c in ((), (1,), (2,), (3,), (4,))],
         ids=lambda array: f"{array.dtype}-{array.shape}",
     )
     def test_what_is_written_reads_back(self, tmp_path: Path, array: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
@@ -287,7 +287,7 @@ class TestWriting:
     def test_picture_round_trip(self, tmp_path: Path, grey: bool, bits: int, with_alpha: bool) -> None:
         largest = 2**bits - 1
         rgb = RNG.integers(0, largest + 1, (5, 7, 1 if grey else 3)).astype(np.float32) / np.float32(largest)
-        alpha = RNG.integers(1, 256, (5, 7)).astype(np.float32) / 255 if with_alpha else None
+        alpha = RNG.integers(0, 256, (5, 7)).astype(np.float32) / 255 if with_alpha else None
         write_picture(tmp_path / "a.png", Picture(np.broadcast_to(rgb, (5, 7, 3)).copy(), alpha, bits, grey))
         back = read_picture(tmp_path / "a.png")
         assert (back.bits, back.grey) == (bits, grey)

@@ -28,7 +28,7 @@ def in_srgb(raster: Raster, icc: bytes | None, say: Say) -> Colours:
 
 
 def as_stored(raster: Raster, icc: bytes | None, say: Say) -> Colours:
-    """The same in the picture's own colours, where they are grey or RGB and its profile is of that kind."""
+    """In the picture's own colours, where they are grey or RGB and its profile is of that kind. Nothing is filled."""
     return _colours(raster, icc, say, keep=True)
 
 
@@ -39,7 +39,8 @@ def _colours(raster: Raster, icc: bytes | None, say: Say, keep: bool) -> Colours
     colour, icc = _converted(colour, raster.model, icc, say, keep)
     if alpha is None:
         return Colours(colour, icc)
-    both: Samples = np.concatenate([filled(colour, alpha), alpha[:, :, None]], axis=2)
+    visible = colour if keep else filled(colour, alpha)
+    both: Samples = np.concatenate([visible, alpha[:, :, None]], axis=2)
     return Colours(both, icc)
 
 

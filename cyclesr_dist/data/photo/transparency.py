@@ -11,8 +11,9 @@ Planes = NDArray[np.float32]
 
 
 def filled(colour: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
-    """(H, W, C) colours, whole numbers or floating point, with those of fully transparent pixels, (H, W) `alpha` of 0, made from their neighbours.
+    """(H, W, C) colours with those of transparent pixels, where the (H, W) `alpha` is 0, made from their neighbours.
 
+    Both are whole numbers over their whole range, or floating point in [0, 1].
     Pixels that can be seen stay as they are. What is near to an edge is the mean of what can be seen next to it;
     what is further away, of more and more. A picture of which nothing can be seen stays as it is.
     """
