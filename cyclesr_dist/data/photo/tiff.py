@@ -27,7 +27,7 @@ from cyclesr_dist.data.photo.kinds import (
 _SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _OFFSETS, _SAMPLES, _COUNTS, _PLANAR, _MAP, _SUB_IFDS, _INK_SET = 273, 277, 279, 284, 320, 330, 332
 _TILE_OFFSETS, _TILE_COUNTS, _EXTRA, _FORMAT, _SUBSAMPLING, _BLACK_WHITE = 324, 325, 338, 339, 530, 532
-_ICC, _DNG_VERSION, _DEPTH = 34675, 50706, 32997
+_ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH, _ICC, _DNG_VERSION, _DEPTH = 278, 322, 323, 34675, 50706, 32997
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _INDEXED, _SEPARATED, _YCBCR = 0, 1, 2, 3, 5, 6
 _CFA, _LINEAR_RAW = 32803, 34892
 _MODELS: dict[int, Model] = {
@@ -61,6 +61,7 @@ _PREMULTIPLIED, _STRAIGHT = 1, 2
 _REDUCED, _MASK = 1, 4
 _RAW = "is a raw camera file; develop it first, and save it as TIFF or PNG"
 _MOST_DIRECTORIES = 64
+_MOST_TILE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def decode(data: bytes, reader: Reader) -> Raster:
     """Raises DamagedError, UnreadError."""
     directory = _first(reader)
     layer = _layer(directory)
-    _check_segments(directory, reader.size)
+    _check_segments(directory, layer, reader.size)
     with decoder("tifffile"), tifffile.TiffFile(io.BytesIO(data), _multifile=False) as file:
         page = file.pages.first
         stored = np.asarray(page.asarray(maxworkers=1))
@@ -248,17 +249,29 @@ def _extra(directory: Directory, number: int, photometric: int) -> tuple[int | N
     return first if known else None, (remark,) if dropped else ()
 
 
-def _check_segments(directory: Directory, size: int) -> None:
-    """Raise DamagedError unless each strip or tile lies in the file: tifffile would put zeros there."""
+def _check_segments(directory: Directory, layer: _Layer, size: int) -> None:
+    """Raise DamagedError unless all strips or tiles are there, lie in the file, and are as long as they must be.
+
+    tifffile would put zeros, or what follows in the file, where they are not.
+    """
     tiled = _TILE_OFFSETS in directory
     offsets = directory.integers(_TILE_OFFSETS if tiled else _OFFSETS, 1 << 26)
     counts = directory.integers(_TILE_COUNTS if tiled else _COUNTS, 1 << 26)
-    if not offsets or len(offsets) != len(counts):
-        if not tiled and len(offsets) == 1 and not counts and directory.integer(_COMPRESSION, 1) == 1:
-            return  # old files leave the count out where it follows from the size
-        raise DamagedError("does not say where its pixels are")
-    for offset, count in zip(offsets, counts, strict=True):
-        if not count or offset <= 0 or offset + count > size:
+    width, height = layer.width, layer.height
+    across, rows = width, min(directory.integer(_ROWS_PER_STRIP, height) or height, height)
+    if tiled:
+        across, rows = directory.integer(_TILE_WIDTH), directory.integer(_TILE_LENGTH)
+        if not (0 < across <= _MOST_TILE and 0 < rows <= _MOST_TILE):
+            raise DamagedError("has tiles without a size")
+    planes, samples = (layer.samples, 1) if layer.planar else (1, layer.samples)
+    down = -(-height // rows)
+    if len(offsets) < down * -(-width // across) * planes or len(counts) != len(offsets):
+        raise DamagedError("does not say where all of its pixels are")
+    row_bytes = (across * samples * layer.bits + 7) // 8
+    for i, (offset, count) in enumerate(zip(offsets, counts, strict=True)):
+        last = not tiled and i % down == down - 1
+        needed = row_bytes * (height - rows * (down - 1) if last else rows) if layer.compression == 1 else 1
+        if count < needed or offset <= 0 or offset + count > size:
             raise DamagedError("is cut short")
 
 
