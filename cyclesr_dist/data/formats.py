@@ -76,7 +76,7 @@ FORMATS = (
         "AVIF",
         (".avif",),
         "8; 10 and 12 as 16",
-        "imagecodecs (libavif)",
+        "Pillow; imagecodecs beyond 8 bits",
         "of an animation the first picture",
         (),
         Codec(avif.head, avif.decode),

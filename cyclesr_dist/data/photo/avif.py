@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
 import imagecodecs
 import numpy as np
+from PIL import Image
 
 from cyclesr_dist.data.photo.boxes import boxes
 from cyclesr_dist.data.photo.exif import read_exif
@@ -20,6 +22,7 @@ from cyclesr_dist.data.photo.kinds import (
     Model,
     Raster,
     Reader,
+    Samples,
     UnreadError,
     decoder,
     turned,
@@ -58,9 +61,15 @@ def head(reader: Reader) -> Head:
 
 def decode(data: bytes, reader: Reader) -> Raster:
     """Raises DamagedError, UnreadError."""
-    item, _, _ = _look(reader)
-    with decoder("libavif"):
-        samples = np.asarray(imagecodecs.avif_decode(data, index=0, numthreads=1))
+    item, _, film = _look(reader)
+    if item.bits == 8:
+        with decoder("libavif"), Image.open(io.BytesIO(data), formats=["AVIF"]) as image:
+            samples: Samples = np.asarray(image)
+    elif film:
+        raise UnreadError("is an animation with more than 8 bits; save its first picture by itself")
+    else:
+        with decoder("libavif"):
+            samples = np.asarray(imagecodecs.avif_decode(data, numthreads=1))
     samples = samples.reshape(*samples.shape[:2], -1)
     model: Model = "grey" if samples.shape[2] <= 2 else "rgb"
     samples = whole_range(samples, item.bits)

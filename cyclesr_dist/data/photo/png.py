@@ -51,8 +51,9 @@ def head(reader: Reader) -> Head:
     width, height, _, colour_type, *_ = found.header
     icc = _profile(found, grey=colour_type in _GREY)
     orientation, kept = read_exif(found.chunks.get(b"eXIf", b""))
-    if density := found.chunks.get(b"pHYs"):
-        across, down, unit = struct.unpack(">IIB", density[:9])
+    density = found.chunks.get(b"pHYs", b"")
+    if len(density) == 9:
+        across, down, unit = struct.unpack(">IIB", density)
         kept = replace(kept, dpi=sane_dpi(across * _INCH_METRES, down * _INCH_METRES) if unit == 1 else None)
     if int.from_bytes(found.chunks.get(b"acTL", b"")[:4]) > 1:
         found.remarks.append("is an animation; only the picture that stands for it is read")
@@ -66,6 +67,8 @@ def decode(data: bytes, reader: Reader) -> Raster:
     parts = [SIGNATURE]
     for name, start, size in _chunks(reader):
         if name in _OF_PIXELS:
+            if start + size + 4 > reader.size:
+                raise DamagedError("is cut short")
             parts.append(data[start - 8 : start + size + 4])
     with decoder("libpng"):
         samples = np.asarray(imagecodecs.png_decode(b"".join(parts)))
