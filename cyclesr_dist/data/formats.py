@@ -58,7 +58,7 @@ FORMATS = (
         "TIFF",
         (".tif", ".tiff"),
         "1 to 8 as 8; 9 to 16 as 16",
-        "tifffile, imagecodecs",
+        "cyclesr-dist, Pillow (libtiff)",
         "grey, colour, CMYK, palettes, YCbCr; BigTIFF; strips, tiles, planes; of several pages the first",
         (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
         Codec(tiff.head, tiff.decode),

@@ -83,6 +83,17 @@ def test_compressions_that_tifffile_writes(tmp_path: Path, compression: str, pre
     check_exact(written(tmp_path, file.getvalue()), samples)
 
 
+@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_lzw", "packbits"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_black_and_white_of_fax_machines(tmp_path: Path, compression: str, orientation: int) -> None:
+    samples = ramp(9, 21, 1, 1)
+    file = io.BytesIO()
+    Image.fromarray(samples[:, :, 0] > 0).save(
+        file, "TIFF", compression=compression, tiffinfo={ORIENTATION: orientation}
+    )
+    check_exact(written(tmp_path, file.getvalue()), spread(upright(samples, orientation), 1))
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("stored", ["low", "high", "both", "16 bits"])
 def test_palettes(tmp_path: Path, bits: int, stored: str) -> None:

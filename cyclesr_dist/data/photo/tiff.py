@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from cyclesr_dist.data.photo.exif import facts_of
@@ -20,14 +18,14 @@ from cyclesr_dist.data.photo.kinds import (
     Reader,
     Samples,
     UnreadError,
-    decoder,
     whole_range,
 )
+from cyclesr_dist.data.photo.tiff_segments import CCITT, JPEG, PLAIN, put_together
+from cyclesr_dist.data.photo.tiff_segments import Layer as Segments
 
 _SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
-_OFFSETS, _SAMPLES, _COUNTS, _PLANAR, _MAP, _SUB_IFDS, _INK_SET = 273, 277, 279, 284, 320, 330, 332
-_TILE_OFFSETS, _TILE_COUNTS, _EXTRA, _FORMAT, _SUBSAMPLING, _BLACK_WHITE = 324, 325, 338, 339, 530, 532
-_ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH, _ICC, _DNG_VERSION, _DEPTH = 278, 322, 323, 34675, 50706, 32997
+_SAMPLES, _PLANAR, _MAP, _SUB_IFDS, _INK_SET, _EXTRA, _FORMAT = 277, 284, 320, 330, 332, 338, 339
+_SUBSAMPLING, _BLACK_WHITE, _ICC, _DNG_VERSION, _DEPTH = 530, 532, 34675, 50706, 32997
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _INDEXED, _SEPARATED, _YCBCR = 0, 1, 2, 3, 5, 6
 _CFA, _LINEAR_RAW = 32803, 34892
 _MODELS: dict[int, Model] = {
@@ -40,28 +38,13 @@ _MODELS: dict[int, Model] = {
 }
 _OTHERS = {4: "a mask", 8: "CIELab", 9: "ICCLab", 10: "ITULab", 32844: "LogL", 32845: "LogLuv", 51177: "a depth map"}
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
-_JPEGS = (7, 34892)
 _OLD_JPEG = 6
-_COMPRESSIONS = {
-    1: "none",
-    2: "CCITT",
-    3: "CCITT",
-    4: "CCITT",
-    5: "LZW",
-    7: "JPEG",
-    8: "Deflate",
-    32773: "PackBits",
-    32946: "Deflate",
-    34925: "LZMA",
-    50000: "Zstandard",
-    50001: "WebP",
-    34712: "JPEG 2000",
-}
+_COMPRESSIONS = {PLAIN, *CCITT, 5, JPEG, 8, 32773, 32946, 34925, 50000}
+"""CCITT, LZW, JPEG, Deflate of both numbers, PackBits, LZMA and Zstandard."""
 _PREMULTIPLIED, _STRAIGHT = 1, 2
 _REDUCED, _MASK = 1, 4
 _RAW = "is a raw camera file; develop it first, and save it as TIFF or PNG"
 _MOST_DIRECTORIES = 64
-_MOST_TILE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -97,19 +80,17 @@ def decode(data: bytes, reader: Reader) -> Raster:
     """Raises DamagedError, UnreadError."""
     directory = _first(reader)
     layer = _layer(directory)
-    _check_segments(directory, layer, reader.size)
-    with decoder("tifffile"), tifffile.TiffFile(io.BytesIO(data), _multifile=False) as file:
-        page = file.pages.first
-        stored = np.asarray(page.asarray(maxworkers=1))
-    stored = np.moveaxis(stored, 0, 2) if layer.planar and layer.samples > 1 and stored.ndim == 3 else stored
-    if stored.size != layer.height * layer.width * layer.samples or stored.dtype.kind not in "bu":
-        raise DamagedError("its pixels are of another kind than its head says")
-    stored = stored.reshape(layer.height, layer.width, layer.samples).astype(stored.dtype.newbyteorder("="), copy=False)
+    whole = Segments(
+        *(layer.width, layer.height, layer.bits, layer.samples, layer.compression, layer.planar),
+        ycbcr=layer.photometric == _YCBCR,
+        order=_layout(reader).order,
+    )
+    stored = put_together(data, directory, whole)
     if layer.photometric == _INDEXED:
         return Raster(_mapped(directory, stored[:, :, 0], layer.bits), "rgb")
-    if layer.photometric == _YCBCR and layer.compression not in _JPEGS:
+    if layer.photometric == _YCBCR and layer.compression != JPEG:
         stored[:, :, :3] = _from_ycbcr(stored[:, :, :3])
-    samples = whole_range(stored.astype(np.uint8) if stored.dtype == bool else stored, layer.bits)
+    samples = whole_range(stored, layer.bits)
     return _in_order(samples, layer)
 
 
@@ -227,7 +208,7 @@ def _check_samples(bits: set[int], formats: set[int], compression: int) -> None:
 
 
 def _check_ycbcr(directory: Directory, compression: int, samples: int, bits: set[int]) -> None:
-    if compression in _JPEGS:
+    if compression == JPEG:
         return
     if directory.integers(_SUBSAMPLING) != (1, 1) or samples != 3 or bits != {8}:
         raise UnreadError("holds YCbCr with halved colours outside of a JPEG; save it as RGB first")
@@ -247,32 +228,6 @@ def _extra(directory: Directory, number: int, photometric: int) -> tuple[int | N
     dropped = number - known
     remark = f"has {dropped} more channel{'s' * (dropped > 1)} than colours, of no stated meaning; left out"
     return first if known else None, (remark,) if dropped else ()
-
-
-def _check_segments(directory: Directory, layer: _Layer, size: int) -> None:
-    """Raise DamagedError unless all strips or tiles are there, lie in the file, and are as long as they must be.
-
-    tifffile would put zeros, or what follows in the file, where they are not.
-    """
-    tiled = _TILE_OFFSETS in directory
-    offsets = directory.integers(_TILE_OFFSETS if tiled else _OFFSETS, 1 << 26)
-    counts = directory.integers(_TILE_COUNTS if tiled else _COUNTS, 1 << 26)
-    width, height = layer.width, layer.height
-    across, rows = width, min(directory.integer(_ROWS_PER_STRIP, height) or height, height)
-    if tiled:
-        across, rows = directory.integer(_TILE_WIDTH), directory.integer(_TILE_LENGTH)
-        if not (0 < across <= _MOST_TILE and 0 < rows <= _MOST_TILE):
-            raise DamagedError("has tiles without a size")
-    planes, samples = (layer.samples, 1) if layer.planar else (1, layer.samples)
-    down = -(-height // rows)
-    if len(offsets) < down * -(-width // across) * planes or len(counts) != len(offsets):
-        raise DamagedError("does not say where all of its pixels are")
-    row_bytes = (across * samples * layer.bits + 7) // 8
-    for i, (offset, count) in enumerate(zip(offsets, counts, strict=True)):
-        last = not tiled and i % down == down - 1
-        needed = row_bytes * (height - rows * (down - 1) if last else rows) if layer.compression == 1 else 1
-        if count < needed or offset <= 0 or offset + count > size:
-            raise DamagedError("is cut short")
 
 
 def _mapped(directory: Directory, indices: NDArray[np.unsignedinteger], bits: int) -> Samples:
