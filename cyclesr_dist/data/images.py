@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cyclesr_dist.data.formats import SUFFIXES
-from cyclesr_dist.data.photo.kinds import Kept, Samples
+from cyclesr_dist.data.photo.kinds import Head, Kept, Raster, Samples
 from cyclesr_dist.data.photo.meaning import Colours, as_stored, in_srgb
 from cyclesr_dist.data.photo.notes import remark, say_once
 from cyclesr_dist.data.photo.pillow import head_and_raster
 from cyclesr_dist.data.photo.png import encode
-from cyclesr_dist.data.photo.reading import look, read
+from cyclesr_dist.data.photo.reading import look, read, refusing
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.files import is_file, is_folder, reading, replacing
 from cyclesr_dist.runtime.passing import patiently
@@ -102,11 +101,7 @@ def read_rgb8(path: Path) -> NDArray[np.uint8]:
     file is missing, is cut short, or is not known to be read right, with the reason.
     """
     _check_is_file(path)
-    head, raster = read(path)
-    tell = _teller(str(path))
-    for line in head.remarks:
-        tell(line)
-    samples = in_srgb(raster, head.icc, tell).samples
+    samples = _colours(read(path), str(path), srgb=True).samples
     channels = samples.shape[2]
     colour = np.repeat(samples[:, :, :1], 3, axis=2) if channels <= 2 else samples[:, :, :3]
     if colour.dtype == np.uint16:
@@ -122,11 +117,8 @@ def read_picture(path: Path, srgb: bool = False) -> Picture:
     transparent pixels are made from their neighbours. Raises InputError as `read_rgb8` does.
     """
     _check_is_file(path)
-    head, raster = read(path)
-    tell = _teller(str(path))
-    for line in head.remarks:
-        tell(line)
-    return _picture((in_srgb if srgb else as_stored)(raster, head.icc, tell), head.kept)
+    found = read(path)
+    return _picture(_colours(found, str(path), srgb), found[0].kept)
 
 
 def from_pillow(image: Image.Image, srgb: bool = False) -> Picture:
@@ -135,8 +127,8 @@ def from_pillow(image: Image.Image, srgb: bool = False) -> Picture:
     Pillow itself holds colours in 8 bits, also those of 16-bit files. Raises InputError for modes without a meaning
     here, and where the image's file turns out to be damaged.
     """
-    head, raster = head_and_raster(image)
-    return _picture((in_srgb if srgb else as_stored)(raster, head.icc, _teller("the Pillow image")), head.kept)
+    found = head_and_raster(image)
+    return _picture(_colours(found, "the Pillow image", srgb), found[0].kept)
 
 
 def to_pillow(picture: Picture) -> Image.Image:
@@ -164,8 +156,13 @@ def _picture(colours: Colours, kept: Kept) -> Picture:
     return Picture(rgb, alpha, bits=8 * samples.itemsize, grey=channels <= 2, icc=colours.icc, kept=kept)
 
 
-def _teller(where: str) -> Callable[[str], None]:
-    return lambda line: remark(where, line)
+def _colours(found: tuple[Head, Raster], where: str, srgb: bool) -> Colours:
+    """With what there is to say of the file on standard error."""
+    head, raster = found
+    for line in head.remarks:
+        remark(where, line)
+    convert = in_srgb if srgb else as_stored
+    return refusing(where, lambda: convert(raster, head.icc, lambda line: remark(where, line)))
 
 
 def write_picture(path: Path, picture: Picture) -> None:

@@ -184,11 +184,11 @@ def _orientation(turns: list[tuple[bytes, int]]) -> int:
 
 def _exif_item(content: bytes) -> int:
     """Number of the item that is EXIF, from the list of items; 0: none."""
-    place = content.find(b"Exif\0")
+    place = content.find(b"Exif")
     while place > 0:
         if content[place - 12 : place - 8] == b"infe" and content[place - 8] == 2:
             return int.from_bytes(content[place - 4 : place - 2])
-        place = content.find(b"Exif\0", place + 1)
+        place = content.find(b"Exif", place + 1)
     return 0
 
 

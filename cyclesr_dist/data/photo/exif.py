@@ -10,6 +10,8 @@ from cyclesr_dist.data.photo.kinds import DamagedError, Kept, Reader
 
 _MAKE, _MODEL, _ORIENTATION, _DATE, _EXIF_IFD, _DATE_TAKEN = 271, 272, 274, 306, 34665, 36867
 _ACROSS, _DOWN, _UNIT = 282, 283, 296
+_NOT_CARRIED = (_EXIF_IFD, 34853, 700, 33723, 34377)
+"""EXIF's own, the position, XMP, IPTC and Photoshop's."""
 _INCH, _CENTIMETRE = 2, 3
 
 
@@ -44,7 +46,7 @@ def facts_of(directory: Directory, reader: Reader, layout: Layout) -> tuple[int,
         date=date or directory.text(_DATE),
         make=directory.text(_MAKE),
         model=directory.text(_MODEL),
-        more=_EXIF_IFD in directory,
+        more=any(tag in directory for tag in _NOT_CARRIED),
     )
     return orientation if 1 <= orientation <= 8 else 1, kept
 

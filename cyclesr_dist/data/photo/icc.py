@@ -16,7 +16,9 @@ from cyclesr_dist.data.photo.kinds import CHANNELS, Model, Samples, UnreadError
 _SPACES: dict[bytes, Model] = {b"GRAY": "grey", b"RGB ": "rgb", b"CMYK": "cmyk"}
 _CLASSES = (b"mntr", b"scnr", b"prtr", b"spac")
 _LCMS_SPACES = {"grey": "gray", "rgb": "rgb", "cmyk": "cmyk"}
-_RELATIVE_COLORIMETRIC, _BLACK_POINT_COMPENSATION = 1, 8192
+_RELATIVE_COLORIMETRIC = 1
+_BLACK_POINT_COMPENSATION, _NO_TABLES = 8192, 256
+"""Flags of LittleCMS. With its own tables in the place of the profile's curves it is up to 19 levels of 255 off."""
 _DATE = slice(24, 36)
 _ROWS_PX = 1 << 20
 """Px converted at a time, which bounds memory."""
@@ -163,7 +165,7 @@ def _transform(samples: NDArray[Any], icc: bytes, model: Model) -> NDArray[np.ui
             outcolorspace="rgb",
             outdtype=np.uint16,
             intent=_RELATIVE_COLORIMETRIC,
-            flags=_BLACK_POINT_COMPENSATION,
+            flags=_BLACK_POINT_COMPENSATION | _NO_TABLES,
         )
     except (imagecodecs.CmsError, ValueError) as error:
         raise ProfileError(f"it is damaged ({error})") from error

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 
 _MOST = 1000
-_told: set[str] = set()
+told: set[str] = set()
+"""Lines that this process has printed."""
 
 
 def remark(where: str, text: str) -> None:
     """A warning about a file, unless this process has printed the same; of a thousand, no more."""
-    if len(_told) < _MOST:
+    if len(told) < _MOST:
         _tell(f"cyclesr: warning: {where}: {text}")
 
 
@@ -20,6 +21,6 @@ def say_once(text: str) -> None:
 
 
 def _tell(line: str) -> None:
-    if line not in _told:
-        _told.add(line)
+    if line not in told:
+        told.add(line)
         print(line, file=sys.stderr, flush=True)

@@ -172,7 +172,7 @@ def _of_gamma_and_primaries(found: _Found, grey: bool) -> bytes | None:
     gamma, chromaticities = _whole(found, b"gAMA", 1), _whole(found, b"cHRM", 8)
     points: Chromaticities = tuple(chromaticities) if chromaticities else SRGB  # type: ignore[assignment]
     try:
-        return of_gamma(1 / gamma[0] if gamma and gamma[0] else 2.2, points, grey)
+        return of_gamma(1 / max(gamma[0], 1e-9) if gamma else 2.2, points, grey)
     except ProfileError as error:
         found.remarks.append(f"says of its colours what cannot be ({error}); it is read as sRGB")
         return None

@@ -30,7 +30,7 @@ def look(path: Path) -> Head:
 
     def read() -> Head:
         with path.open("rb") as file:
-            return _refusing(str(path), lambda: _head(Reader(file)))
+            return refusing(str(path), lambda: _head(Reader(file)))
 
     with reading(path):
         return patiently(read)
@@ -45,7 +45,7 @@ def read(path: Path) -> tuple[Head, Raster]:
 
 def read_bytes(data: bytes, where: str) -> tuple[Head, Raster]:
     """The same of the bytes of a file; errors begin with `where`."""
-    return _refusing(where, lambda: _decoded(data))
+    return refusing(where, lambda: _decoded(data))
 
 
 def _head(reader: Reader) -> Head:
@@ -64,7 +64,8 @@ def _decoded(data: bytes) -> tuple[Head, Raster]:
     return head, Raster(turned(raster.samples, head.orientation), raster.model, raster.alpha)
 
 
-def _refusing(where: str, read: Callable[[], T]) -> T:
+def refusing(where: str, read: Callable[[], T]) -> T:
+    """`read`, whose DamagedError and UnreadError become InputError that begins with `where`."""
     try:
         return read()
     except UnreadError as error:

@@ -53,8 +53,11 @@ def _look(reader: Reader) -> _Found:
         if place + 8 > end:
             break
         name, size = reader.at(place, 4), int.from_bytes(reader.at(place + 4, 4), "little")
-        if name in (b"VP8X", b"VP8 ", b"VP8L") and not found.width:
-            found.width, found.height = _size(name, reader.at(place + 8, 10))
+        if name in (b"VP8X", b"VP8 ", b"VP8L"):
+            size_there = _size(name, reader.at(place + 8, 10))
+            if found.width and size_there != (found.width, found.height):
+                raise DamagedError("says two sizes")
+            found.width, found.height = size_there
         elif name in _READ:
             found.chunks.setdefault(name, reader.upto(place + 8, size))
         found.frames += name == b"ANMF"
