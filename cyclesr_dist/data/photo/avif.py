@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import imagecodecs
 import numpy as np
-from PIL import Image
+from PIL import AvifImagePlugin
 
 from cyclesr_dist.data.photo.boxes import boxes
 from cyclesr_dist.data.photo.exif import read_exif
@@ -63,7 +63,7 @@ def decode(data: bytes, reader: Reader) -> Raster:
     """Raises DamagedError, UnreadError."""
     item, _, film = _look(reader)
     if item.bits == 8:
-        with decoder("libavif"), Image.open(io.BytesIO(data), formats=["AVIF"]) as image:
+        with decoder("libavif"), AvifImagePlugin.AvifImageFile(io.BytesIO(data)) as image:
             samples: Samples = np.asarray(image)
     elif film:
         raise UnreadError("is an animation with more than 8 bits; save its first picture by itself")

@@ -6,7 +6,7 @@ import io
 import struct
 
 import numpy as np
-from PIL import Image
+from PIL import BmpImagePlugin
 
 from cyclesr_dist.data.photo.exif import sane_dpi
 from cyclesr_dist.data.photo.kinds import DamagedError, Head, Kept, Raster, Reader, UnreadError, decoder
@@ -59,7 +59,7 @@ def _check_size(reader: Reader, width: int, height: int, bits: int, compression:
 def decode(data: bytes, reader: Reader) -> Raster:
     """Raises DamagedError."""
     del reader
-    with decoder("Pillow"), Image.open(io.BytesIO(data), formats=["BMP"]) as image:
+    with decoder("Pillow"), BmpImagePlugin.BmpImageFile(io.BytesIO(data)) as image:
         grey = image.mode in ("1", "L")
         mode = "L" if grey else "RGBA" if image.mode == "RGBA" else "RGB"
         samples = np.asarray(image.convert(mode))

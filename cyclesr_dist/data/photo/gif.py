@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import GifImagePlugin
 
 from cyclesr_dist.data.photo.kinds import DamagedError, Head, Raster, Reader, decoder
 
@@ -23,7 +23,7 @@ def head(reader: Reader) -> Head:
 def decode(data: bytes, reader: Reader) -> Raster:
     """Raises DamagedError."""
     del reader
-    with decoder("Pillow"), Image.open(io.BytesIO(data), formats=["GIF"]) as image:
+    with decoder("Pillow"), GifImagePlugin.GifImageFile(io.BytesIO(data)) as image:
         see_through = image.has_transparency_data
         samples = np.asarray(image.convert("RGBA" if see_through else "RGB"))
     return Raster(samples, "rgb", alpha=see_through)

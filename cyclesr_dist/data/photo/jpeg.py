@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import imagecodecs
 import numpy as np
-from PIL import Image
+from PIL import JpegImagePlugin
 
 from cyclesr_dist.data.photo.exif import read_exif, sane_dpi
+from cyclesr_dist.data.photo.ifd import Directory, layout_of
 from cyclesr_dist.data.photo.kinds import (
     CHANNELS,
     DamagedError,
@@ -34,6 +35,7 @@ _METADATA = {*range(0xE0, 0xF0), _COMMENT} - {_APP0, _APP14}
 """Left out before a library sees the file: what decoding needs is in APP0 and APP14."""
 _MODELS: dict[int, Model] = {1: "grey", 3: "rgb", 4: "cmyk"}
 _UNITS = {1: 1.0, 2: 2.54}
+_MP_ENTRIES, _THUMBNAIL = 0xB002, 0x010000
 
 
 @dataclass
@@ -82,7 +84,7 @@ def decode(data: bytes, reader: Reader) -> Raster:
     plain = b"\xff\xd8" + b"".join(data[start:end] for start, end in found.kept) + data[found.scan :]
     model = _MODELS[found.components]
     if found.bits == 8 and found.frame != _LOSSLESS:
-        with decoder("libjpeg"), Image.open(io.BytesIO(plain), formats=["JPEG"]) as image:
+        with decoder("libjpeg"), JpegImagePlugin.JpegImageFile(io.BytesIO(plain)) as image:
             samples = np.asarray(image)
     else:
         with decoder("libjpeg"):
@@ -140,7 +142,7 @@ def _note(found: _Found, marker: int, value: bytes) -> None:
         found.profile.setdefault(value[12], value[14:])
         found.profile_parts = max(found.profile_parts, value[13], 1)
     elif marker == _APP2 and value.startswith(b"MPF\0"):
-        found.pictures = max(1, _pictures(value[4:]))
+        found.pictures = _pictures(value[4:])
     elif marker == _APP14 and value.startswith(b"Adobe"):
         found.adobe = True
     elif marker in _METADATA:
@@ -148,13 +150,16 @@ def _note(found: _Found, marker: int, value: bytes) -> None:
 
 
 def _pictures(index: bytes) -> int:
-    """How many an MPO's index names (its tag B001), without what cameras add for their own screens."""
-    order = ">" if index[:2] == b"MM" else "<"
-    for place in range(8, min(len(index) - 11, 256)):
-        tag, kind, count, value = struct.unpack(order + "HHII", index[place : place + 12])
-        if (tag, kind, count) == (0xB001, 4, 1):
-            return int(value) if value <= 100 else 1
-    return 1
+    """How many an MPO's index names, without the small ones that cameras add for their screens."""
+    layout = layout_of(index[:16])
+    if layout is None:
+        return 1
+    try:
+        entries = Directory(Reader(io.BytesIO(index)), layout, layout.first).raw(_MP_ENTRIES, 1 << 16)
+    except DamagedError:
+        return 1
+    kinds = struct.unpack(f"{layout.order}{len(entries) // 16 * 4}I", entries[: len(entries) // 16 * 16])[::4]
+    return max(1, sum(int(kind & 0xFF0000 != _THUMBNAIL) for kind in kinds))
 
 
 def _check(found: _Found) -> None:

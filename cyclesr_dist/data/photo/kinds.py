@@ -14,7 +14,10 @@ Samples = NDArray[np.uint8] | NDArray[np.uint16]
 Model = Literal["grey", "rgb", "cmyk"]
 
 MAX_PIXELS = 178_956_970
-"""Of one photograph; more is taken for damage, or for a bomb. Some 13,000 x 13,000."""
+"""Of one photograph; more is taken for damage, or for a bomb. Some 13,000 x 13,000.
+
+Pillow's own limit is in `Image.open`, which is not used: formats are known already.
+"""
 CHANNELS: dict[Model, int] = {"grey": 1, "rgb": 3, "cmyk": 4}
 
 

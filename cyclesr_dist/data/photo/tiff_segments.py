@@ -12,7 +12,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import TiffImagePlugin
 
 from cyclesr_dist.data.photo.ifd import Directory
 from cyclesr_dist.data.photo.kinds import DamagedError, UnreadError, decoder
@@ -97,6 +97,8 @@ def _segments(directory: Directory, layer: Layer, size: int) -> Iterator[_Segmen
         across, rows = layer.width, min(directory.integer(_ROWS, layer.height) or layer.height, layer.height)
     tops, lefts = range(0, layer.height, rows), range(0, layer.width, across)
     planes = range(layer.samples if layer.planar else 1)
+    if not counts and len(offsets) == 1 and layer.compression == PLAIN:  # as old files have it
+        counts = (size - offsets[0],)
     if len(offsets) < len(tops) * len(lefts) * len(planes) or len(counts) != len(offsets):
         raise DamagedError("does not say where all of its pixels are")
     places = iter(zip(offsets, counts, strict=True))
@@ -142,7 +144,7 @@ def _plain(raw: bytes, directory: Directory, compression: int, row_bytes: int, s
     width = segment.across if bilevel else row_bytes
     options = {tag: directory.integer(tag) for tag in (_T4_OPTIONS, _T6_OPTIONS) if bilevel and tag in directory}
     file = _one_strip(raw, width, segment.rows, 1 if bilevel else 8, compression, options)
-    with decoder("libtiff"), Image.open(io.BytesIO(file), formats=["TIFF"]) as image:
+    with decoder("libtiff"), TiffImagePlugin.TiffImageFile(io.BytesIO(file)) as image:
         return image.tobytes()
 
 

@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from PIL import Image
+from PIL import WebPImagePlugin
 
 from cyclesr_dist.data.photo.exif import read_exif
 from cyclesr_dist.data.photo.kinds import DamagedError, Head, Raster, Reader, decoder
@@ -36,7 +36,7 @@ def head(reader: Reader) -> Head:
 def decode(data: bytes, reader: Reader) -> Raster:
     """Raises DamagedError."""
     _look(reader)
-    with decoder("libwebp"), Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
+    with decoder("libwebp"), WebPImagePlugin.WebPImageFile(io.BytesIO(data)) as image:
         samples = np.asarray(image)
     if samples.ndim != 3 or samples.shape[2] not in (3, 4):
         raise DamagedError("its pixels are of another kind than its head says")
