@@ -41,7 +41,7 @@ FORMATS = (
         (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
         "8; 12 and lossless 2 to 16 as 8 or 16",
         "Pillow; imagecodecs beyond 8 bits",
-        "grey, colour, CMYK and YCCK of Adobe; baseline, progressive, arithmetic; of MPO the first picture",
+        "grey, colour, CMYK and YCCK of Adobe; baseline and progressive; of MPO the first picture",
         (b"\xff\xd8\xff",),
         Codec(jpeg.head, jpeg.decode),
     ),

@@ -102,6 +102,13 @@ def test_adobe_cmyk_is_stored_inverted(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_rgb8(path), left[:, :, :3] * left[:, :, 3:] * 255, atol=0.5001)
 
 
+def test_adobe_ycck_is_stored_inverted(tmp_path: Path) -> None:
+    inks = np.dstack([SMOOTH, GREY // 2])
+    file = imagecodecs.jpeg8_encode(255 - inks, level=100, colorspace="cmyk", outcolorspace="ycck", subsampling="444")
+    assert b"Adobe" in bytes(file)[:40]
+    assert np.abs(inks_of(written(tmp_path, bytes(file))).samples.astype(int) - inks).max() <= 4
+
+
 def test_cmyk_that_does_not_say_how_it_is_stored(tmp_path: Path) -> None:
     file = encoded(np.dstack([SMOOTH, GREY]), "CMYK")
     start = file.index(b"\xff\xee")

@@ -15,6 +15,8 @@ from helpers.photo_files import bmp, exif, packed, ramp, spread, upright
 from numpy.typing import NDArray
 from PIL import Image
 
+from cyclesr_dist.data.images import read_picture
+
 PIXELS = ramp(12, 17, 3, 255).astype(np.uint8)
 
 
@@ -146,6 +148,17 @@ class TestGIF:
         if see_through:
             expected = np.dstack([expected, np.where(indices == 3, 0, 255).astype(np.uint8)])
         check_exact(written(tmp_path, file.getvalue()), expected)
+
+    def test_what_is_free_of_the_canvas_is_transparent(self, tmp_path: Path) -> None:
+        file = bytearray(saved(np.full((2, 3, 3), (10, 20, 30), np.uint8), "GIF"))
+        file[6:10] = struct.pack("<HH", 6, 5)
+        place = file.index(struct.pack("<4H", 0, 0, 3, 2))
+        file[place : place + 4] = struct.pack("<HH", 2, 1)
+        picture = read_picture(written(tmp_path, bytes(file)))
+        expected = np.zeros((5, 6))
+        expected[1:3, 2:5] = 1
+        np.testing.assert_array_equal(picture.alpha, expected)
+        np.testing.assert_array_equal(np.rint(picture.rgb[1:3, 2:5] * 255), np.full((2, 3, 3), (10, 20, 30)))
 
     def test_of_an_animation_the_first(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         frames = [Image.fromarray(np.full((4, 5, 3), value, np.uint8)) for value in (10, 200)]

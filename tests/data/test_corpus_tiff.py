@@ -198,6 +198,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "other inks": (tiff(ramp(4, 5, 4, 9), 8, CMYK, tags={332: (3, 2)}), "inks other than CMYK"),
     "old JPEG": (tiff(ramp(4, 5, 3, 9), 8, RGB, tags={259: (3, 6)}), "abandoned way"),
     "unknown compression": (tiff(ramp(4, 5, 3, 9), 8, RGB, tags={259: (3, 34676)}), "compressed in a way"),
+    "CMYK in a JPEG": (tiff(ramp(4, 5, 4, 9), 8, CMYK, tags={259: (3, 7)}), "JPEG of a rare kind"),
     "a volume": (tiff(ramp(4, 5, 1, 9), 8, BLACK_IS_ZERO, tags={32997: (4, 4)}), "a volume"),
     "too large": (tiff(ramp(4, 5, 1, 9), 8, BLACK_IS_ZERO, tags={256: (4, 60000), 257: (4, 60000)}), "too many"),
     "no width": (tiff(ramp(4, 5, 1, 9), 8, BLACK_IS_ZERO, tags={256: (4, 0)}), "0 x 4 px"),

@@ -175,7 +175,7 @@ def _unpacked(table: NDArray[np.uint8], number: int, bits: int) -> NDArray[Any]:
 def _jpeg(raw: bytes, directory: Directory, layer: Layer, segment: _Segment) -> NDArray[Any]:
     """(rows, across, samples) of a segment that is a JPEG, whose tables may stand beside it."""
     samples = 1 if layer.planar else layer.samples
-    spaces = {1: "grayscale", 3: "rgb", 4: "cmyk"}
+    spaces = {1: "grayscale", 3: "rgb"}  # of CMYK nobody knows whether it is inverted
     if layer.bits != 8 or samples not in spaces:
         raise UnreadError("holds a JPEG of a rare kind; save it as PNG first")
     with decoder("libjpeg"):
