@@ -27,6 +27,7 @@ COMMANDS = {
     "shards": "shards",
     "evaluate": "evaluate",
     "upscale": "upscale",
+    "formats": "formats",
     "report": "report",
     "compare": "compare",
     "config": "config",

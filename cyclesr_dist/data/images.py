@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import io
-import struct
-import sys
-import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image
 
+from cyclesr_dist.data.photo.kinds import Head, Kept, Raster, Samples
+from cyclesr_dist.data.photo.meaning import Colours, as_stored, in_srgb
+from cyclesr_dist.data.photo.notes import remark, say_once
+from cyclesr_dist.data.photo.pillow import head_and_raster
+from cyclesr_dist.data.photo.png import encode
+from cyclesr_dist.data.photo.reading import look, read, refusing
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.runtime.files import is_file, is_folder, reading, replacing
-from cyclesr_dist.runtime.passing import failed, patiently
+from cyclesr_dist.runtime.files import is_file, is_folder, replacing
 
-Samples = NDArray[np.uint8] | NDArray[np.uint16]
-
-# What Pillow raises on files that are not images, are cut short or claim absurd sizes, depending on the format.
-_UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-_ON_THEIR_SIDE = (5, 6, 7, 8)
-"""EXIF orientations of photographs that are to be turned by 90 degrees."""
-_OTHER_BYTE = {
-    f"{mode};16{order}": f"{mode};16{other}"
-    for mode in ("RGB", "RGBA")
-    for order, other in (("L", "B"), ("B", "L"), ("N", "B" if sys.byteorder == "little" else "L"))
-}
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+_LEFT_OUT = "of metadata, date, resolution, camera and colour profile are carried over; the rest is left out"
 
 
 @dataclass(frozen=True)
@@ -55,40 +35,29 @@ class Picture:
     grey: bool
     """The file has one colour channel; the three of `rgb` are equal."""
     icc: bytes | None = None
-    """Colour profile, which says what the values mean; None: sRGB by custom."""
+    """Colour profile, which says what the values mean; None: sRGB."""
+    kept: Kept = field(default_factory=Kept)
+    """What the enlargement is to carry besides."""
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height in px, upright (EXIF) as `read_rgb8` has them, from the head of the file: nothing is decoded.
 
-    Raises InputError when the file is missing or is not an image.
+    Raises InputError when the file is missing or is not an image that is read.
     """
     _check_is_file(path)
-    try:
-        return patiently(lambda: _size(path))
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path}: is not an image") from error
-    except _UNREADABLE as error:
-        raise failed(_unreadable(str(path), error), error) from error
-
-
-def _size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:
-        size = image.size
-        if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose size newer versions of Pillow have turned
-            size = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
-        # Image's own: that of PNG decodes the image to look behind it.
-        turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in _ON_THEIR_SIDE
-        return (size[1], size[0]) if turned else size
+    return look(path).upright
 
 
 def read_rgb8(path: Path) -> NDArray[np.uint8]:
-    """Read any supported image as (H, W, 3) uint8, upright (EXIF), grey repeated, transparency dropped.
+    """Read any supported image as (H, W, 3) uint8 in sRGB, upright (EXIF), grey repeated, transparency dropped.
 
-    16-bit files are rounded to the nearest of 256 levels. Raises InputError when the file is missing, is not an image,
-    is cut short or is too large to be a photograph (Pillow's decompression bomb limit).
+    Colours are converted by the file's profile, or by what else it says of them; those of fully transparent pixels are
+    made from their neighbours. More than 8 bits are rounded to the nearest of 256 levels. Raises InputError when the
+    file is missing, is cut short, or is not known to be read right, with the reason.
     """
-    samples, _ = _read_samples(path)
+    _check_is_file(path)
+    samples = _colours(read(path), str(path), srgb=True).samples
     channels = samples.shape[2]
     colour = np.repeat(samples[:, :, :1], 3, axis=2) if channels <= 2 else samples[:, :, :3]
     if colour.dtype == np.uint16:
@@ -96,25 +65,26 @@ def read_rgb8(path: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(colour, dtype=np.uint8)
 
 
-def read_picture(path: Path) -> Picture:
-    """Read any supported image in full depth, upright (EXIF).
+def read_picture(path: Path, srgb: bool = False) -> Picture:
+    """Read any supported image in full depth, upright (EXIF), in its own colours or in sRGB.
 
-    16 bits are kept for grey, RGB and RGBA in PNG and TIFF; 16-bit grey with alpha comes out as 8 bits.
-    Raises InputError as `read_rgb8` does.
+    Its own colours: grey and RGB values stay as they are, with their profile, which is made where the file says it in
+    other words (gAMA, cICP); CMYK becomes sRGB, and so does grey with a profile for RGB. In sRGB the colours of fully
+    transparent pixels are made from their neighbours. Raises InputError as `read_rgb8` does.
     """
-    return _picture(*_read_samples(path))
+    _check_is_file(path)
+    found = read(path)
+    return _picture(_colours(found, str(path), srgb), found[0].kept)
 
 
-def from_pillow(image: Image.Image) -> Picture:
+def from_pillow(image: Image.Image, srgb: bool = False) -> Picture:
     """An image that Pillow holds as `read_picture` has its file, upright (EXIF). `image` stays as it is.
 
     Pillow itself holds colours in 8 bits, also those of 16-bit files. Raises InputError for modes without a meaning
     here, and where the image's file turns out to be damaged.
     """
-    try:
-        return _picture(*_samples_of(image, "the Pillow image"))
-    except _UNREADABLE as error:
-        raise InputError(_unreadable("the Pillow image", error)) from error
+    found = head_and_raster(image)
+    return _picture(_colours(found, "the Pillow image", srgb), found[0].kept)
 
 
 def to_pillow(picture: Picture) -> Image.Image:
@@ -128,23 +98,37 @@ def to_pillow(picture: Picture) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(samples[:, :, 0] if samples.shape[2] == 1 else samples))
     if picture.icc:
         image.info["icc_profile"] = picture.icc
+    if picture.kept.dpi:
+        image.info["dpi"] = picture.kept.dpi
     return image
 
 
-def _picture(samples: Samples, icc: bytes | None) -> Picture:
+def _picture(colours: Colours, kept: Kept) -> Picture:
+    samples = colours.samples
     channels = samples.shape[2]
     levels = samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
     rgb = np.repeat(levels[:, :, :1], 3, axis=2) if channels <= 2 else np.ascontiguousarray(levels[:, :, :3])
     alpha = np.ascontiguousarray(levels[:, :, -1]) if channels in (2, 4) else None
-    return Picture(rgb, alpha, bits=8 * samples.itemsize, grey=channels <= 2, icc=icc)
+    return Picture(rgb, alpha, bits=8 * samples.itemsize, grey=channels <= 2, icc=colours.icc, kept=kept)
+
+
+def _colours(found: tuple[Head, Raster], where: str, srgb: bool) -> Colours:
+    """With what there is to say of the file on standard error."""
+    head, raster = found
+    for line in head.remarks:
+        remark(where, line)
+    convert = in_srgb if srgb else as_stored
+    return refusing(where, lambda: convert(raster, head.icc, lambda line: remark(where, line)))
 
 
 def write_picture(path: Path, picture: Picture) -> None:
-    """Write `picture` as PNG in its own bit depth, grey if it is grey, with its alpha and colour profile; atomic.
+    """Write `picture` as PNG in its own bit depth, grey if it is grey, with alpha, profile and what is kept; atomic.
 
     Values outside [0, 1] are clipped.
     """
-    write_png(path, to_samples(picture), picture.icc)
+    write_png(path, to_samples(picture), picture.icc, picture.kept)
+    if picture.kept.more:
+        say_once(_LEFT_OUT)
 
 
 def to_samples(picture: Picture) -> Samples:
@@ -160,10 +144,10 @@ def to_planes(picture: Picture) -> NDArray[np.float32]:
     return np.clip(planes, 0, 1)
 
 
-def write_png(path: Path, array: Samples, icc: bytes | None = None) -> None:
+def write_png(path: Path, array: Samples, icc: bytes | None = None, kept: Kept | None = None) -> None:
     """Write (H, W) or (H, W, 1|2|3|4) uint8 or uint16 as PNG: grey, grey + alpha, RGB or RGBA; atomic.
 
-    `icc` is a colour profile to embed.
+    `icc` is a colour profile to embed, `kept` what else is carried over from a photograph.
 
     Raises ValueError for any other shape or type.
     """
@@ -171,101 +155,9 @@ def write_png(path: Path, array: Samples, icc: bytes | None = None) -> None:
     if samples.ndim != 3 or samples.shape[2] not in (1, 2, 3, 4) or samples.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"cannot write an array of shape {array.shape} and type {array.dtype} as PNG")
     with replacing(path) as temporary:
-        if samples.dtype == np.uint16:
-            temporary.write_bytes(_encode_png16(samples.astype(np.uint16, copy=False), icc))
-        else:
-            plane_or_planes = samples[:, :, 0] if samples.shape[2] == 1 else samples
-            Image.fromarray(np.ascontiguousarray(plane_or_planes)).save(temporary, format="PNG", icc_profile=icc)
-
-
-def _read_samples(path: Path) -> tuple[Samples, bytes | None]:
-    """The file's own samples, upright, and its colour profile.
-
-    (H, W, C), uint8 or uint16, C = 1 grey, 2 with alpha, 3 RGB, 4 with alpha.
-    """
-    _check_is_file(path)
-    with reading(path):
-        data = patiently(path.read_bytes)  # libtiff's own reading does not say whether the disk fails or the file
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return _samples_of(image, str(path), data)
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path}: is not an image") from error
-    except _UNREADABLE as error:
-        raise InputError(_unreadable(str(path), error)) from error
-
-
-def _samples_of(image: Image.Image, where: str, data: bytes | None = None) -> tuple[Samples, bytes | None]:
-    """As `_read_samples`, of an open image. `data` is its file, which is decoded again for 16 bits in colour."""
-    if image.mode in ("I", "F"):
-        raise InputError(f"{where}: 32-bit samples (mode {image.mode}) are not supported; save as 8 or 16 bits")
-    rawmodes = {_rawmode(tile) for tile in image.tile} if data and isinstance(image, ImageFile.ImageFile) else set()
-    upright = ImageOps.exif_transpose(image)
-    # A CMYK or Lab profile does not describe the RGB that such files become.
-    icc = image.info.get("icc_profile") if image.mode not in ("CMYK", "LAB", "YCbCr") else None
-    if image.mode.startswith("I;16"):
-        return _with_keyed_alpha(np.asarray(upright).astype(np.uint16)[:, :, None], image), icc
-    if data and rawmodes and rawmodes <= _OTHER_BYTE.keys():
-        high_and_low = np.stack([np.asarray(upright), _read_low_bytes(data)], axis=-1)
-        return _with_keyed_alpha(high_and_low.view(">u2")[..., 0].astype(np.uint16), image), icc
-    grey = image.mode in ("1", "L", "LA", "La") or rawmodes == {"LA;16B"}
-    mode = ("LA" if grey else "RGBA") if upright.has_transparency_data else ("L" if grey else "RGB")
-    samples = np.asarray(upright.convert(mode))
-    return samples.reshape(*samples.shape[:2], -1), icc
+        temporary.write_bytes(encode(samples, icc, kept))
 
 
 def _check_is_file(path: Path) -> None:
     if not is_file(path):
         raise InputError(f"{path}: {'is a folder; an image file is needed' if is_folder(path) else 'no such file'}")
-
-
-def _unreadable(where: str, error: Exception) -> str:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return f"{where}: cannot be read as an image ({reason})"
-
-
-def _rawmode(tile: Any) -> str:
-    """Pillow's name for the layout of samples in the file, from one entry of `Image.tile`."""
-    return str(tile.args if isinstance(tile.args, str) else tile.args[0])
-
-
-def _read_low_bytes(data: bytes) -> NDArray[np.uint8]:
-    """The low bytes of 16-bit RGB(A) samples.
-
-    Pillow has no 16-bit RGB mode: it keeps the high byte of each sample. Told that the file has the other byte order it
-    takes the other byte, so decoding twice recovers all 16 bits.
-    """
-    with Image.open(io.BytesIO(data)) as image:
-        image.tile = [_with_other_byte_order(tile) for tile in image.tile]
-        return np.asarray(ImageOps.exif_transpose(image), dtype=np.uint8)
-
-
-def _with_other_byte_order(tile: Any) -> Any:
-    other = _OTHER_BYTE[_rawmode(tile)]
-    return tile._replace(args=other if isinstance(tile.args, str) else (other, *tile.args[1:]))
-
-
-def _with_keyed_alpha(samples: NDArray[np.uint16], image: Image.Image) -> NDArray[np.uint16]:
-    """Append alpha where PNG names one colour as transparent (tRNS) instead of storing a channel."""
-    key = image.info.get("transparency")
-    if key is None or samples.shape[2] == 4:
-        return samples
-    opaque = np.any(samples != np.array(key, dtype=np.uint16), axis=2, keepdims=True)
-    return np.concatenate([samples, opaque * np.uint16(65535)], axis=2, dtype=np.uint16)
-
-
-def _encode_png16(samples: NDArray[np.uint16], icc: bytes | None) -> bytes:
-    """(H, W, 1|2|3|4) uint16 as a PNG file. Pillow writes 16 bits for grey alone."""
-    height, width, channels = samples.shape
-    rows = np.ascontiguousarray(samples, dtype=">u2").view(np.uint8).reshape(height, -1)
-    above = np.vstack([np.zeros_like(rows[:1]), rows[:-1]])
-    # Filter type 2 (Up) leads every row: differences compress better than samples.
-    filtered = np.hstack([np.full((height, 1), 2, np.uint8), rows - above])
-    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
-    profile = [(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc))] if icc else []
-    pixels = zlib.compress(filtered.tobytes(), 6)
-    chunks = [(b"IHDR", header), *profile, (b"IDAT", pixels), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
-    )

@@ -17,8 +17,8 @@ _TYPES = {("u", 1), ("u", 2), ("f", 2), ("f", 4), ("f", 8)}
 _SHAPES = "(H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4): grey, grey with alpha, RGB or RGBA, channels last"
 
 
-def read_given(image: object) -> Picture:
-    """Of an array, a Pillow image or a path.
+def read_given(image: object, srgb: bool = False) -> Picture:
+    """Of an array, a Pillow image or a path, the latter two in their own colours or in sRGB.
 
     Arrays are uint8 or uint16 over their whole range, or floating point in [0, 1]. Raises InputError for any other,
     and for what cannot be read.
@@ -28,9 +28,9 @@ def read_given(image: object) -> Picture:
     if isinstance(image, Image.Image):
         if not all(image.size):
             raise InputError(f"the Pillow image is empty: {image.width} x {image.height} px")
-        return from_pillow(image)
+        return from_pillow(image, srgb)
     if is_path(image):
-        return read_picture(path_of("image", image))
+        return read_picture(path_of("image", image), srgb)
     raise InputError(f"an image cannot be a {_kind(image)}; allowed: a numpy array, a Pillow image, or a path")
 
 

@@ -46,7 +46,7 @@ def simulate_given(
     if out is not None and path is None:
         raise InputError("out is for the path of an image or folder; an array or a Pillow image is given back")
     target = None if path is None or out is None else png_target(out, path)
-    picture = read_given(image)
+    picture = read_given(image, srgb=True)
     if isinstance(image, np.ndarray) and (picture.grey or picture.alpha is not None):
         raise InputError(f"an array of shape {image.shape} cannot have a track simulated; allowed: (H, W, 3), RGB")
     if name is None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cyclesr_dist.data.images import Picture, read_picture, write_picture
+from cyclesr_dist.data.photo.transparency import filled
 from cyclesr_dist.data.resize import bicubic_up
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.upscaler import Upscaler
@@ -43,11 +44,15 @@ def upscale_image(upscaler: Upscaler, rgb: NDArray[np.floating[Any]], tile: int 
 
 
 def upscale_picture(upscaler: Upscaler, picture: Picture, tile: int | None = None) -> Picture:
-    """`upscale_image` on the colours and bicubic enlargement of the alpha; depth, greyness and profile are kept."""
-    alpha = picture.alpha
+    """`upscale_image` on the colours and bicubic enlargement of the alpha; depth, greyness and profile are kept.
+
+    Colours that nobody can see, where alpha is 0, are made from their neighbours first: they would reach into others.
+    """
+    rgb, alpha = picture.rgb, picture.alpha
     if alpha is not None:
+        rgb = filled(rgb, alpha)
         alpha = bicubic_up(torch.from_numpy(alpha)[None, None], upscaler.scale)[0, 0].clamp(0, 1).numpy()
-    return replace(picture, rgb=upscale_image(upscaler, picture.rgb, tile), alpha=alpha)
+    return replace(picture, rgb=upscale_image(upscaler, rgb, tile), alpha=alpha)
 
 
 def upscale_file(upscaler: Upscaler, source: Path, target: Path, tile: int | None = None) -> None:

@@ -111,7 +111,9 @@ def score_file(
 ) -> dict[str, float]:
     """`score_image` of the files of `pair`. Raises InputError also when one cannot be read."""
     named = (str(pair.lr), str(pair.hr))
-    return score_image(upscaler, read_picture(pair.lr).rgb, read_rgb8(pair.hr), protocol, tile, features, named, part)
+    return score_image(
+        upscaler, read_picture(pair.lr, srgb=True).rgb, read_rgb8(pair.hr), protocol, tile, features, named, part
+    )
 
 
 def score_image(

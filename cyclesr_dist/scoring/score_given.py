@@ -26,7 +26,8 @@ def score_given(image: object, original: object, protocol: str, upscaler: Upscal
     if first or second:
         raise InputError(f"{first or second}: is a folder; a folder is scored against another folder")
     named = _named(image, "the image"), _named(original, "the original")
-    return score_image(upscaler, read_given(image).rgb, to_uint8(read_given(original).rgb), protocol, named=named)
+    first_rgb, second_rgb = (read_given(value, srgb=True).rgb for value in (image, original))
+    return score_image(upscaler, first_rgb, to_uint8(second_rgb), protocol, named=named)
 
 
 def _folder(name: str, value: object) -> Path | None:

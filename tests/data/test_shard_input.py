@@ -108,10 +108,10 @@ def test_the_side_on_which_a_photograph_lies_counts(tmp_path: Path, suffix: str,
     assert isinstance(outcome_, InputError) == (orientation >= 5)
 
 
-def test_a_side_that_only_the_end_of_the_file_tells_ends_no_build(
+def test_a_side_that_the_end_of_the_file_tells_is_known_in_time(
     tmp_path: Path, photos: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """PNG may have EXIF behind the pixels, where the size is not looked for."""
+    """PNG may have EXIF behind the pixels."""
     exif = Image.Exif()
     exif[0x0112] = 6
     path = tmp_path / "photos/late.png"
@@ -122,7 +122,7 @@ def test_a_side_that_only_the_end_of_the_file_tells_ends_no_build(
     path.write_bytes(data[:start] + data[end:-12] + data[start:end] + data[-12:])
     out = build(tmp_path, kind="lr", shards=Shards(patch=9, stride=9, lr_region="left"))
     late, c = capsys.readouterr().err.splitlines()[::-1]
-    assert late == "late.png: 8x30 px is smaller than one patch of 9x9 px (shards.patch); left out"
+    assert late == "late.png: its left half, 8x30 px, is smaller than one patch of 9x9 px (shards.patch); left out"
     assert c.startswith("c.png: its left half, 8x16 px, is smaller than one patch of 9x9 px")
     assert read_manifest(LocalSource(out)).raw["left_out"] == ["c.png", "late.png"]
 

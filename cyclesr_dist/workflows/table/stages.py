@@ -56,7 +56,7 @@ def measure(cyclesr: Job, sr_syn: Job, lr: Path, hr: Path, protocol: Protocol, t
     seconds = []
     with torch.no_grad():
         for pair in pairs:
-            picture = read_picture(pair.lr).rgb
+            picture = read_picture(pair.lr, srgb=True).rgb
             started = time.perf_counter()
             upscale_image(model, picture)
             seconds.append(time.perf_counter() - started)

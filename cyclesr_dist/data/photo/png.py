@@ -1,0 +1,185 @@
+"""PNG: its chunks, and the samples of every kind of it."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import imagecodecs
+import numpy as np
+
+from cyclesr_dist.data.photo.exif import read_exif, sane_dpi, write_exif
+from cyclesr_dist.data.photo.icc import SRGB, Chromaticities, ProfileError, of_cicp, of_gamma
+from cyclesr_dist.data.photo.kinds import (
+    DamagedError,
+    Head,
+    Kept,
+    Raster,
+    Reader,
+    Samples,
+    UnreadError,
+    decoder,
+)
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_OF_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+"""All else is left out before a library sees the file, damaged or not."""
+_READ = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf", b"pHYs", b"acTL")
+_HEADER = struct.Struct(">IIBBBBB")
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_GREY, _PALETTE = (0, 4), 3
+_INCH_METRES = 0.0254
+_MOST_PROFILE = 1 << 25
+_PER_CENT_THOUSANDTH = 100_000
+
+
+@dataclass
+class _Found:
+    """What the chunks of interest hold."""
+
+    header: tuple[int, ...]
+    chunks: dict[bytes, bytes] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    more: bool = False
+
+
+def head(reader: Reader) -> Head:
+    """Raises DamagedError, UnreadError."""
+    found = _look(reader)
+    width, height, _, colour_type, *_ = found.header
+    icc = _profile(found, grey=colour_type in _GREY)
+    orientation, kept = read_exif(found.chunks.get(b"eXIf", b""))
+    density = found.chunks.get(b"pHYs", b"")
+    if len(density) == 9:
+        across, down, unit = struct.unpack(">IIB", density)
+        kept = replace(kept, dpi=sane_dpi(across * _INCH_METRES, down * _INCH_METRES) if unit == 1 else None)
+    if int.from_bytes(found.chunks.get(b"acTL", b"")[:4]) > 1:
+        found.remarks.append("is an animation; only the picture that stands for it is read")
+    kept = replace(kept, more=kept.more or found.more)
+    return Head(width, height, orientation, icc, kept, tuple(found.remarks))
+
+
+def decode(data: bytes, reader: Reader) -> Raster:
+    """Raises DamagedError."""
+    grey = _look(reader).header[3] in _GREY
+    parts = [SIGNATURE]
+    for name, start, size in _chunks(reader):
+        if name in _OF_PIXELS:
+            if start + size + 4 > reader.size:
+                raise DamagedError("is cut short")
+            parts.append(data[start - 8 : start + size + 4])
+    with decoder("libpng"):
+        samples = np.asarray(imagecodecs.png_decode(b"".join(parts)))
+    samples = samples[:, :, None] if samples.ndim == 2 else samples
+    return Raster(samples, "grey" if grey else "rgb", alpha=samples.shape[2] in (2, 4))
+
+
+def encode(samples: Samples, icc: bytes | None = None, kept: Kept | None = None) -> bytes:
+    """(H, W, 1|2|3|4) uint8 or uint16 as a PNG file, with a profile and what is kept of a photograph."""
+    plane = samples[:, :, 0] if samples.shape[2] == 1 else samples
+    file = bytes(imagecodecs.png_encode(np.ascontiguousarray(plane), 6))
+    first = len(SIGNATURE) + 12 + _HEADER.size
+    return file[:first] + b"".join(_packed(name, value) for name, value in carried(icc, kept or Kept())) + file[first:]
+
+
+def carried(icc: bytes | None, kept: Kept) -> list[tuple[bytes, bytes]]:
+    """The chunks that go between a PNG's header and its pixels."""
+    chunks = [(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc))] if icc else []
+    if kept.dpi:
+        across, down = (round(value / _INCH_METRES) for value in kept.dpi)
+        chunks.append((b"pHYs", struct.pack(">IIB", across, down, 1)))
+    if exif := write_exif(kept):
+        chunks.append((b"eXIf", exif))
+    return chunks
+
+
+def _packed(name: bytes, value: bytes) -> bytes:
+    return struct.pack(">I", len(value)) + name + value + struct.pack(">I", zlib.crc32(name + value))
+
+
+def _chunks(reader: Reader) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start of the data and size of each chunk, up to the end of the picture."""
+    place = len(SIGNATURE)
+    while place < reader.size:
+        size, name = struct.unpack(">I4s", reader.at(place, 8))
+        yield name, place + 8, size
+        if name == b"IEND":
+            return
+        place += 12 + size
+
+
+def _look(reader: Reader) -> _Found:
+    found: _Found | None = None
+    for name, start, size in _chunks(reader):
+        if found is None:
+            if name == b"CgBI":
+                raise UnreadError("is a PNG in Apple's own form for its devices; save it as an ordinary one first")
+            if name != b"IHDR" or size != _HEADER.size:
+                raise DamagedError("a PNG without a header")
+            found = _Found(_HEADER.unpack(reader.at(start, size)))
+            _, _, depth, colour_type, compression, filtering, interlacing = found.header
+            if depth not in _DEPTHS.get(colour_type, ()) or compression or filtering or interlacing > 1:
+                raise DamagedError("a PNG header that says nothing of this world")
+        elif name in _READ and name not in found.chunks and size <= _MOST_PROFILE:
+            value = reader.upto(start, size + 4)
+            if zlib.crc32(name + value[:-4]) == int.from_bytes(value[-4:]) and len(value) == size + 4:
+                found.chunks[name] = value[:-4]
+            else:
+                found.remarks.append(f"its {name.decode()} is damaged, and is not used")
+        elif name not in _OF_PIXELS and name not in _READ and name not in (b"fcTL", b"fdAT"):
+            found.more = True
+    if found is None:
+        raise DamagedError("a PNG without a header")
+    return found
+
+
+def _profile(found: _Found, grey: bool) -> bytes | None:
+    """In the order of precedence of PNG's third edition: cICP, iCCP, sRGB, gAMA with cHRM."""
+    cicp = found.chunks.get(b"cICP", b"")
+    if len(cicp) == 4:
+        if cicp[2] or not cicp[3]:
+            raise UnreadError(
+                "has colours as video has them (cICP: YCbCr, or a narrow range); convert it to sRGB first"
+            )
+        try:
+            return of_cicp(cicp[0], cicp[1], grey)
+        except ProfileError as error:
+            raise DamagedError(str(error)) from error
+    if b"iCCP" in found.chunks:
+        return _inflated(found)
+    if b"sRGB" in found.chunks or not found.chunks.keys() & {b"gAMA", b"cHRM"}:
+        return None
+    return _of_gamma_and_primaries(found, grey)
+
+
+def _inflated(found: _Found) -> bytes | None:
+    _, _, rest = found.chunks[b"iCCP"].partition(b"\0")
+    stream = zlib.decompressobj()
+    try:
+        profile = stream.decompress(rest[1:], _MOST_PROFILE)
+    except zlib.error:
+        profile = b""
+    if rest[:1] == b"\0" and profile and stream.eof:
+        return profile
+    found.remarks.append("its colour profile is damaged; it is read as sRGB")
+    return None
+
+
+def _of_gamma_and_primaries(found: _Found, grey: bool) -> bytes | None:
+    """A file that says one of the two is taken to have the other of sRGB."""
+    gamma, chromaticities = _whole(found, b"gAMA", 1), _whole(found, b"cHRM", 8)
+    points: Chromaticities = tuple(chromaticities) if chromaticities else SRGB  # type: ignore[assignment]
+    try:
+        return of_gamma(1 / max(gamma[0], 1e-9) if gamma else 2.2, points, grey)
+    except ProfileError as error:
+        found.remarks.append(f"says of its colours what cannot be ({error}); it is read as sRGB")
+        return None
+
+
+def _whole(found: _Found, name: bytes, count: int) -> list[float]:
+    value = found.chunks.get(name, b"")
+    if len(value) != 4 * count:
+        return []
+    return [number / _PER_CENT_THOUSANDTH for number in struct.unpack(f">{count}I", value)]

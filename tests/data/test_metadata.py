@@ -1,0 +1,106 @@
+"""What a photograph says of itself: what can be carried over is, and the rest is dropped with a word."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.photo_checks import written
+from helpers.photo_files import png, ramp, tiff
+from PIL import ExifTags, Image
+
+from cyclesr_dist.data.images import read_picture
+from cyclesr_dist.data.photo import notes
+from cyclesr_dist.models.infer import upscale_file
+from cyclesr_dist.models.model_file import resolve_model
+
+BICUBIC = resolve_model("bicubic", 2)
+TAGS = ExifTags.Base
+
+
+@pytest.fixture(autouse=True)
+def _nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notes, "told", set())
+
+
+def photograph(folder: Path, kind: str) -> Path:
+    """As a camera writes it."""
+    exif = Image.Exif()
+    exif[TAGS.Make], exif[TAGS.Model], exif[TAGS.Orientation] = "Cam", "Model 7", 6
+    exif[TAGS.DateTime] = "2026:01:01 00:00:00"
+    exif[TAGS.XResolution] = exif[TAGS.YResolution] = 300.0
+    exif[TAGS.ResolutionUnit] = 2
+    exif.get_ifd(ExifTags.IFD.Exif)[TAGS.DateTimeOriginal] = "2025:12:31 23:59:59"
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    path = folder / f"photo.{kind.lower()}"
+    pixels = ramp(12, 20, 3, 255)
+    if kind == "TIFF":  # Pillow writes no EXIF into it
+        tags: dict[int, tuple[int, Any]] = {271: (2, b"Cam\0"), 272: (2, b"Model 7\0"), 274: (3, 6)}
+        tags |= {306: (2, b"2025:12:31 23:59:59\0"), 282: (5, [300, 1]), 283: (5, [300, 1]), 700: (1, b"<x/>")}
+        path.write_bytes(tiff(pixels, 8, 2, tags=tags))
+    else:
+        Image.fromarray(pixels.astype(np.uint8)).save(path, kind, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "TIFF", "AVIF"])
+def test_date_resolution_and_camera_are_carried_over(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = photograph(tmp_path, kind), tmp_path / "large.png"
+    upscale_file(BICUBIC, source, target)
+    with Image.open(target) as image:
+        assert image.size == (24, 40)
+        exif = image.getexif()
+        assert exif[TAGS.Make] == "Cam"
+        assert exif[TAGS.Model] == "Model 7"
+        assert exif[TAGS.DateTime] == "2025:12:31 23:59:59"
+        assert exif.get(TAGS.Orientation, 1) == 1
+        assert not exif.get_ifd(ExifTags.IFD.GPSInfo)
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.02)
+    assert capsys.readouterr().err.splitlines() == [
+        "cyclesr: note: of metadata, date, resolution, camera and colour profile are carried over; the rest is left out"
+    ]
+
+
+def test_it_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = photograph(tmp_path, "JPEG")
+    for i in range(3):
+        upscale_file(BICUBIC, source, tmp_path / f"{i}.png")
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_nothing_is_said_of_what_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = written(tmp_path, png(ramp(8, 9, 3, 255), 8, "rgb", [(b"pHYs", struct.pack(">IIB", 5906, 5906, 1))]))
+    upscale_file(BICUBIC, source, tmp_path / "large.png")
+    assert not capsys.readouterr().err
+    with Image.open(tmp_path / "large.png") as image:
+        assert image.info["dpi"] == pytest.approx((150, 150), abs=0.02)
+        assert not image.getexif()
+
+
+@pytest.mark.parametrize(
+    ("unit", "values", "expected"),
+    [
+        (2, [72, 1, 96, 1], (72, 96)),
+        (3, [100, 1, 100, 1], (254, 254)),
+        (1, [300, 1, 300, 1], None),
+        (2, [300, 0, 300, 1], None),
+        (2, [0, 1, 0, 1], None),
+    ],
+)
+def test_resolutions(tmp_path: Path, unit: int, values: list[int], expected: tuple[int, int] | None) -> None:
+    tags = {282: (5, values[:2]), 283: (5, values[2:]), 296: (3, unit)}
+    found = read_picture(written(tmp_path, tiff(ramp(4, 5, 3, 255), 8, 2, tags=tags))).kept.dpi
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize("text", [b"caf\xc3\xa9\0", b"line\nbreak\0", b"\0", b"\x1b[31m\0"])
+def test_texts_that_are_no_ascii_are_left_out(tmp_path: Path, text: bytes) -> None:
+    source = written(tmp_path, tiff(ramp(4, 5, 3, 255), 8, 2, tags={271: (2, text)}))
+    upscale_file(BICUBIC, source, tmp_path / "large.png")
+    with Image.open(tmp_path / "large.png") as image:
+        assert TAGS.Make not in image.getexif()
