@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
-from cyclesr_dist.data.photo.kinds import Head, Kept, Raster, Samples
+from cyclesr_dist.data.photo.kinds import Head, Kept, Raster, Samples, to_8_bits
 from cyclesr_dist.data.photo.meaning import Colours, as_stored, in_srgb
 from cyclesr_dist.data.photo.notes import remark, say_once
 from cyclesr_dist.data.photo.pillow import head_and_raster
-from cyclesr_dist.data.photo.png import encode
+from cyclesr_dist.data.photo.png_stream import PngStream
 from cyclesr_dist.data.photo.reading import look, read, refusing
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.files import is_file, is_folder, replacing
 
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+Planes = TypeVar("Planes", NDArray[np.float32], Tensor)
+_LUMA = (0.299, 0.587, 0.114)
 _LEFT_OUT = "of metadata, date, resolution, camera and colour profile are carried over; the rest is left out"
 
 
@@ -59,10 +62,26 @@ def read_rgb8(path: Path) -> NDArray[np.uint8]:
     _check_is_file(path)
     samples = _colours(read(path), str(path), srgb=True).samples
     channels = samples.shape[2]
-    colour = np.repeat(samples[:, :, :1], 3, axis=2) if channels <= 2 else samples[:, :, :3]
-    if colour.dtype == np.uint16:
-        colour = (colour.astype(np.uint32) + 128) // 257
-    return np.ascontiguousarray(colour, dtype=np.uint8)
+    colour = to_8_bits(samples[:, :, : 1 if channels <= 2 else 3])
+    return np.repeat(colour, 3, axis=2) if channels <= 2 else np.ascontiguousarray(colour)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A photograph as the samples of its file, upright, for what works on a part of them at a time."""
+
+    samples: Samples
+    """(H, W, 1|2|3|4): grey, grey with alpha, RGB, RGB with alpha."""
+    icc: bytes | None
+    kept: Kept
+
+
+def read_stored(path: Path) -> Stored:
+    """What `read_picture` makes floating point numbers of. Raises InputError as it does."""
+    _check_is_file(path)
+    found = read(path)
+    colours = _colours(found, str(path), srgb=False)
+    return Stored(colours.samples, colours.icc, found[0].kept)
 
 
 def read_picture(path: Path, srgb: bool = False) -> Picture:
@@ -88,7 +107,7 @@ def from_pillow(image: Image.Image, srgb: bool = False) -> Picture:
 
 
 def to_pillow(picture: Picture) -> Image.Image:
-    """What `write_picture` would write, as an image of mode L, LA, RGB, RGBA or I;16, with the colour profile.
+    """What is written of it, as an image of mode L, LA, RGB, RGBA or I;16, with the colour profile.
 
     Raises InputError for 16 bits in colour or with alpha, which Pillow has no mode for.
     """
@@ -121,13 +140,9 @@ def _colours(found: tuple[Head, Raster], where: str, srgb: bool) -> Colours:
     return refusing(where, lambda: convert(raster, head.icc, lambda line: remark(where, line)))
 
 
-def write_picture(path: Path, picture: Picture) -> None:
-    """Write `picture` as PNG in its own bit depth, grey if it is grey, with alpha, profile and what is kept; atomic.
-
-    Values outside [0, 1] are clipped.
-    """
-    write_png(path, to_samples(picture), picture.icc, picture.kept)
-    if picture.kept.more:
+def say_what_is_left_out(kept: Kept) -> None:
+    """On standard error, once."""
+    if kept.more:
         say_once(_LEFT_OUT)
 
 
@@ -139,9 +154,15 @@ def to_samples(picture: Picture) -> Samples:
 
 def to_planes(picture: Picture) -> NDArray[np.float32]:
     """The same in [0, 1], float32, not rounded."""
-    colour = (picture.rgb @ _LUMA)[:, :, None] if picture.grey else picture.rgb
+    colour = luma(picture.rgb) if picture.grey else picture.rgb
     planes = colour if picture.alpha is None else np.concatenate([colour, picture.alpha[:, :, None]], axis=2)
     return np.clip(planes, 0, 1)
+
+
+def luma(rgb: Planes) -> Planes:
+    """(..., 3) -> (..., 1), float32."""
+    red, green, blue = _LUMA  # added one by one, in this order, by which rounding is the same wherever it is done
+    return rgb[..., :1] * red + rgb[..., 1:2] * green + rgb[..., 2:] * blue
 
 
 def write_png(path: Path, array: Samples, icc: bytes | None = None, kept: Kept | None = None) -> None:
@@ -155,7 +176,9 @@ def write_png(path: Path, array: Samples, icc: bytes | None = None, kept: Kept |
     if samples.ndim != 3 or samples.shape[2] not in (1, 2, 3, 4) or samples.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"cannot write an array of shape {array.shape} and type {array.dtype} as PNG")
     with replacing(path) as temporary:
-        temporary.write_bytes(encode(samples, icc, kept))
+        shape = (samples.shape[0], samples.shape[1], samples.shape[2])
+        with PngStream(temporary, shape, 8 * samples.itemsize, icc, kept) as file:
+            file.write(samples)
 
 
 def _check_is_file(path: Path) -> None:

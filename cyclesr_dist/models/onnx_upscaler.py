@@ -19,6 +19,8 @@ from cyclesr_dist.runtime.extras import install_hint
 class OnnxUpscaler:
     """A network in an .onnx file that `export` wrote, run by onnxruntime on the CPU."""
 
+    device = torch.device("cpu")
+
     def __init__(self, name: str, path: Path) -> None:
         """Raises InputError when onnxruntime is missing or the file cannot be used."""
         runtime = import_onnx("onnxruntime")

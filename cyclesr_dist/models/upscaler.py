@@ -27,6 +27,10 @@ class Upscaler(Protocol):
     def reach_px(self) -> int:
         """LR pixels farther away than this do not change an output pixel."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; an `x` that is there already need not be moved."""
+
     def __call__(self, x: Tensor) -> Tensor:
         """(1, 3, h, w) in [0, 1] -> (1, 3, h * scale, w * scale), about [0, 1], float32, on the device of `x`."""
 
@@ -36,6 +40,7 @@ class BicubicUpscaler:
 
     name = "bicubic"
     reach_px = 3
+    device = torch.device("cpu")
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
@@ -53,10 +58,13 @@ class NetUpscaler:
         self.scale = scale
         self.reach_px = _reach_px(net)
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.net.parameters()).device
+
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        device = next(self.net.parameters()).device
-        y: Tensor = self.net(x.to(device))
+        y: Tensor = self.net(x.to(self.device))
         return y.float().to(x.device)
 
 

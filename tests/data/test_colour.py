@@ -21,11 +21,11 @@ from helpers.colours import (
     profile,
     srgb_of_light,
 )
-from helpers.photo_checks import check_refused, written
+from helpers.photo_checks import check_refused, write_picture, written
 from helpers.photo_files import chunk, png, ramp, tiff
 from PIL import Image, ImageCms
 
-from cyclesr_dist.data.images import read_picture, read_rgb8, to_pillow, to_samples, write_picture
+from cyclesr_dist.data.images import read_picture, read_rgb8, to_pillow, to_samples
 from cyclesr_dist.scoring.psnr import psnr
 
 Y, X = np.mgrid[0:32, 0:40]

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.photo_checks import write_picture
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
 from cyclesr_dist.data.folders import list_images, match_pairs
-from cyclesr_dist.data.images import Picture, read_picture, read_rgb8, write_picture, write_png
+from cyclesr_dist.data.images import Picture, read_picture, read_rgb8, write_png
 from cyclesr_dist.data.photo import kinds
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.files import replacing

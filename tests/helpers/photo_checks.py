@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cyclesr_dist.data.images import Picture, image_size, read_picture, read_rgb8, to_samples
+from cyclesr_dist.data.images import Picture, image_size, read_picture, read_rgb8, to_samples, write_png
 from cyclesr_dist.errors import InputError
 
 
@@ -18,6 +18,11 @@ def written(folder: Path, file: bytes, name: str = "photo.bin") -> Path:
     path = folder / name
     path.write_bytes(file)
     return path
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """As PNG in its own depth, with all that belongs to it."""
+    write_png(path, to_samples(picture), picture.icc, picture.kept)
 
 
 def check_exact(path: Path, expected: NDArray[Any], within: int = 0) -> Picture:

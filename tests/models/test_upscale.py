@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.photo_checks import write_picture
 from PIL import Image
 
 from cyclesr_dist.cli import upscale as cli
 from cyclesr_dist.config.schema import SRNet
-from cyclesr_dist.data.images import Picture, read_picture, read_rgb8, write_picture, write_png
+from cyclesr_dist.data.images import Picture, read_picture, read_rgb8, write_png
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.models import infer
+from cyclesr_dist.models import tiles
 from cyclesr_dist.models.infer import upscale_image, upscale_picture
 from cyclesr_dist.models.model_file import save_model
 from cyclesr_dist.models.upscaler import BicubicUpscaler, NetUpscaler
@@ -75,8 +76,8 @@ class TestTiles:
                 seen.append((x.shape[2], x.shape[3]))
                 return super().__call__(x)
 
-        monkeypatch.setattr(infer, "UNTILED_PIXELS", 30 * 30)
-        monkeypatch.setattr(infer, "DEFAULT_TILE", 20)
+        monkeypatch.setattr(tiles, "UNTILED_PIXELS", 30 * 30)
+        monkeypatch.setattr(tiles, "DEFAULT_TILE", 20)
         upscale_image(Recording(2), photo(30, 30))
         assert seen == [(30, 30)]
         seen.clear()

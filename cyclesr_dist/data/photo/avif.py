@@ -28,6 +28,7 @@ from cyclesr_dist.data.photo.kinds import (
     turned,
     whole_range,
 )
+from cyclesr_dist.data.photo.of_pillow import of_pillow
 
 _MOST_EXIF = 1 << 20
 
@@ -56,7 +57,8 @@ def head(reader: Reader) -> Head:
             raise DamagedError(str(error)) from error
         icc = icc or made
     remarks = ("is an animation; only the first picture is read",) if film else ()
-    return Head(item.width, item.height, _orientation(item.turns), icc, kept, remarks)
+    pixel_bytes = item.channels * (2 if item.bits > 8 else 1)
+    return Head(item.width, item.height, _orientation(item.turns), icc, kept, remarks, pixel_bytes)
 
 
 def decode(data: bytes, reader: Reader) -> Raster:
@@ -64,7 +66,7 @@ def decode(data: bytes, reader: Reader) -> Raster:
     item, _, film = _look(reader)
     if item.bits == 8:
         with decoder("libavif"), AvifImagePlugin.AvifImageFile(io.BytesIO(data)) as image:
-            samples: Samples = np.asarray(image)
+            samples: Samples = of_pillow(image)
     elif film:
         raise UnreadError("is an animation with more than 8 bits; save its first picture by itself")
     else:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import struct
 
-import numpy as np
 from PIL import BmpImagePlugin
 
 from cyclesr_dist.data.photo.exif import sane_dpi
 from cyclesr_dist.data.photo.kinds import DamagedError, Head, Kept, Raster, Reader, UnreadError, decoder
+from cyclesr_dist.data.photo.of_pillow import of_pillow
 
 _OS2 = 12
 _EMBEDDED_PROFILE = b"DEBM"
@@ -61,7 +61,5 @@ def decode(data: bytes, reader: Reader) -> Raster:
     del reader
     with decoder("Pillow"), BmpImagePlugin.BmpImageFile(io.BytesIO(data)) as image:
         grey = image.mode in ("1", "L")
-        mode = "L" if grey else "RGBA" if image.mode == "RGBA" else "RGB"
-        samples = np.asarray(image.convert(mode))
-    samples = samples.reshape(*samples.shape[:2], -1)
+        samples = of_pillow(image, "L" if grey else "RGBA" if image.mode == "RGBA" else "RGB")
     return Raster(samples, "grey" if grey else "rgb", alpha=samples.shape[2] == 4)

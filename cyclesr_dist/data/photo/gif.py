@@ -9,6 +9,7 @@ import numpy as np
 from PIL import GifImagePlugin
 
 from cyclesr_dist.data.photo.kinds import DamagedError, Head, Raster, Reader, decoder
+from cyclesr_dist.data.photo.of_pillow import of_pillow
 
 _EXTENSION, _PICTURE = 0x21, 0x2C
 _MOST_BLOCKS = 100_000
@@ -25,7 +26,7 @@ def decode(data: bytes, reader: Reader) -> Raster:
     """Raises DamagedError."""
     with decoder("Pillow"), GifImagePlugin.GifImageFile(io.BytesIO(data)) as image:
         see_through = image.has_transparency_data
-        samples = np.asarray(image.convert("RGBA" if see_through else "RGB"))
+        samples = of_pillow(image, "RGBA" if see_through else "RGB")
     left, top, width, height = _pictures(reader)[0]
     covered = np.zeros((*samples.shape[:2], 1), np.uint8)
     covered[top : top + height, left : left + width] = 255

@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclesr_dist.data.photo.kinds import CHANNELS, Model, Samples, UnreadError
+from cyclesr_dist.data.photo.kinds import CHANNELS, Model, Samples, UnreadError, in_rows, to_8_bits
 
 _SPACES: dict[bytes, Model] = {b"GRAY": "grey", b"RGB ": "rgb", b"CMYK": "cmyk"}
 _CLASSES = (b"mntr", b"scnr", b"prtr", b"spac")
@@ -20,8 +20,6 @@ _RELATIVE_COLORIMETRIC = 1
 _BLACK_POINT_COMPENSATION, _NO_TABLES = 8192, 256
 """Flags of LittleCMS. With its own tables in the place of the profile's curves it is up to 19 levels of 255 off."""
 _DATE = slice(24, 36)
-_ROWS_PX = 1 << 20
-"""Px converted at a time, which bounds memory."""
 _SRGB_WITHIN = 64
 """Of 65535, a quarter of an 8-bit level: a profile that differs less is sRGB."""
 
@@ -143,10 +141,9 @@ def to_srgb(samples: Samples, icc: bytes) -> Samples:
     model = examine(icc).model
     height, width, _ = samples.shape
     out = np.empty((height, width, 3), samples.dtype)
-    rows = max(1, _ROWS_PX // width)
-    for top in range(0, height, rows):
-        part = _transform(np.ascontiguousarray(samples[top : top + rows]), icc, model)
-        out[top : top + rows] = part if samples.dtype == np.uint16 else (part.astype(np.uint32) + 128) // 257
+    for rows in in_rows(height, width):
+        part = _transform(np.ascontiguousarray(samples[rows]), icc, model)
+        out[rows] = part if samples.dtype == np.uint16 else to_8_bits(part)
     return out
 
 

@@ -45,7 +45,8 @@ def head(reader: Reader) -> Head:
     found = _look(reader)
     left_out = found.components - CHANNELS[_model(found)] - bool(found.alpha)
     remarks = (f"has {left_out} more channels than colours; left out",) if left_out else ()
-    return Head(found.width, found.height, 1, found.icc, remarks=remarks)
+    pixel_bytes = found.components * (2 if found.bits > 8 else 1)
+    return Head(found.width, found.height, 1, found.icc, remarks=remarks, pixel_bytes=pixel_bytes)
 
 
 def decode(data: bytes, reader: Reader) -> Raster:

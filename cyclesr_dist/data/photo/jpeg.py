@@ -23,6 +23,7 @@ from cyclesr_dist.data.photo.kinds import (
     decoder,
     whole_range,
 )
+from cyclesr_dist.data.photo.of_pillow import of_pillow
 
 _BASELINE, _EXTENDED, _PROGRESSIVE, _LOSSLESS, _ARITHMETIC, _ARITHMETIC_PROGRESSIVE = 0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA
 _READ = (_BASELINE, _EXTENDED, _PROGRESSIVE, _LOSSLESS, _ARITHMETIC, _ARITHMETIC_PROGRESSIVE)
@@ -73,7 +74,8 @@ def head(reader: Reader) -> Head:
         else:
             remarks.append("its colour profile is damaged; it is read as sRGB")
     kept = replace(kept, dpi=kept.dpi or found.dpi, more=kept.more or found.more)
-    return Head(found.width, found.height, orientation, icc, kept, tuple(remarks))
+    pixel_bytes = found.components * (2 if found.bits > 8 else 1)
+    return Head(found.width, found.height, orientation, icc, kept, tuple(remarks), pixel_bytes)
 
 
 def decode(data: bytes, reader: Reader) -> Raster:
@@ -85,7 +87,7 @@ def decode(data: bytes, reader: Reader) -> Raster:
     model = _MODELS[found.components]
     if found.bits == 8 and found.frame != _LOSSLESS:
         with decoder("libjpeg"), JpegImagePlugin.JpegImageFile(io.BytesIO(plain)) as image:
-            samples = np.asarray(image)
+            samples = of_pillow(image)
     else:
         with decoder("libjpeg"):
             samples = np.asarray(imagecodecs.jpeg8_decode(plain))

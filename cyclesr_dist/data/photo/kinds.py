@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,14 +11,20 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cyclesr_dist.errors import ConfigError
+
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 Model = Literal["grey", "rgb", "cmyk"]
 
 MAX_PIXELS = 178_956_970
-"""Of one photograph; more is taken for damage, or for a bomb. Some 13,000 x 13,000.
+"""Of one photograph; more is taken for damage, or for a bomb, unless the environment says otherwise. Some
+13,000 x 13,000.
 
 Pillow's own limit is in `Image.open`, which is not used: formats are known already.
 """
+MAX_MEGAPIXELS = "CYCLESR_MAX_MEGAPIXELS"
+"""The environment's place for another limit, in 10^6 px."""
+_PX_AT_A_TIME = 1 << 20
 CHANNELS: dict[Model, int] = {"grey": 1, "rgb": 3, "cmyk": 4}
 
 
@@ -58,6 +65,8 @@ class Head:
     kept: Kept = field(default_factory=Kept)
     remarks: tuple[str, ...] = ()
     """What people should be told, in words that stand behind the file's name and a colon."""
+    pixel_bytes: int = 3
+    """Of the decoded samples of a pixel, alpha included."""
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -122,11 +131,28 @@ def decoder(name: str) -> Iterator[None]:
 
 
 def check_pixels(width: int, height: int) -> None:
-    """Raise UnreadError for sides that no photograph has."""
+    """Raise UnreadError for sides that no photograph has, ConfigError for a limit of the environment that is none."""
     if width < 1 or height < 1:
         raise DamagedError(f"{width} x {height} px")
-    if width * height > MAX_PIXELS:
-        raise UnreadError(f"{width} x {height} px are too many; at most {MAX_PIXELS:,} px are read")
+    if width * height > (most := max_pixels()):
+        raise UnreadError(
+            f"{width} x {height} px are too many; at most {most:,} px are read; "
+            f"{MAX_MEGAPIXELS}={-(-width * height // 1_000_000)} in the environment raises that"
+        )
+
+
+def max_pixels() -> int:
+    """Of one photograph. Raises ConfigError for a limit of the environment that is none."""
+    text = os.environ.get(MAX_MEGAPIXELS, "")
+    if not text:
+        return MAX_PIXELS
+    try:
+        most = float(text)
+    except ValueError:
+        most = 0
+    if not 0 < most < 1e9:
+        raise ConfigError(f"environment variable {MAX_MEGAPIXELS} = {text!r}; allowed: megapixels, above 0")
+    return round(most * 1e6)
 
 
 def whole_range(samples: NDArray[Any], bits: int) -> Samples:
@@ -143,6 +169,24 @@ def whole_range(samples: NDArray[Any], bits: int) -> Samples:
         raise DamagedError(f"a sample is larger than {bits} bits allow")
     spread: Samples = levels(largest)[samples]
     return spread
+
+
+def to_8_bits(samples: Samples) -> NDArray[np.uint8]:
+    """(H, W, C), of 16 bits to the nearest of 256 levels."""
+    if samples.dtype == np.uint8:
+        return samples.astype(np.uint8, copy=False)
+    eight = np.empty(samples.shape, np.uint8)
+    for rows in in_rows(*samples.shape[:2]):
+        eight[rows] = (samples[rows].astype(np.uint32) + 128) // 257
+    return eight
+
+
+def in_rows(height: int, width: int, multiple: int = 1) -> Iterator[slice]:
+    """Rows of a picture from top to bottom, so many at a time that what is made of them takes little memory; all but
+    the last ones a multiple of `multiple`."""
+    step = max(1, _PX_AT_A_TIME // width // multiple) * multiple
+    for top in range(0, height, step):
+        yield slice(top, min(top + step, height))
 
 
 def levels(largest: int) -> Samples:

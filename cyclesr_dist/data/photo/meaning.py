@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cyclesr_dist.data.photo.icc import ProfileError, examine, to_srgb
-from cyclesr_dist.data.photo.kinds import Raster, Samples
+from cyclesr_dist.data.photo.kinds import Raster, Samples, in_rows
 from cyclesr_dist.data.photo.transparency import filled
 
 Say = Callable[[str], None]
@@ -33,13 +33,15 @@ def as_stored(raster: Raster, icc: bytes | None, say: Say) -> Colours:
 
 
 def _colours(raster: Raster, icc: bytes | None, say: Say, keep: bool) -> Colours:
-    colour, alpha = raster.samples, None
+    stored, alpha = raster.samples, None
     if raster.alpha:
-        colour, alpha = raster.samples[:, :, :-1], raster.samples[:, :, -1]
-    colour, icc = _converted(colour, raster.model, icc, say, keep)
+        stored, alpha = raster.samples[:, :, :-1], raster.samples[:, :, -1]
+    colour, icc = _converted(stored, raster.model, icc, say, keep)
     if alpha is None:
         return Colours(colour, icc)
     visible = colour if keep else filled(colour, alpha)
+    if visible is stored:  # as they were, beside their alpha: no copy
+        return Colours(raster.samples, icc)
     both: Samples = np.concatenate([visible, alpha[:, :, None]], axis=2)
     return Colours(both, icc)
 
@@ -71,6 +73,8 @@ def _converted(colour: Samples, model: str, icc: bytes | None, say: Say, keep: b
 def _plain_rgb(ink: Samples) -> Samples:
     """What light is left when each ink takes its part: no printer's colours, but no negative either."""
     full = int(np.iinfo(ink.dtype).max)
-    paper = full - ink.astype(np.uint32)
-    light = (paper[:, :, :3].astype(np.uint64) * paper[:, :, 3:] + full // 2) // full
-    return light.astype(np.uint8) if full == 255 else light.astype(np.uint16)
+    light: Samples = np.empty((*ink.shape[:2], 3), ink.dtype)
+    for rows in in_rows(*ink.shape[:2]):
+        paper = full - ink[rows].astype(np.uint64)
+        light[rows] = (paper[:, :, :3] * paper[:, :, 3:] + full // 2) // full
+    return light

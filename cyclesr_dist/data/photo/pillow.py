@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from cyclesr_dist.data.photo.exif import read_exif, sane_dpi
-from cyclesr_dist.data.photo.kinds import DamagedError, Head, Kept, Raster, Samples, decoder, turned
+from cyclesr_dist.data.photo.kinds import DamagedError, Head, Kept, Raster, Samples, decoder, to_8_bits, turned
 from cyclesr_dist.data.photo.reading import read_bytes
 from cyclesr_dist.errors import InputError
 
@@ -45,8 +44,7 @@ def _in_pillows_depth(raster: Raster) -> Raster:
     """16 bits for grey alone."""
     if raster.samples.dtype == np.uint8 or raster.samples.shape[2] == 1:
         return raster
-    eight: NDArray[np.uint8] = ((raster.samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return Raster(eight, raster.model, raster.alpha)
+    return Raster(to_8_bits(raster.samples), raster.model, raster.alpha)
 
 
 def _head(image: Image.Image) -> Head:

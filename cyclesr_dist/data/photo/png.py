@@ -18,7 +18,6 @@ from cyclesr_dist.data.photo.kinds import (
     Kept,
     Raster,
     Reader,
-    Samples,
     UnreadError,
     decoder,
 )
@@ -27,9 +26,11 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _OF_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 """All else is left out before a library sees the file, damaged or not."""
 _READ = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf", b"pHYs", b"acTL")
-_HEADER = struct.Struct(">IIBBBBB")
+HEADER = struct.Struct(">IIBBBBB")
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-_GREY, _PALETTE = (0, 4), 3
+_GREY = (0, 4)
+_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+"""Of a colour type, palettes as RGB."""
 _INCH_METRES = 0.0254
 _MOST_PROFILE = 1 << 25
 _PER_CENT_THOUSANDTH = 100_000
@@ -58,30 +59,30 @@ def head(reader: Reader) -> Head:
     if int.from_bytes(found.chunks.get(b"acTL", b"")[:4]) > 1:
         found.remarks.append("is an animation; only the picture that stands for it is read")
     kept = replace(kept, more=kept.more or found.more)
-    return Head(width, height, orientation, icc, kept, tuple(found.remarks))
+    return Head(width, height, orientation, icc, kept, tuple(found.remarks), _pixel_bytes(found, reader))
 
 
 def decode(data: bytes, reader: Reader) -> Raster:
     """Raises DamagedError."""
     grey = _look(reader).header[3] in _GREY
-    parts = [SIGNATURE]
+    whole = memoryview(data)
+    parts = [whole[: len(SIGNATURE)]]
     for name, start, size in _chunks(reader):
         if name in _OF_PIXELS:
             if start + size + 4 > reader.size:
                 raise DamagedError("is cut short")
-            parts.append(data[start - 8 : start + size + 4])
+            parts.append(whole[start - 8 : start + size + 4])
+    plain = data if sum(map(len, parts)) == len(data) else b"".join(parts)
     with decoder("libpng"):
-        samples = np.asarray(imagecodecs.png_decode(b"".join(parts)))
+        samples = np.asarray(imagecodecs.png_decode(plain))
     samples = samples[:, :, None] if samples.ndim == 2 else samples
     return Raster(samples, "grey" if grey else "rgb", alpha=samples.shape[2] in (2, 4))
 
 
-def encode(samples: Samples, icc: bytes | None = None, kept: Kept | None = None) -> bytes:
-    """(H, W, 1|2|3|4) uint8 or uint16 as a PNG file, with a profile and what is kept of a photograph."""
-    plane = samples[:, :, 0] if samples.shape[2] == 1 else samples
-    file = bytes(imagecodecs.png_encode(np.ascontiguousarray(plane), 6))
-    first = len(SIGNATURE) + 12 + _HEADER.size
-    return file[:first] + b"".join(_packed(name, value) for name, value in carried(icc, kept or Kept())) + file[first:]
+def _pixel_bytes(found: _Found, reader: Reader) -> int:
+    depth, colour_type = found.header[2:4]
+    see_through = any(name == b"tRNS" for name, *_ in _chunks(reader))
+    return (_CHANNELS[colour_type] + (see_through and colour_type < 4)) * (2 if depth == 16 else 1)
 
 
 def carried(icc: bytes | None, kept: Kept) -> list[tuple[bytes, bytes]]:
@@ -95,7 +96,7 @@ def carried(icc: bytes | None, kept: Kept) -> list[tuple[bytes, bytes]]:
     return chunks
 
 
-def _packed(name: bytes, value: bytes) -> bytes:
+def packed(name: bytes, value: bytes) -> bytes:
     return struct.pack(">I", len(value)) + name + value + struct.pack(">I", zlib.crc32(name + value))
 
 
@@ -116,9 +117,9 @@ def _look(reader: Reader) -> _Found:
         if found is None:
             if name == b"CgBI":
                 raise UnreadError("is a PNG in Apple's own form for its devices; save it as an ordinary one first")
-            if name != b"IHDR" or size != _HEADER.size:
+            if name != b"IHDR" or size != HEADER.size:
                 raise DamagedError("a PNG without a header")
-            found = _Found(_HEADER.unpack(reader.at(start, size)))
+            found = _Found(HEADER.unpack(reader.at(start, size)))
             _, _, depth, colour_type, compression, filtering, interlacing = found.header
             if depth not in _DEPTHS.get(colour_type, ()) or compression or filtering or interlacing > 1:
                 raise DamagedError("a PNG header that says nothing of this world")

@@ -29,27 +29,27 @@ class _Found:
 def head(reader: Reader) -> Head:
     """Raises DamagedError, UnreadError."""
     found = _look(reader)
-    return Head(found.width, found.height)
+    return Head(found.width, found.height, pixel_bytes=_CHANNELS[found.kind] * (2 if found.largest > 255 else 1))
 
 
 def decode(data: bytes, reader: Reader) -> Raster:
     """Raises DamagedError, UnreadError."""
     found = _look(reader)
     channels = _CHANNELS[found.kind]
-    body = data[found.start :]
+    body = memoryview(data)[found.start :]
     number = found.width * found.height * channels
     if found.kind == b"P4":
         rows = _binary(body, (found.width + 7) // 8 * found.height, ">u1").reshape(found.height, -1)
         values = np.unpackbits(rows, axis=1)[:, : found.width].astype(np.uint16)
     elif found.kind == b"P1":
-        digits = np.frombuffer(re.sub(rb"#[^\n\r]*|\s", b"", body)[:number], np.uint8)
+        digits = np.frombuffer(re.sub(rb"#[^\n\r]*|\s", b"", bytes(body))[:number], np.uint8)
         values = digits.astype(np.uint16) - ord("0")
         if len(values) < number or values.max() > 1:
             raise DamagedError("is cut short, or holds more than 0 and 1")
     elif found.kind in _TEXT:
         values = _numbers(body, number)
     else:
-        values = _binary(body, number, ">u1" if found.largest < 256 else ">u2").astype(np.uint16)
+        values = _binary(body, number, ">u1" if found.largest < 256 else ">u2")
     if int(values.max()) > found.largest:
         raise DamagedError(f"holds more than its largest value, {found.largest}")
     if found.kind in _BITMAPS:
@@ -75,14 +75,14 @@ def _look(reader: Reader) -> _Found:
     return _Found(kind, width, height, largest, place + 1)
 
 
-def _binary(body: bytes, number: int, kind: str) -> NDArray[np.unsignedinteger]:
+def _binary(body: memoryview, number: int, kind: str) -> NDArray[np.unsignedinteger]:
     if len(body) < number * np.dtype(kind).itemsize:
         raise DamagedError("is cut short")
     return np.frombuffer(body, kind, number)
 
 
-def _numbers(body: bytes, number: int) -> NDArray[np.uint16]:
-    words = re.sub(rb"#[^\n\r]*", b"", body).split(None, number)[:number]
+def _numbers(body: memoryview, number: int) -> NDArray[np.uint16]:
+    words = re.sub(rb"#[^\n\r]*", b"", bytes(body)).split(None, number)[:number]
     if len(words) < number:
         raise DamagedError("is cut short")
     try:

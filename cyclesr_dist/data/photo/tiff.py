@@ -18,6 +18,7 @@ from cyclesr_dist.data.photo.kinds import (
     Reader,
     Samples,
     UnreadError,
+    in_rows,
     whole_range,
 )
 from cyclesr_dist.data.photo.tiff_segments import CCITT, JPEG, PLAIN, put_together
@@ -73,7 +74,8 @@ def head(reader: Reader) -> Head:
     remarks = [*layer.remarks]
     if (pages := _pages(reader, directory)) > 1:
         remarks.append(f"holds {pages} pages; only the first is read")
-    return Head(layer.width, layer.height, orientation, directory.raw(_ICC) or None, kept, tuple(remarks))
+    icc = directory.raw(_ICC) or None
+    return Head(layer.width, layer.height, orientation, icc, kept, tuple(remarks), _pixel_bytes(layer))
 
 
 def decode(data: bytes, reader: Reader) -> Raster:
@@ -89,16 +91,21 @@ def decode(data: bytes, reader: Reader) -> Raster:
     if layer.photometric == _INDEXED:
         return Raster(_mapped(directory, stored[:, :, 0], layer.bits), "rgb")
     if layer.photometric == _YCBCR and layer.compression != JPEG:
-        stored[:, :, :3] = _from_ycbcr(stored[:, :, :3])
+        for rows in in_rows(layer.height, layer.width):
+            stored[rows, :, :3] = _from_ycbcr(stored[rows, :, :3])
     samples = whole_range(stored, layer.bits)
     return _in_order(samples, layer)
+
+
+def _pixel_bytes(layer: _Layer) -> int:
+    return max(layer.samples, CHANNELS[layer.model]) * (2 if layer.bits > 8 else 1)
 
 
 def _in_order(samples: Samples, layer: _Layer) -> Raster:
     """Colours as their model has them, with alpha as the last channel where there is one."""
     colours = CHANNELS[layer.model]
     if layer.photometric == _WHITE_IS_ZERO:
-        samples = np.concatenate([~samples[:, :, :1], samples[:, :, 1:]], axis=2)
+        samples[:, :, 0] = ~samples[:, :, 0]
     if layer.extra not in (_PREMULTIPLIED, _STRAIGHT):
         return Raster(samples[:, :, :colours], layer.model)
     samples = samples[:, :, : colours + 1]
@@ -108,9 +115,12 @@ def _in_order(samples: Samples, layer: _Layer) -> Raster:
 def divided(samples: Samples) -> Samples:
     """Colours that were multiplied by their alpha, the last channel, as they were before; 0 where it is 0."""
     full = int(np.iinfo(samples.dtype).max)
-    colour, alpha = samples[:, :, :-1].astype(np.uint64), samples[:, :, -1:].astype(np.uint64)
-    straight = np.where(alpha > 0, (colour * full + alpha // 2) // np.maximum(alpha, 1), 0)
-    return np.concatenate([np.minimum(straight, full).astype(samples.dtype), samples[:, :, -1:]], axis=2)
+    straight = samples.copy()
+    for rows in in_rows(*samples.shape[:2]):
+        colour, alpha = samples[rows, :, :-1].astype(np.uint64), samples[rows, :, -1:].astype(np.uint64)
+        values = np.where(alpha > 0, (colour * full + alpha // 2) // np.maximum(alpha, 1), 0)
+        straight[rows, :, :-1] = np.minimum(values, full)
+    return straight
 
 
 def _layout(reader: Reader) -> Layout:

@@ -66,15 +66,16 @@ def put_together(data: bytes, directory: Directory, layer: Layer) -> NDArray[Any
     if predictor not in (1, _DIFFERENCES) or (predictor == _DIFFERENCES and layer.bits not in (8, 16)):
         raise UnreadError("holds differences of a kind that is not read; save it without a predictor first")
     out = np.empty((layer.height, layer.width, layer.samples), np.uint8 if layer.bits <= 8 else np.uint16)
+    whole = memoryview(data)
     for segment in list(_segments(directory, layer, len(data))):
-        raw = data[segment.offset : segment.offset + segment.count]
+        raw = whole[segment.offset : segment.offset + segment.count]
         part = (
             _jpeg(raw, directory, layer, segment)
             if layer.compression == JPEG
             else _rows(raw, directory, layer, segment)
         )
         if predictor == _DIFFERENCES:
-            np.cumsum(part, axis=1, dtype=part.dtype, out=part)
+            part = _summed(part)
         down, across = min(segment.rows, layer.height - segment.top), min(segment.across, layer.width - segment.left)
         place = slice(segment.top, segment.top + down), slice(segment.left, segment.left + across)
         if layer.planar:
@@ -82,6 +83,12 @@ def put_together(data: bytes, directory: Directory, layer: Layer) -> NDArray[Any
         else:
             out[place] = part[:down, :across]
     return out
+
+
+def _summed(differences: NDArray[Any]) -> NDArray[Any]:
+    """Along each row, whose values may be in another byte order, or not be there to be changed."""
+    values = differences.astype(differences.dtype.newbyteorder("="))
+    return np.cumsum(values, axis=1, dtype=values.dtype, out=values)
 
 
 def _segments(directory: Directory, layer: Layer, size: int) -> Iterator[_Segment]:
@@ -113,27 +120,29 @@ def _segments(directory: Directory, layer: Layer, size: int) -> Iterator[_Segmen
                 )
 
 
-def _rows(raw: bytes, directory: Directory, layer: Layer, segment: _Segment) -> NDArray[Any]:
+def _rows(raw: memoryview, directory: Directory, layer: Layer, segment: _Segment) -> NDArray[Any]:
     """(rows, across, samples) of a segment that is no JPEG."""
     samples = 1 if layer.planar else layer.samples
     number = segment.across * samples
     row_bytes = (number * layer.bits + 7) // 8
     if directory.integer(_FILL_ORDER, 1) == 2:
-        raw = np.packbits(np.unpackbits(np.frombuffer(raw, np.uint8)).reshape(-1, 8)[:, ::-1]).tobytes()
+        raw = memoryview(np.packbits(np.unpackbits(np.frombuffer(raw, np.uint8)).reshape(-1, 8)[:, ::-1]).tobytes())
     plain = _plain(raw, directory, layer.compression, row_bytes, segment)
     if len(plain) < row_bytes * segment.rows:
         raise DamagedError("has a strip or a tile that is too short")
     table = np.frombuffer(plain, np.uint8, row_bytes * segment.rows).reshape(segment.rows, row_bytes)
     if layer.bits == 8:
-        values = table.copy()
+        values = table
     elif layer.bits == 16:
-        values = table.view(f"{layer.order}u2").astype(np.uint16)
+        values = table.view(f"{layer.order}u2")
     else:
         values = _unpacked(table, number, layer.bits)
     return values.reshape(segment.rows, segment.across, samples)
 
 
-def _plain(raw: bytes, directory: Directory, compression: int, row_bytes: int, segment: _Segment) -> bytes:
+def _plain(
+    raw: memoryview, directory: Directory, compression: int, row_bytes: int, segment: _Segment
+) -> bytes | memoryview:
     """Without its compression."""
     if compression == PLAIN:
         return raw
@@ -148,7 +157,7 @@ def _plain(raw: bytes, directory: Directory, compression: int, row_bytes: int, s
         return image.tobytes()
 
 
-def _one_strip(raw: bytes, width: int, rows: int, bits: int, compression: int, options: dict[int, int]) -> bytes:
+def _one_strip(raw: memoryview, width: int, rows: int, bits: int, compression: int, options: dict[int, int]) -> bytes:
     """A TIFF with compressed bytes as its only strip, and each byte, or bit, as a grey sample."""
     entries = {
         **{256: width, 257: rows, 258: bits, 259: compression, 262: 1, _OFFSETS: 8, 277: 1, _ROWS: rows},
@@ -156,8 +165,9 @@ def _one_strip(raw: bytes, width: int, rows: int, bits: int, compression: int, o
         **options,
     }
     table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(entries.items()))
-    body = raw + b"\0" * (len(raw) % 2)
-    return struct.pack("<2sHI", b"II", 42, 8 + len(body)) + body + struct.pack("<H", len(entries)) + table + bytes(4)
+    padding = bytes(len(raw) % 2)
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(raw) + len(padding))
+    return b"".join([head, raw, padding, struct.pack("<H", len(entries)), table, bytes(4)])
 
 
 def _unpacked(table: NDArray[np.uint8], number: int, bits: int) -> NDArray[Any]:
@@ -172,7 +182,7 @@ def _unpacked(table: NDArray[np.uint8], number: int, bits: int) -> NDArray[Any]:
     return values
 
 
-def _jpeg(raw: bytes, directory: Directory, layer: Layer, segment: _Segment) -> NDArray[Any]:
+def _jpeg(raw: memoryview, directory: Directory, layer: Layer, segment: _Segment) -> NDArray[Any]:
     """(rows, across, samples) of a segment that is a JPEG, whose tables may stand beside it."""
     samples = 1 if layer.planar else layer.samples
     spaces = {1: "grayscale", 3: "rgb"}  # of CMYK nobody knows whether it is inverted
@@ -180,7 +190,7 @@ def _jpeg(raw: bytes, directory: Directory, layer: Layer, segment: _Segment) -> 
         raise UnreadError("holds a JPEG of a rare kind; save it as PNG first")
     with decoder("libjpeg"):
         part = imagecodecs.jpeg8_decode(
-            raw,
+            bytes(raw),
             tables=directory.raw(_JPEG_TABLES) or None,
             colorspace="ycbcr" if layer.ycbcr else spaces[samples],
             outcolorspace=spaces[samples],

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 from PIL import WebPImagePlugin
 
 from cyclesr_dist.data.photo.exif import read_exif
 from cyclesr_dist.data.photo.kinds import DamagedError, Head, Raster, Reader, decoder
+from cyclesr_dist.data.photo.of_pillow import of_pillow
 
 _READ = (b"ICCP", b"EXIF")
 _MOST_CHUNKS = 100_000
@@ -37,8 +37,8 @@ def decode(data: bytes, reader: Reader) -> Raster:
     """Raises DamagedError."""
     _look(reader)
     with decoder("libwebp"), WebPImagePlugin.WebPImageFile(io.BytesIO(data)) as image:
-        samples = np.asarray(image)
-    if samples.ndim != 3 or samples.shape[2] not in (3, 4):
+        samples = of_pillow(image)
+    if samples.shape[2] not in (3, 4):
         raise DamagedError("its pixels are of another kind than its head says")
     return Raster(samples, "rgb", alpha=samples.shape[2] == 4)
 

@@ -1,0 +1,90 @@
+"""The tiles that large images are enlarged in, each with the network's reach of true surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cyclesr_dist.errors import InputError
+from cyclesr_dist.models.upscaler import Upscaler
+
+DEFAULT_TILE = 256
+"""LR px. Bounds memory at about half a gigabyte for 64 channels at HR size."""
+UNTILED_PIXELS = 384 * 384
+"""Smaller LR images are enlarged in one piece unless a tile size is given."""
+# Some networks pad by reflection, which a side of a few pixels cannot serve.
+_SMALLEST_SIDE = 8
+
+
+@dataclass(frozen=True)
+class Span:
+    """Rows, or columns, of the LR image: those of a tile, and those that are read for it."""
+
+    start: int
+    stop: int
+    first: int
+    """Clipped, not padded, at the edges of the image: the network then sees the edge as in one piece."""
+    last: int
+
+    @property
+    def read(self) -> slice:
+        return slice(self.first, self.last)
+
+    def made(self, scale: int) -> slice:
+        """Where the result is in the enlarged image."""
+        return slice(self.start * scale, self.stop * scale)
+
+    def inner(self, scale: int) -> slice:
+        """Where the result is in what was enlarged."""
+        return slice((self.start - self.first) * scale, (self.stop - self.first) * scale)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How an image is cut."""
+
+    side: int
+    """LR px."""
+    margin: int
+
+    def spans(self, size: int) -> Iterator[Span]:
+        """Of the rows, or columns, of an image with so many."""
+        for start in range(0, size, self.side):
+            stop = min(start + self.side, size)
+            yield Span(start, stop, max(start - self.margin, 0), min(stop + self.margin, size))
+
+
+def tiles_of(upscaler: Upscaler, height: int, width: int, tile: int | None) -> Tiles:
+    """`tile` is the side in LR px, None: `DEFAULT_TILE` above `UNTILED_PIXELS`, 0: one piece."""
+    if tile is None:
+        tile = DEFAULT_TILE if height * width > UNTILED_PIXELS else 0
+    margin = max(upscaler.reach_px, _SMALLEST_SIDE)  # so that narrow last tiles need no padding
+    return Tiles(tile or max(height, width), margin)
+
+
+def enlarged(upscaler: Upscaler, x: Tensor) -> Tensor:
+    """(1, C, h, w) -> (1, C, h * scale, w * scale) in one piece, whatever the size; on the device of `x`.
+
+    Raises InputError when the model gives values that are not finite.
+    """
+    h, w = x.shape[-2:]
+    padding = (0, max(_SMALLEST_SIDE - w, 0), 0, max(_SMALLEST_SIDE - h, 0))
+    if any(padding):
+        x = F.pad(x, padding, mode="replicate")
+    y = upscaler(x)[:, :, : h * upscaler.scale, : w * upscaler.scale]
+    # Both are nan where any value is, and no mask as large as the tile is made.
+    if not torch.isfinite(torch.stack(torch.aminmax(y))).all():
+        raise InputError(f"model {upscaler.name}: gives values that are not finite")
+    return y
+
+
+def fetched(x: Tensor) -> Tensor:
+    """On the CPU; from a GPU through memory that its copies need not go around, and that is used again."""
+    if x.device.type != "cuda":
+        return x.cpu()
+    host = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+    return host.copy_(x)
