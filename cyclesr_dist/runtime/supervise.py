@@ -1,9 +1,10 @@
 """Runs a launcher as a child and makes up for what launchers lack, also as a container's first process.
 
-torchrun turns every exit code into 1; `deepspeed` ignores SIGTERM as PID 1, does not pass it on, and exits 0 while ranks
-live when its launcher for this machine is killed. So ranks started below a supervisor say which processes they are and how they left (exit_codes.py), signals
-go to them directly, and the exit code is made of theirs. No process outlives the supervisor: when it is killed, the
-ranks notice and save (lifeline.py), and its guard (guard.py) ends the rest.
+torchrun turns every exit code into 1; `deepspeed` ignores SIGTERM as PID 1, does not pass it on, and exits 0 while
+ranks live when its launcher for this machine is killed. So ranks started below a supervisor say which processes they
+are and how they left (exit_codes.py), signals go to them directly, and the exit code is made of theirs. No process
+outlives the supervisor: when it is killed, the ranks notice and save (lifeline.py), and its guard (guard.py) ends the
+rest.
 """
 
 from __future__ import annotations

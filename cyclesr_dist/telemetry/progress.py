@@ -1,7 +1,7 @@
 """What a training shows on the main rank: one live view on a terminal, plain lines in a log, JSON lines on request.
 
-Everything goes to stderr. A run with --quiet shows nothing but warnings, other ranks nothing. When nobody reads stderr any
-more, a closed terminal or pipe, training goes on unseen.
+Everything goes to stderr. A run with --quiet shows nothing but warnings, other ranks nothing. When nobody reads stderr
+any more, a closed terminal or pipe, training goes on unseen.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO, Any, Literal, cast
 

@@ -184,7 +184,7 @@ def test_ranks_whose_launcher_is_killed_save(config_file, tiny_data, tmp_path) -
 
 @pytest.mark.parametrize("name", ["deepspeed", pytest.param("torchrun", marks=pytest.mark.slow)])
 def test_a_launcher_that_is_killed_before_its_ranks_have_begun_is_no_success(name, tmp_path) -> None:
-    """`deepspeed` itself ends with 0 then. Of ranks that still import their modules nothing is known but their start."""
+    """`deepspeed` itself ends with 0 then. Ranks that still import their modules have told nothing."""
     script = tmp_path / "imports.py"
     script.write_text("import time\ntime.sleep(600)\n")
     with started([*SUPERVISE, *launcher(name), str(script), "--quiet"]) as p:

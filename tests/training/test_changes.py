@@ -72,7 +72,7 @@ def test_another_experiment_needs_the_users_word(begun, config_file, tmp_path, c
     assert (folder / "config.yaml").read_bytes() == before
     assert [event["event"] for event in lines(folder / "events.jsonl")] == ["started", "finished"]
     assert run(config_file, folder, *begun, "weights.mse=3", "--resume-with-changes") == 0
-    assert "cyclesr: warning: changed since the checkpoint: weights.mse 1000.0 -> 3.0" in capsys.readouterr().err  # quiet
+    assert "cyclesr: warning: changed since the checkpoint: weights.mse 1000.0 -> 3.0" in capsys.readouterr().err
     (noted,) = (event for event in lines(folder / "events.jsonl") if event["event"] == "changed")
     assert noted["step"] == 2
     assert noted["changes"] == {"weights.mse": [1000.0, 3.0], "train.max_steps": [2, 4]}
