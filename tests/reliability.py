@@ -231,8 +231,9 @@ def compare(root: Path, overrides: list[str]) -> tuple[bool, int]:
 
 
 def table(args: argparse.Namespace, tally: Tally, identical: bool, steps: int) -> str:
+    only = f' --only "{args.only}"' if args.only else ""
     lines = [
-        f"`python tests/reliability.py --rounds {args.rounds} --seed {args.seed} --into docs/reliability.md`: "
+        f"`python tests/reliability.py --rounds {args.rounds} --seed {args.seed}{only} --into docs/reliability.md`: "
         f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, 2 ranks, torchrun and deepspeed in "
         "turn, a loader process a rank.",
         "",
