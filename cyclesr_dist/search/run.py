@@ -23,6 +23,7 @@ from cyclesr_dist.runtime.signals import Insistence, requests, taking
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, absolute
 from cyclesr_dist.search.identity import Identity, claim, recognise
+from cyclesr_dist.search.storage_claim import claimed
 
 
 def require_ray() -> None:
@@ -59,9 +60,11 @@ def run_search(
     if alone and not begun:
         check_training(search, base, working_dir, here=True)
     with ExitStack() as opened:
-        lease: Lease | None = None
+        leases: list[Lease] = []
         if not dry_run:
-            lease = opened.enter_context(held(run_dir, f"run folder {run_dir}", when_lost=_interrupt))
+            leases += [opened.enter_context(held(run_dir, f"run folder {run_dir}", when_lost=_interrupt))]
+            if search.storage:  # else it is in the run folder
+                leases += [opened.enter_context(claimed(storage, run_dir.absolute().name, _interrupt))]
             begun, identity = recognise(search, run_dir, resume)  # what was waited for may have left a search
             if resume and not begun:
                 print("cyclesr tune: no search yet: starting from the beginning", file=sys.stderr)
@@ -70,14 +73,14 @@ def run_search(
         nodes = ready_nodes(search.workers, storage)
         if not (alone or begun):
             check_training(search, base, working_dir)
-        if lease is None or identity is None:  # a dry run
+        if identity is None:  # a dry run
             print(dump(search), end="")
             print(
                 f"# {search.num_trials} trials of at most {search.last_step()} steps on {len(nodes)} nodes; none begun"
             )
             return
         claim(search, run_dir, identity)
-        _search(search, run_dir, storage, {"base": base, "working_dir": working_dir}, begun, identity, quiet, lease)
+        _search(search, run_dir, storage, {"base": base, "working_dir": working_dir}, begun, identity, quiet, leases)
 
 
 def _search(
@@ -88,7 +91,7 @@ def _search(
     resume: bool,
     identity: Identity,
     quiet: bool,
-    lease: Lease,
+    leases: list[Lease],
 ) -> None:
     """One experiment of Tune for each time that `num_samples` was given: Tune cannot add trials to one that is over."""
     from ray import tune
@@ -123,7 +126,8 @@ def _search(
         if num_unfinished(this_round, rows(search, found, read_results(results))):
             break  # it was told to stop
         before = num_samples
-    lease.hold(sure=True)
+    for lease in leases:
+        lease.hold(sure=True)
     _write(search, run_dir, storage, found, quiet)
 
 
