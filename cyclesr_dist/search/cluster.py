@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray._raylet import Config
+from ray._raylet import Config  # type: ignore[attr-defined]  # it has no types
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import cyclesr_dist

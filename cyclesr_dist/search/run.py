@@ -23,6 +23,7 @@ from cyclesr_dist.runtime.signals import Insistence, requests, taking
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, absolute
 from cyclesr_dist.search.identity import Identity, claim, recognise
+from cyclesr_dist.search.samples import known
 from cyclesr_dist.search.storage_claim import claimed
 
 
@@ -54,7 +55,8 @@ def run_search(
     check_endpoint(search.telemetry)
     storage = search.storage or str((run_dir / "ray").absolute())
     working_dir = os.environ.get(FOLDER_VARIABLE) or os.getcwd()
-    base = dump(absolute(search.base_config()), signatures=True)
+    config = absolute(search.base_config())
+    base = dump(config, signatures=True)
     alone = not is_elsewhere(address)
     begun, identity = (False, None) if dry_run else recognise(search, run_dir, resume)
     if alone and not begun:
@@ -80,14 +82,15 @@ def run_search(
             )
             return
         claim(search, run_dir, identity)
-        _search(search, run_dir, storage, {"base": base, "working_dir": working_dir}, begun, identity, quiet, leases)
+        parameters = {"base": base, "working_dir": working_dir, "samples": known(config, search, identity.data)}
+        _search(search, run_dir, storage, parameters, begun, identity, quiet, leases)
 
 
 def _search(
     search: Search,
     run_dir: Path,
     storage: str,
-    known: dict[str, Any],
+    parameters: dict[str, Any],
     resume: bool,
     identity: Identity,
     quiet: bool,
@@ -102,7 +105,7 @@ def _search(
 
     results = run_dir.absolute() / "results.jsonl"
     name = run_dir.absolute().name
-    shared = _shared(search, name, storage, known, resume, quiet) if search.shared_steps else None
+    shared = _shared(search, name, storage, parameters, resume, quiet) if search.shared_steps else None
     found: list[Any] = []
     before = 0
     for num_samples, place in identity.places(name):
@@ -113,7 +116,7 @@ def _search(
             place,
             storage,
             resume,
-            known | {"last_step": search.last_step(), "shared": shared},
+            parameters | {"last_step": search.last_step(), "shared": shared},
             param_space={domain.key: domain.for_ray() for domain in search.domains},
             tune_config=tune.TuneConfig(
                 search_alg=searcher(this_round, before, results),
@@ -131,15 +134,15 @@ def _search(
     _write(search, run_dir, storage, found, quiet)
 
 
-def _shared(search: Search, name: str, storage: str, known: dict[str, Any], resume: bool, quiet: bool) -> Any:
+def _shared(search: Search, name: str, storage: str, parameters: dict[str, Any], resume: bool, quiet: bool) -> Any:
     """Train the shared steps, or find them done. Returns a Ray checkpoint, raises CycleSRError."""
     from ray import tune
 
     if not quiet:
         print(f"cyclesr tune: the {search.shared_steps} steps that all trials share", flush=True)
     config = tune.TuneConfig(trial_dirname_creator=_trial_id)
-    known = known | {"last_step": search.shared_steps, "shared": None}
-    (result,) = _fit(search, f"{name}-shared", storage, resume, known, param_space={}, tune_config=config, callbacks=[])
+    own = parameters | {"last_step": search.shared_steps, "shared": None}
+    (result,) = _fit(search, f"{name}-shared", storage, resume, own, param_space={}, tune_config=config, callbacks=[])
     metrics = result.metrics or {}
     if cause := metrics.get("failed") or result.error:
         raise CycleSRError(f"the shared steps failed: {str(cause).strip().splitlines()[-1]}")
@@ -155,7 +158,7 @@ def _fit(
     name: str,
     storage: str,
     resume: bool,
-    known: dict[str, Any],
+    parameters: dict[str, Any],
     *,
     param_space: dict[str, Any],
     tune_config: Any,
@@ -168,7 +171,8 @@ def _fit(
     from cyclesr_dist.search.trial import Trial
 
     trainable = tune.with_resources(
-        tune.with_parameters(Trial, search=search, settings=search.trial_overrides(), **known), bundles(search.workers)
+        tune.with_parameters(Trial, search=search, settings=search.trial_overrides(), **parameters),
+        bundles(search.workers),
     )
     place = f"{storage.rstrip('/')}/{name}"
     begun = tune.Tuner.can_restore(place)
