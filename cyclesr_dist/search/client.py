@@ -45,7 +45,7 @@ def run_on_head(
     base = dump(absolute(search.base_config()), signatures=True)  # the head does not see the file either
     search = replace(search, overrides=())
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=not quiet)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=True)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(
             f"--address {address}: no Ray cluster answers: {' '.join(str(error).split())[-300:]}; "
