@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from cyclesr_dist.search.fitting import questionable
 from cyclesr_dist.search.own_cluster import own_cluster
 
 _CHECK_SECONDS = 180
+_LOOK_SECONDS = 20
 
 
 @contextmanager
@@ -43,6 +45,8 @@ def connected(address: str | None) -> Iterator[None]:
     wanted = address or ("auto" if os.environ.get("RAY_ADDRESS") else "local")
     with ExitStack() as ending:
         here = wanted == "local"
+        if not here:
+            look_at(os.environ["RAY_ADDRESS"] if wanted == "auto" and "RAY_ADDRESS" in os.environ else wanted)
         place = ending.enter_context(own_cluster()) if here else wanted
         if here:  # it wants the user's token, as one that `ray.init` begins; Ray looks at the variable when imported
             Config.initialize("")
@@ -55,6 +59,17 @@ def connected(address: str | None) -> Iterator[None]:
             raise InputError(f"--address {wanted}: no Ray cluster answers: {why}") from error
         ending.callback(ray.shutdown)
         yield
+
+
+def look_at(address: str) -> None:
+    """Raise InputError when nobody listens at an address with a port: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_LOOK_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"--address {address}: no Ray cluster answers: {error}") from error
 
 
 def bundles(workers: Workers) -> tune.PlacementGroupFactory:
