@@ -115,10 +115,12 @@ def job(run_dir: Path, overrides: list[str], backend: str, *more: str) -> list[s
 def one_round(run_dir: Path, overrides: list[str], fault: str, backend: str, disk: FailingDisk, tally: Tally) -> None:
     disk.control.unlink(missing_ok=True)
     before, mark = newest_whole(run_dir), uuid.uuid4().hex
-    process = subprocess.Popen(
-        job(run_dir, overrides, backend), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        env=os.environ | disk.environment | {"OMP_NUM_THREADS": "1", "MARK": mark},
-    )  # fmt: skip
+    said = run_dir.with_name("stderr")
+    with said.open("w") as stderr:
+        process = subprocess.Popen(
+            job(run_dir, overrides, backend), stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True,
+            env=os.environ | disk.environment | {"OMP_NUM_THREADS": "1", "MARK": mark},
+        )  # fmt: skip
     until(lambda: len(ranks(process)) == 2)
     if random.random() < 0.75:  # some checkpoints later; else in the middle of the start
         at = time.monotonic()
@@ -132,7 +134,9 @@ def one_round(run_dir: Path, overrides: list[str], fault: str, backend: str, dis
         while fault == SUPERVISOR and marked(mark) and time.monotonic() - at < _HANG_SECONDS:
             threading.Event().wait(0.1)
         tally.seconds.setdefault(fault, []).append(time.monotonic() - at)
-        tally.wrong_codes[fault] += code not in expected
+        if code not in expected:
+            tally.wrong_codes[fault] += 1
+            print(f"{fault} ({backend}): exit code {code}, not one of {expected}\n{said.read_text()}", flush=True)
         tally.orphans[fault] += bool(marked(mark))
     except subprocess.TimeoutExpired:
         tally.hangs[fault] += 1
@@ -227,8 +231,9 @@ def compare(root: Path, overrides: list[str]) -> tuple[bool, int]:
 
 
 def table(args: argparse.Namespace, tally: Tally, identical: bool, steps: int) -> str:
+    only = f' --only "{args.only}"' if args.only else ""
     lines = [
-        f"`python tests/reliability.py --rounds {args.rounds} --seed {args.seed} --into docs/reliability.md`: "
+        f"`python tests/reliability.py --rounds {args.rounds} --seed {args.seed}{only} --into docs/reliability.md`: "
         f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, 2 ranks, torchrun and deepspeed in "
         "turn, a loader process a rank.",
         "",

@@ -27,13 +27,15 @@ class _Deleted(InputError):
     """There is nothing to follow any more."""
 
 
-def follow(api: Api, job: Manifest, say: Callable[[str], None], write: Callable[[str], None]) -> int:
-    """`say` takes news of the pods, `write` the log of rank 0, both line by line.
+def follow(
+    api: Api, job: Manifest, say: Callable[[str], None], warn: Callable[[str], None], write: Callable[[str], None]
+) -> int:
+    """`say` takes news of the pods, `warn` what has gone wrong, `write` the log of rank 0, all line by line.
 
     Returns 0 when the job has succeeded, 2 when it failed for bad input, else 1. Raises InputError when the job is
     deleted meanwhile, CycleSRError when the cluster does not answer for minutes, or refuses to.
     """
-    news = _News(api, say, write)
+    news = _News(api, say, warn, write)
     label = f"{RUN}={job['metadata']['name']}"
     failures = 0
     try:
@@ -47,7 +49,7 @@ def follow(api: Api, job: Manifest, say: Callable[[str], None], write: Callable[
                 failures += 1
                 if failures > PATIENCE:
                     raise CycleSRError(f"{error}; the run may go on: call again to follow it") from error
-                say(f"{error}; trying again")
+                warn(f"{error}; trying again")
                 news.stopped.wait(min(failures, 10))
                 continue
             if found is None:
@@ -55,7 +57,8 @@ def follow(api: Api, job: Manifest, say: Callable[[str], None], write: Callable[
             else:
                 news.finish()
                 state, reason = job_state(found)
-                say(f"{job['kind']} {job['metadata']['name']} {state}{': ' * bool(reason)}{reason}")
+                tell = say if state == "succeeded" else warn
+                tell(f"{job['kind']} {job['metadata']['name']} {state}{': ' * bool(reason)}{reason}")
                 return 0 if state == "succeeded" else failure_code(found, list(news.pods.values()))
     finally:
         news.stopped.set()
@@ -88,9 +91,12 @@ def _ended(api: Api, job: Manifest) -> Manifest | None:
 class _News:
     """Says what has changed, once."""
 
-    def __init__(self, api: Api, say: Callable[[str], None], write: Callable[[str], None]) -> None:
+    def __init__(
+        self, api: Api, say: Callable[[str], None], warn: Callable[[str], None], write: Callable[[str], None]
+    ) -> None:
         self.api = api
         self.say = say
+        self.warn = warn
         self.write = write
         self.pods: dict[str, dict[str, Any]] = {}
         self.stopped = threading.Event()
@@ -127,7 +133,7 @@ class _News:
         except (ApiException, urllib3.exceptions.HTTPError) as error:
             self._no_more(pod, error)
             return
-        self.say(f"pod {pod}: container {container} has failed; the end of its log:")
+        self.warn(f"pod {pod}: container {container} has failed; the end of its log:")
         for line in lines:
             self.write(line)
 
@@ -162,7 +168,7 @@ class _News:
             self.stopped.wait(LOG_PAUSE_SECONDS)
 
     def _no_more(self, pod: str, error: Exception) -> None:
-        self.say(f"no more of the log of pod {pod}: {' '.join(str(error).split())[:200]}")
+        self.warn(f"no more of the log of pod {pod}: {' '.join(str(error).split())[:200]}")
 
     def _over(self, pod: str) -> bool:
         """Whether the log ended because the container did, and not the connection."""

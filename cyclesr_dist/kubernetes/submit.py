@@ -92,7 +92,7 @@ def _run(args: argparse.Namespace) -> int:
     objects = stamped(manifests(plan, args.target), args.target)
     check(objects)
     if args.dry_run:
-        _note(plan, args.quiet)
+        _note(plan)
         print(to_yaml(objects), end="")
         return 0
     try:
@@ -100,18 +100,19 @@ def _run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise InputError(f"this needs the Kubernetes client: {install_hint('kubernetes')}") from error
     api = Api(plan.cluster.namespace)
+    news = (lambda line: None) if args.quiet else _say
     if args.status:
         return status(api, objects)
     if args.delete:
-        return delete(api, objects, _say if not args.quiet else lambda line: None)
-    _note(plan, args.quiet)
+        return delete(api, objects, news)
+    _note(plan)
     print(f"cyclesr submit: {submit(api, objects)}", flush=True)
     if args.detach:
         return 0
     from cyclesr_dist.kubernetes.follow import follow
 
     try:
-        return follow(api, objects[-1], _say if not args.quiet else lambda line: None, _write)
+        return follow(api, objects[-1], news, _say, _write)
     except KeyboardInterrupt as interrupt:
         print("\ncyclesr submit: left; the run goes on (--status, --delete)", file=sys.stderr)
         return _code_of(interrupt)
@@ -322,8 +323,9 @@ def _alive(api: Api, job: Manifest) -> list[str]:
     return sorted(pod["metadata"]["name"] for pod in pods if (pod.get("status") or {}).get("phase") not in ended)
 
 
-def _note(plan: Plan, quiet: bool) -> None:
-    for note in () if quiet else plan.notes:
+def _note(plan: Plan) -> None:
+    """Also with --quiet: each says what may go wrong."""
+    for note in plan.notes:
         print(f"cyclesr submit: note: {note}", file=sys.stderr)
 
 

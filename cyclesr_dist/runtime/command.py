@@ -39,7 +39,7 @@ class RankParser(Parser):
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """The switches that every command has."""
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.add_argument("--quiet", action="store_true", help="no progress display")
+    parser.add_argument("--quiet", action="store_true", help="no progress display; warnings and errors are shown")
 
 
 def checked_overrides(texts: Sequence[str]) -> Sequence[str]:

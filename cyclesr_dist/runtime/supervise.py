@@ -1,9 +1,10 @@
 """Runs a launcher as a child and makes up for what launchers lack, also as a container's first process.
 
-torchrun turns every exit code into 1; `deepspeed` ignores SIGTERM as PID 1, does not pass it on, and can exit 0 while
-ranks live. So ranks started below a supervisor say which processes they are and how they left (exit_codes.py), signals
-go to them directly, and the exit code is made of theirs. No process outlives the supervisor: when it is killed, the
-ranks notice and save (lifeline.py), and its guard (guard.py) ends the rest.
+torchrun turns every exit code into 1; `deepspeed` ignores SIGTERM as PID 1, does not pass it on, and exits 0 while
+ranks live when its launcher for this machine is killed. So ranks started below a supervisor say which processes they
+are and how they left (exit_codes.py), signals go to them directly, and the exit code is made of theirs. No process
+outlives the supervisor: when it is killed, the ranks notice and save (lifeline.py), and its guard (guard.py) ends the
+rest.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ _TICK_SECONDS = 0.1
 _PATIENCE_SECONDS = 15.0
 _LAUNCHER_SECONDS = 5.0
 _PR_SET_CHILD_SUBREAPER = 36
+_OF_RANKS = ("RANK", "LOCAL_RANK")
+"""Environment variables that launchers set for ranks."""
 
 
 class Supervisor:
@@ -49,6 +52,8 @@ class Supervisor:
         self._processes: dict[int, psutil.Process] = {}
         self._signalled: set[int] = set()
         self._launcher_asked = False
+        self._left_behind: set[int] = set()
+        """Processes of ranks that had not said who they are when the launcher was gone."""
 
     def run(self) -> int:
         """Start the command, see it to its end, and return 0, 1, 2 or 75. Raises InputError if it cannot be started."""
@@ -118,6 +123,7 @@ class Supervisor:
                     return
                 if pid == self.launcher:
                     self.launcher_code = os.waitstatus_to_exitcode(status)
+                    self._left_behind = set() if self._last_processes() else self._ranks_below()
 
     def _living_ranks(self) -> set[int]:
         for record in self._records("rank"):
@@ -126,6 +132,16 @@ class Supervisor:
                 with suppress(psutil.NoSuchProcess):
                     self._processes[pid] = psutil.Process(pid)
         return {pid for pid, process in self._processes.items() if lives(process)}
+
+    def _ranks_below(self) -> set[int]:
+        """Living processes that a launcher has started as ranks, whether or not they have said so."""
+        found = set()
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                is_rank = any(name in process.environ() and name not in os.environ for name in _OF_RANKS)
+                if is_rank and self.command[-1] in process.cmdline() and lives(process):
+                    found.add(process.pid)
+        return found
 
     def _end_all(self) -> None:
         """Kill what is left below this process."""
@@ -149,6 +165,8 @@ class Supervisor:
             code = Preempted.exit_code  # nothing had begun
         elif codes:
             code = 0 if left == {0} else 1
+        elif self._left_behind:  # they still import their modules: nothing has begun, whatever the launcher says
+            code = 1
         else:  # no rank at all: a launcher's own --help or bad usage, or another program
             code = self.launcher_code if self.launcher_code in (0, InputError.exit_code) else 1
         if code not in (0, Preempted.exit_code):
@@ -170,6 +188,8 @@ class Supervisor:
         killed = [rank for rank, code in codes.items() if code is None]
         if killed:
             _say(f"error: rank {', '.join(map(str, killed))} ended without a word, as a killed process does")
+        elif self._left_behind:
+            _say("error: the launcher was gone before the ranks had begun")
         if causes:
             _say(f"error: {causes[0]['cause']}")
 

@@ -21,6 +21,7 @@ from cyclesr_dist.errors import ConfigError, CycleSRError, InputError, Preempted
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.lease import held
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
+from cyclesr_dist.search.cluster import look_at
 from cyclesr_dist.search.config import Search, absolute
 from cyclesr_dist.search.run import run_search
 
@@ -42,10 +43,11 @@ def run_on_head(
     """Like `run_search`, and raises the same. `storage` must be given: the head does not see this machine's disk."""
     if not search.storage:
         raise ConfigError("storage is empty; with --address ray://... give a folder that all nodes share, or a URL")
+    look_at(address)
     base = dump(absolute(search.base_config()), signatures=True)  # the head does not see the file either
     search = replace(search, overrides=())
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=not quiet)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=True)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(
             f"--address {address}: no Ray cluster answers: {' '.join(str(error).split())[-300:]}; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,25 +15,27 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray._raylet import Config  # type: ignore[attr-defined]  # it has no types
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import cyclesr_dist
 from cyclesr_dist.distributed.launchers import ALONE
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
-from cyclesr_dist.runtime.guard import guarded_children
 from cyclesr_dist.runtime.lifeline import started_by_this
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, Workers
 from cyclesr_dist.search.fitting import questionable
+from cyclesr_dist.search.own_cluster import own_cluster
 
 _CHECK_SECONDS = 180
+_LOOK_SECONDS = 20
 
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """With Ray at `address`, or a cluster started here for the time: without an address and RAY_ADDRESS.
+    """With Ray at `address`, or a cluster started here: for `local`, and with neither an address nor RAY_ADDRESS.
 
-    Raises InputError when there is none.
+    Raises InputError when there is none, and as `own_cluster`.
     """
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other kind of output is silent when asked to be: progress.py speaks
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -40,20 +43,33 @@ def connected(address: str | None) -> Iterator[None]:
         yield
         return
     wanted = address or ("auto" if os.environ.get("RAY_ADDRESS") else "local")
-    own: dict[str, Any] = {"include_dashboard": False} if wanted == "local" else {}
     with ExitStack() as ending:
-        if wanted == "local":
-            ending.enter_context(
-                guarded_children()
-            )  # Ray ends its processes when this one exits, not when it is killed
+        here = wanted == "local"
+        if not here:
+            look_at(os.environ["RAY_ADDRESS"] if wanted == "auto" and "RAY_ADDRESS" in os.environ else wanted)
+        place = ending.enter_context(own_cluster()) if here else wanted
+        if here:  # it wants the user's token, as one that `ray.init` begins; Ray looks at the variable when imported
+            Config.initialize("")
         try:
-            ray.init(address=wanted, logging_level=logging.ERROR, log_to_driver=False, **own)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InputError(f"--address {wanted}: no Ray cluster answers: {str(error).splitlines()[0]}") from error
-        except OSError as error:  # a temporary folder of too long a name, for instance
-            raise InputError(f"Ray cannot start here: {error}") from error
+            ray.init(address=place, logging_level=logging.ERROR, log_to_driver=False)
+        except Exception as error:  # Ray raises all kinds, plain Exception too
+            why = (str(error).strip() or repr(error)).splitlines()[0]
+            if here:
+                raise CycleSRError(f"Ray ended while it started on this machine: {why}") from error
+            raise InputError(f"--address {wanted}: no Ray cluster answers: {why}") from error
         ending.callback(ray.shutdown)
         yield
+
+
+def look_at(address: str) -> None:
+    """Raise InputError when nobody listens at an address with a port: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_LOOK_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"--address {address}: no Ray cluster answers: {error}") from error
 
 
 def bundles(workers: Workers) -> tune.PlacementGroupFactory:

@@ -16,12 +16,12 @@ from typing import Any
 from cyclesr_dist.config.reader import read, to_show, write_resolved
 from cyclesr_dist.config.schema import load
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.runtime.files import sha256, write_text
+from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.passing import failed
 from cyclesr_dist.search.config import Search, absolute
+from cyclesr_dist.search.samples import manifests
 
 _FILE = "identity.json"
-_SHARD_SETS = ("hr", "lr", "pairs")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Identity:
     training: Mapping[str, Any]
     """The training configuration of the trials, without their own values."""
     data: Mapping[str, str]
-    """SHA-256 of the manifest of each shard set, by its key; only of those on a disk that is seen from here."""
+    """SHA-256 of the manifest of each shard set, by its key; see `samples.manifests`."""
     rounds: tuple[int, ...]
     """The `num_samples` that were asked for one after the other, each more than the one before."""
     token: str
@@ -69,13 +69,8 @@ def claim(search: Search, run_dir: Path, identity: Identity) -> None:
 
 def _identity(search: Search) -> Identity:
     config = absolute(load(search.base, [*search.overrides, *search.trial_overrides()]))
-    data = {}
-    for name in _SHARD_SETS:
-        manifest = Path(getattr(config.data, name)) / "manifest.json"
-        if manifest.is_file():
-            data[f"data.{name}"] = sha256(manifest)
     training = json.loads(json.dumps(to_show(config)))  # as it is when it is read back: lists for tuples
-    return Identity(training, data, (search.num_samples,), secrets.token_hex(4))
+    return Identity(training, manifests(config, search), (search.num_samples,), secrets.token_hex(4))
 
 
 def _continued(run_dir: Path, held: Search, search: Search, identity: Identity) -> Identity:
@@ -90,6 +85,7 @@ def _continued(run_dir: Path, held: Search, search: Search, identity: Identity) 
             f"{way_out}"
         )
     known = _read(run_dir, held, identity)
+    known = replace(known, data={**identity.data, **known.data})
     for key, before, now in _differences(known.training, identity.training):
         raise ConfigError(
             f"{run_dir} holds a search of another training: {key} was {before!r}, and {search.base} with its overrides "

@@ -6,6 +6,7 @@ A Tune callback, so it runs in the process that drives the search.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,6 +62,10 @@ class SearchProgress(tune.Callback):  # type: ignore[misc]  # Ray's class has no
         if not self.quiet:
             print(f"cyclesr tune: {line}", flush=True)
 
+    def warn(self, line: str) -> None:
+        """Also with --quiet."""
+        print(f"cyclesr tune: warning: {line}", file=sys.stderr, flush=True)
+
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Mapping[str, Any], **_: Any
     ) -> None:
@@ -82,7 +87,7 @@ class SearchProgress(tune.Callback):  # type: ignore[misc]  # Ray's class has no
         self._write(record)
         if cause := result.get("failed"):
             self.over.add(name)
-            self.say(f"trial {number} failed with {_shown(values)}: {cause}")
+            self.warn(f"trial {number} failed with {_shown(values)}: {cause}")
             return
         self._compare(name, result, values)
         if self.metrics:
@@ -105,10 +110,10 @@ class SearchProgress(tune.Callback):  # type: ignore[misc]  # Ray's class has no
         """Only after its last retry."""
         self.over.add(trial.trial_id)
         self._count(trials)
-        self.say(f"trial {self._number(trial.trial_id)} given up after {self.search.max_failures} retries")
+        self.warn(f"trial {self._number(trial.trial_id)} given up after {self.search.max_failures} retries")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self.say(f"trial {self._number(trial.trial_id)} lost a process: it goes on from its last checkpoint")
+        self.warn(f"trial {self._number(trial.trial_id)} lost a process: it goes on from its last checkpoint")
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         if trial.trial_id not in self.numbers:

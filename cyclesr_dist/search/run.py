@@ -23,6 +23,8 @@ from cyclesr_dist.runtime.signals import Insistence, requests, taking
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, absolute
 from cyclesr_dist.search.identity import Identity, claim, recognise
+from cyclesr_dist.search.samples import known
+from cyclesr_dist.search.storage_claim import claimed
 
 
 def require_ray() -> None:
@@ -53,15 +55,18 @@ def run_search(
     check_endpoint(search.telemetry)
     storage = search.storage or str((run_dir / "ray").absolute())
     working_dir = os.environ.get(FOLDER_VARIABLE) or os.getcwd()
-    base = dump(absolute(search.base_config()), signatures=True)
+    config = absolute(search.base_config())
+    base = dump(config, signatures=True)
     alone = not is_elsewhere(address)
     begun, identity = (False, None) if dry_run else recognise(search, run_dir, resume)
     if alone and not begun:
         check_training(search, base, working_dir, here=True)
     with ExitStack() as opened:
-        lease: Lease | None = None
+        leases: list[Lease] = []
         if not dry_run:
-            lease = opened.enter_context(held(run_dir, f"run folder {run_dir}", when_lost=_interrupt))
+            leases += [opened.enter_context(held(run_dir, f"run folder {run_dir}", when_lost=_interrupt))]
+            if search.storage:  # else it is in the run folder
+                leases += [opened.enter_context(claimed(storage, run_dir.absolute().name, _interrupt))]
             begun, identity = recognise(search, run_dir, resume)  # what was waited for may have left a search
             if resume and not begun:
                 print("cyclesr tune: no search yet: starting from the beginning", file=sys.stderr)
@@ -70,25 +75,26 @@ def run_search(
         nodes = ready_nodes(search.workers, storage)
         if not (alone or begun):
             check_training(search, base, working_dir)
-        if lease is None or identity is None:  # a dry run
+        if identity is None:  # a dry run
             print(dump(search), end="")
             print(
                 f"# {search.num_trials} trials of at most {search.last_step()} steps on {len(nodes)} nodes; none begun"
             )
             return
         claim(search, run_dir, identity)
-        _search(search, run_dir, storage, {"base": base, "working_dir": working_dir}, begun, identity, quiet, lease)
+        parameters = {"base": base, "working_dir": working_dir, "samples": known(config, search, identity.data)}
+        _search(search, run_dir, storage, parameters, begun, identity, quiet, leases)
 
 
 def _search(
     search: Search,
     run_dir: Path,
     storage: str,
-    known: dict[str, Any],
+    parameters: dict[str, Any],
     resume: bool,
     identity: Identity,
     quiet: bool,
-    lease: Lease,
+    leases: list[Lease],
 ) -> None:
     """One experiment of Tune for each time that `num_samples` was given: Tune cannot add trials to one that is over."""
     from ray import tune
@@ -99,7 +105,7 @@ def _search(
 
     results = run_dir.absolute() / "results.jsonl"
     name = run_dir.absolute().name
-    shared = _shared(search, name, storage, known, resume, quiet) if search.shared_steps else None
+    shared = _shared(search, name, storage, parameters, resume, quiet) if search.shared_steps else None
     found: list[Any] = []
     before = 0
     for num_samples, place in identity.places(name):
@@ -110,7 +116,7 @@ def _search(
             place,
             storage,
             resume,
-            known | {"last_step": search.last_step(), "shared": shared},
+            parameters | {"last_step": search.last_step(), "shared": shared},
             param_space={domain.key: domain.for_ray() for domain in search.domains},
             tune_config=tune.TuneConfig(
                 search_alg=searcher(this_round, before, results),
@@ -123,19 +129,20 @@ def _search(
         if num_unfinished(this_round, rows(search, found, read_results(results))):
             break  # it was told to stop
         before = num_samples
-    lease.hold(sure=True)
+    for lease in leases:
+        lease.hold(sure=True)
     _write(search, run_dir, storage, found, quiet)
 
 
-def _shared(search: Search, name: str, storage: str, known: dict[str, Any], resume: bool, quiet: bool) -> Any:
+def _shared(search: Search, name: str, storage: str, parameters: dict[str, Any], resume: bool, quiet: bool) -> Any:
     """Train the shared steps, or find them done. Returns a Ray checkpoint, raises CycleSRError."""
     from ray import tune
 
     if not quiet:
         print(f"cyclesr tune: the {search.shared_steps} steps that all trials share", flush=True)
     config = tune.TuneConfig(trial_dirname_creator=_trial_id)
-    known = known | {"last_step": search.shared_steps, "shared": None}
-    (result,) = _fit(search, f"{name}-shared", storage, resume, known, param_space={}, tune_config=config, callbacks=[])
+    own = parameters | {"last_step": search.shared_steps, "shared": None}
+    (result,) = _fit(search, f"{name}-shared", storage, resume, own, param_space={}, tune_config=config, callbacks=[])
     metrics = result.metrics or {}
     if cause := metrics.get("failed") or result.error:
         raise CycleSRError(f"the shared steps failed: {str(cause).strip().splitlines()[-1]}")
@@ -151,7 +158,7 @@ def _fit(
     name: str,
     storage: str,
     resume: bool,
-    known: dict[str, Any],
+    parameters: dict[str, Any],
     *,
     param_space: dict[str, Any],
     tune_config: Any,
@@ -164,7 +171,8 @@ def _fit(
     from cyclesr_dist.search.trial import Trial
 
     trainable = tune.with_resources(
-        tune.with_parameters(Trial, search=search, settings=search.trial_overrides(), **known), bundles(search.workers)
+        tune.with_parameters(Trial, search=search, settings=search.trial_overrides(), **parameters),
+        bundles(search.workers),
     )
     place = f"{storage.rstrip('/')}/{name}"
     begun = tune.Tuner.can_restore(place)

@@ -28,6 +28,7 @@ from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.search.config import Search, worst
 from cyclesr_dist.search.rank import Rank, meeting_place
+from cyclesr_dist.search.samples import Known, changed
 from cyclesr_dist.search.space import overrides_of
 from cyclesr_dist.training.run_folder import RunFolder, checkpoint_name
 
@@ -46,7 +47,8 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
     """`config` holds the values of the search's keys. By `tune.with_parameters` come `search`, `base` (the training
     configuration as YAML, with absolute paths), `settings` (the search's overrides of it), `last_step`, where a whole
     trial ends, `shared`, the checkpoint that it begins from, if there is one, and `working_dir`, where the search was
-    started: networks of the user's own may lie there. The files that the search was read from need not be here.
+    started: networks of the user's own may lie there, and `samples`, the shard sets that the search began with. The
+    files that the search was read from need not be here.
 
     Every step is one report: the validation's scores, drift and loss terms at its `step`, `patches_per_second`. A trial
     whose training fails ends with the worst score and the cause in `failed`; only a lost process is an error for Tune.
@@ -61,9 +63,10 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
         last_step: int,
         shared: Any,
         working_dir: str,
+        samples: list[Known],
     ) -> None:
         self.search, self.base, self.settings, self.last_step = search, base, settings, last_step
-        self.working_dir = working_dir
+        self.working_dir, self.samples = working_dir, samples
         self.values = dict(config)
         self.first: Rank | None = None
         self.others: list[Any] = []
@@ -78,6 +81,8 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray's class has no types
 
     def step(self) -> dict[str, Any]:
         if self.first is None or self.first.process is None:
+            if cause := changed(self.samples):
+                return self._failed(cause)
             self._start()
         while True:
             if report := self._new_report():

@@ -1,7 +1,7 @@
 """What a training shows on the main rank: one live view on a terminal, plain lines in a log, JSON lines on request.
 
-Everything goes to stderr. Other ranks, and a run with --quiet, show nothing but alarms. When nobody reads stderr any
-more, a closed terminal or pipe, training goes on unseen.
+Everything goes to stderr. A run with --quiet shows nothing but warnings, other ranks nothing. When nobody reads stderr
+any more, a closed terminal or pipe, training goes on unseen.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO, Any, Literal, cast
 
@@ -54,7 +54,7 @@ def _stderr() -> IO[str]:
 
 
 class Progress:
-    """Silent but for alarms; the views below show more."""
+    """Silent but for warnings; the views below show more."""
 
     def logged(self, record: StepRecord) -> None:
         """A step was logged."""
@@ -65,17 +65,19 @@ class Progress:
     def say(self, line: str) -> None:
         """Something worth a line."""
 
-    def warn(self, lines: Sequence[str]) -> None:
-        """Each is one warning."""
-        for line in lines:
-            self.say(f"warning: {line}")
-
-    def alarm(self, line: str) -> None:
+    def warn(self, line: str) -> None:
         """Something that matters on a quiet run, too."""
         print(f"cyclesr: warning: {redact(line)}", file=_stderr(), flush=True)
 
     def close(self) -> None:
         """No more will come."""
+
+
+class Mute(Progress):
+    """Of other ranks: the main rank speaks for all."""
+
+    def warn(self, line: str) -> None:
+        """Nothing is shown."""
 
 
 class Plain(Progress):
@@ -118,11 +120,7 @@ class JsonLines(Progress):
     def say(self, line: str) -> None:
         self._write("message", message=redact(line))
 
-    def warn(self, lines: Sequence[str]) -> None:
-        for line in lines:
-            self.alarm(line)
-
-    def alarm(self, line: str) -> None:
+    def warn(self, line: str) -> None:
         self._write("warning", message=redact(line))
 
     def _write(self, event: str, **more: Any) -> None:
@@ -157,7 +155,7 @@ class LiveView(Progress):
     def say(self, line: str) -> None:
         self.console.print(redact(line), markup=False, highlight=False)
 
-    def alarm(self, line: str) -> None:
+    def warn(self, line: str) -> None:
         self.say(f"cyclesr: warning: {line}")
 
     def close(self) -> None:

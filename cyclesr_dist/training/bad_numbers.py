@@ -96,7 +96,7 @@ class BadNumbers:
         since = self._counting(self.good_step, step)
         if len(since) > train.max_bad_steps:
             if self.good_step and self.rollbacks < train.max_rollbacks:
-                self._alarm(progress, f"{what}; too many since the last good checkpoint, going back to it")
+                progress.warn(f"{what}; too many since the last good checkpoint, going back to it")
                 raise RollBack(since[0], step, self.steps)
             tried = (
                 f"after going back {self.rollbacks} times"
@@ -109,7 +109,7 @@ class BadNumbers:
         recent = self._counting(first, step)
         if len(recent) > max(train.max_bad_steps, int(_SHARE * (step + 1 - first))):
             self._stop(f"{what}: {len(recent)} of the last {step + 1 - first} steps were bad, and a tenth may be")
-        self._alarm(progress, f"{what}; this step is left out")
+        progress.warn(f"{what}; this step is left out")
 
     def saved(self, step: int) -> None:
         """A checkpoint after `step` steps is begun."""
@@ -122,10 +122,6 @@ class BadNumbers:
     def _counting(self, first: int, last: int) -> list[int]:
         """The bad steps from `first` to `last`, without those that going back has dealt with."""
         return sorted(bad for bad in self.steps - self._left_out if first <= bad <= last)
-
-    def _alarm(self, progress: Progress, line: str) -> None:
-        if self.world.is_main:
-            progress.alarm(line)
 
     def _stop(self, why: str) -> None:
         message = (

@@ -94,6 +94,12 @@ def changes(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[Change
     return found + [Change(k, saved[k], None, kind_of(k)) for k in saved if k not in current]
 
 
+def told(found: list[Change]) -> tuple[str, bool]:
+    """A line with all of them, empty where there is none; and whether it is a warning: of another experiment."""
+    line = f"changed since the checkpoint: {', '.join(map(str, found))}" if found else ""
+    return line, any(change.kind is not Kind.EXECUTION for change in found)
+
+
 def check_resumable(where: str, found: list[Change], with_changes: bool) -> None:
     """Raises ConfigError, naming what differs and what to do, unless the run may go on with these changes."""
     if unfit := [change for change in found if change.kind is Kind.FITS_THE_STATE]:

@@ -154,6 +154,8 @@ def _train(run: Run) -> dict[str, Any]:
     with closing(run):
         numbers = train(run)
         summary = summary_of(run.config, run.sources, numbers, run.world.num_ranks, run.folder.path)
+        if numbers["trouble"]:
+            run.progress.warn(numbers["trouble"])
         for text in last_lines(run.config, summary, run.folder.path):
             run.progress.say(text)
     run.world.together(lambda: _finish(run, summary) if run.world.is_main else None)

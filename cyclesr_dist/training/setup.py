@@ -25,12 +25,12 @@ from cyclesr_dist.runtime.redact import redact
 from cyclesr_dist.runtime.stopping import StopRequest
 from cyclesr_dist.telemetry.diagnosis import diagnosis_of
 from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
-from cyclesr_dist.telemetry.progress import open_progress
+from cyclesr_dist.telemetry.progress import Mute, open_progress
 from cyclesr_dist.telemetry.prometheus import Metrics, run_info
 from cyclesr_dist.telemetry.targets import write_targets
 from cyclesr_dist.telemetry.trackers import Trackers, open_trackers
 from cyclesr_dist.training.agreement import Facts, check_equal, facts_of_data
-from cyclesr_dist.training.changes import Change
+from cyclesr_dist.training.changes import Change, told
 from cyclesr_dist.training.checkpoint_store import CheckpointStore, open_store
 from cyclesr_dist.training.estimation import degradation_of_run
 from cyclesr_dist.training.journal import Journal
@@ -136,7 +136,8 @@ def build_run(
         world.together(lambda: _start_files(config, folder, start) if world.is_main else None)
         if config.data.log_keys:
             world.together(lambda: None if world.is_main else folder.start_keys(world.rank, start))
-        progress = open_progress(config.telemetry.log, config.system, enabled=world.is_main and not quiet)
+        log = config.telemetry.log
+        progress = open_progress(log, config.system, enabled=not quiet) if world.is_main else Mute()
         opened.callback(progress.close)
         run = Run(
             config=config,
@@ -161,9 +162,11 @@ def build_run(
         world.together(lambda: run.journal.changed(start, changed))
         metrics.started(start, restarts)
         _publish(run, opened)
+        line, is_warning = told(changed)
+        if line:
+            (progress.warn if is_warning else progress.say)(line)
         for line in [
             *opening,
-            *([f"changed since the checkpoint: {', '.join(map(str, changed))}"] if changed else []),
             *trackers.notes,
             *(f"measured: {text}" for text in (sentences(degradation.facts) if degradation else [])),
         ]:

@@ -35,7 +35,9 @@ class Warnings:
         self.diagnosis, self.progress = diagnosis, progress
 
     def logged(self, record: StepRecord) -> None:
-        self.progress.warn(self.diagnosis.logged(record.step, record.losses, record.drift))
+        for line in self.diagnosis.logged(record.step, record.losses, record.drift):
+            self.progress.warn(line)
 
     def validated(self, record: ValidationRecord) -> None:
-        self.progress.warn(self.diagnosis.validated(record.step, record.scores))
+        for line in self.diagnosis.validated(record.step, record.scores):
+            self.progress.warn(line)

@@ -78,7 +78,7 @@ def test_the_results_folder_is_no_input(tmp_path: Path) -> None:
 
 def test_an_empty_folder_says_what_it_holds_instead(tmp_path: Path) -> None:
     touch(tmp_path, "a.heic", "sub/b.png")
-    with pytest.raises(InputError, match=r"holds no image \(a\.heic: a HEIC .*; sub is a sub-folder"):
+    with pytest.raises(InputError, match=r"holds no image \(a\.heic: is a HEIC .*; sub is a sub-folder"):
         list_images(tmp_path)
 
 

@@ -132,7 +132,7 @@ def test_sizes_are_read_without_the_pixels(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(texture(300, 400, 0)).save(path)
     head = path.read_bytes()
-    if suffix != "tif":  # whose list of fields may lie at the end
+    if suffix in ("jpg", "png"):  # TIFF may have its fields at the end, and BMP says how long it is
         path.write_bytes(head[: len(head) // 10])
         with pytest.raises(InputError):
             read_rgb8(path)

@@ -74,7 +74,7 @@ def test_flat_pairs_have_no_shift() -> None:
 
 
 def test_pairs_of_the_wrong_scale_are_refused(tmp_path: Path, pairs: Any) -> None:
-    with pytest.raises(InputError, match=r"s0x2m\.png: 60 x 48 px is not 1/4 of s0\.png, 120 x 96 px"):
+    with pytest.raises(InputError, match=r"s0x2m\.png: 60x48 px enlarged x4 is 240x192 px, but s0\.png is 120x96 px"):
         build_pairs(tmp_path, scale=4)
     assert not (tmp_path / "pairs").exists()
 

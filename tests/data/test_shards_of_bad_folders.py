@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -37,7 +38,7 @@ def test_the_others_are_packed_and_the_failures_named_also_when_it_is_done(
         assert build(root, tmp_path / "sets") == 1
         said = capsys.readouterr()
         err = said.err.splitlines()
-        failed = [Path(line.partition(": ")[0]).name for line in err if "image" in line]
+        failed = [Path(line.partition(": ")[0]).name for line in err if re.match(r"\S+(\d\d\.jpg|cut\.png): ", line)]
         assert failed == ["bad00.jpg", "bad01.jpg", "cut.png"]
         assert err[-1] == "3 of 11 photographs failed"
         assert any("thumbnail.png: 4x4 px is smaller than one patch" in line for line in err)

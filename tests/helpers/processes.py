@@ -23,6 +23,9 @@ FAULTY = str(Path(__file__).with_name("faulty_train.py"))
 TRAIN = str(REPOSITORY / "launch/train.py")
 ENDLESS = ["train.epochs=1000000", "train.checkpoint_every_steps=1000000", "train.validate_every_steps=1000000"]
 SUPERVISE = [str(BIN / "cyclesr"), "supervise", "--"]
+ELSEWHERE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+"""Ahead of a command: process numbers are others there, as in another container."""
+NO_ELSEWHERE = subprocess.run([*ELSEWHERE, "true"], check=False, capture_output=True).returncode != 0
 
 
 def launcher(name: str) -> list[str]:

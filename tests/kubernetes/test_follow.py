@@ -19,7 +19,7 @@ from cyclesr_dist.kubernetes.follow import follow
 
 
 class Following:
-    """follow() in a thread, and what it has said and written so far. Its pauses are short."""
+    """follow() in a thread, and what it has said, warned of and written so far. Its pauses are short."""
 
     def __init__(self, lab: Cluster, kind: str = "Job", version: str = "batch/v1") -> None:
         self.job = {"apiVersion": version, "kind": kind, "metadata": {"name": NAME}}
@@ -27,13 +27,14 @@ class Following:
         with as_in(lab):
             api = Api("lab")
         self.said: list[str] = []
+        self.warned: list[str] = []
         self.written: list[str] = []
         pool = ThreadPoolExecutor(1)
-        self.code = pool.submit(follow, api, self.job, self.said.append, self.written.append)
+        self.code = pool.submit(follow, api, self.job, self.said.append, self.warned.append, self.written.append)
         pool.shutdown(wait=False)
 
     def until_said(self, text: str) -> None:
-        until(lambda: any(text in line for line in self.said))
+        until(lambda: any(text in line for line in self.said + self.warned))
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_the_log_goes_on_in_the_pod_that_takes_the_place_of_the_first(lab: Clust
         "pod demo-0-aaaaa: Failed, exit code 1",
     ]
     assert lab.server.expiring_watches == 0
-    assert not [line for line in following.said if "trying again" in line]
+    assert not [line for line in following.warned if "trying again" in line]
 
 
 @pytest.mark.usefixtures("quick")
@@ -119,7 +120,7 @@ def test_a_silent_log_is_asked_again_without_end(lab: Cluster, quick: pytest.Mon
     lab.put("pods", pod("demo-0-aaaaa", 0, "Succeeded", code=0))
     assert following.code.result(30) == 0
     assert lab.server.silent_logs == 0
-    assert not [line for line in following.said if "no more" in line]
+    assert not [line for line in following.warned if "no more" in line]
 
 
 @pytest.mark.usefixtures("quick")
@@ -174,7 +175,7 @@ def test_a_pod_that_fails_in_its_preparation_shows_why(lab: Cluster) -> None:
     assert following.code.result(30) == 2
     assert time.monotonic() - begin < 20
     assert following.written == ["cyclesr: error: no space in /work"]
-    assert "pod demo-1-aaaaa: container prepare has failed; the end of its log:" in following.said
+    assert "pod demo-1-aaaaa: container prepare has failed; the end of its log:" in following.warned
 
 
 @pytest.mark.usefixtures("quick")
@@ -203,4 +204,4 @@ def test_the_end_states_of_a_rayjob(status: dict[str, str], code: int, says: str
         following = Following(lab, "RayJob", "ray.io/v1")
         lab.patch("rayjobs", NAME, {"status": status})
         assert following.code.result(30) == code
-        assert following.said[-1].startswith(says)
+        assert following.warned[-1].startswith(says)

@@ -224,7 +224,7 @@ def test_no_cluster_is_said_in_a_line(kubeconfig: str, says: str, code: int, tmp
 
 
 def test_dry_run_prints_what_kubectl_reads_and_asks_no_cluster(lab: Cluster) -> None:
-    code, out, err = submit(lab, "--dry-run", "cluster.nodes=4")
+    code, out, err = submit(lab, "--dry-run", "--quiet", "cluster.nodes=4")
     assert code == 0
     assert [manifest["kind"] for manifest in yaml.safe_load_all(out)] == [
         "ConfigMap",

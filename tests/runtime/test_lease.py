@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from helpers.processes import ELSEWHERE, NO_ELSEWHERE
 from helpers.waiting import until
 
 from cyclesr_dist.errors import ConfigError, InputError
@@ -23,8 +24,6 @@ from cyclesr_dist.runtime.lease import SECONDS, Lease, LeaseLostError, LocalPlac
 CLAIMANT = str(Path(__file__).parents[1] / "helpers" / "claimant.py")
 LONG = "100000"
 """Seconds: who waits for these, waits for ever."""
-ELSEWHERE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
-"""Process numbers are others there, as in another container."""
 
 
 @pytest.fixture
@@ -129,10 +128,7 @@ def test_a_stopped_owner_loses_it_and_writes_nothing_when_it_wakes_up(start, tmp
     assert len(claims(tmp_path)) == 1
 
 
-@pytest.mark.skipif(
-    subprocess.run([*ELSEWHERE, "true"], check=False, capture_output=True).returncode != 0,
-    reason="no process namespaces here",
-)
+@pytest.mark.skipif(NO_ELSEWHERE, reason="no process namespaces here")
 def test_an_owner_elsewhere_is_waited_for(start, tmp_path) -> None:
     first = start(str(tmp_path), seconds="3", before=tuple(ELSEWHERE))
     got_it(first)

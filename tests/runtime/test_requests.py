@@ -29,6 +29,9 @@ from helpers.processes import (
 from helpers.waiting import stays, until
 
 OTHERS = pytest.mark.parametrize("signal_name", ["SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"])
+LIGHT = str(Path(__file__).parents[1] / "helpers/light_rank.py")
+LOADERS = "data.workers=1"
+"""Their processes, and a fork server for each rank, take as long to begin as the ranks."""
 BEGUN = 3
 """Steps after which a run is hit."""
 
@@ -41,7 +44,7 @@ def mark() -> Iterator[str]:
 
 @pytest.fixture
 def settings(tiny_data) -> list[str]:
-    return [*tiny_data.overrides, "backend=ddp", "data.workers=1", *ENDLESS]
+    return [*tiny_data.overrides, "backend=ddp", "data.workers=0", *ENDLESS]
 
 
 def saved(run_dir: Path) -> int:
@@ -52,6 +55,14 @@ def saved(run_dir: Path) -> int:
 
 def begun(run_dir: Path) -> None:
     until(lambda: steps_done(run_dir) >= BEGUN)
+
+
+def num_ranks(name: str) -> int:
+    return 1 if name == "python" else 2
+
+
+def light_ranks_begun(folder: Path, name: str) -> None:
+    until(lambda: len(list(folder.glob("begun-*"))) == num_ranks(name))
 
 
 def ended(mark: str) -> None:
@@ -84,23 +95,37 @@ def test_a_warning_ahead_of_time_saves_and_the_resumed_run_is_the_uninterrupted_
 @pytest.mark.slow
 @OTHERS
 @pytest.mark.parametrize("name", ["python", "torchrun", "deepspeed"])
-def test_every_request_to_a_supervisor_saves(name, signal_name, config_file, settings, mark, tmp_path) -> None:
-    command = [*SUPERVISE, *launcher(name), TRAIN, *arguments(config_file, tmp_path / "run", *settings)]
-    with started(command, MARK=mark) as p:
-        begun(tmp_path / "run")
+def test_every_request_to_a_supervisor_reaches_the_ranks(name, signal_name, mark, tmp_path) -> None:
+    """What a training then does is the same for all: test_survival.py has one under each launcher."""
+    with started([*SUPERVISE, *launcher(name), LIGHT, str(tmp_path)], MARK=mark) as p:
+        light_ranks_begun(tmp_path, name)
         p.send_signal(signal.Signals[signal_name])
         code, stderr = outcome(p)
         ended(mark)
     assert code == 75, stderr
     assert f"cyclesr: {signal_name}: the ranks are asked to save and leave" in stderr
-    assert saved(tmp_path / "run") >= BEGUN
+    assert len(list(tmp_path.glob("saved-*"))) == num_ranks(name)
 
 
 @pytest.mark.slow
 @OTHERS
 @pytest.mark.parametrize("name", ["python", "torchrun", "deepspeed"])
-def test_every_request_to_a_launcher_saves(name, signal_name, config_file, settings, mark, tmp_path) -> None:
+def test_every_request_to_a_launcher_reaches_the_ranks(name, signal_name, mark, tmp_path) -> None:
     """Also those that end the launcher, of which the ranks then hear nothing."""
+    with started([*launcher(name), LIGHT, str(tmp_path)], MARK=mark) as p:
+        light_ranks_begun(tmp_path, name)
+        p.send_signal(signal.Signals[signal_name])
+        p.communicate(timeout=240)
+        ended(mark)
+    assert p.returncode == 75 or name != "python"
+    assert len(list(tmp_path.glob("saved-*"))) == num_ranks(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "signal_name"), [("python", "SIGQUIT"), ("torchrun", "SIGUSR2"), ("deepspeed", "SIGHUP")]
+)
+def test_a_request_to_a_launcher_saves_a_training(name, signal_name, config_file, settings, mark, tmp_path) -> None:
     command = [*launcher(name), TRAIN, *arguments(config_file, tmp_path / "run", *settings)]
     with started(command, MARK=mark) as p:
         begun(tmp_path / "run")
@@ -121,7 +146,7 @@ def test_every_request_to_a_launcher_saves(name, signal_name, config_file, setti
 )
 def test_a_signal_to_every_process_at_once_saves(name, signal_name, config_file, settings, mark, tmp_path) -> None:
     """As Slurm sends it: to the supervisor, its guard, the launcher, ranks, fork servers and loader processes."""
-    command = [*SUPERVISE, *launcher(name), TRAIN, *arguments(config_file, tmp_path / "run", *settings)]
+    command = [*SUPERVISE, *launcher(name), TRAIN, *arguments(config_file, tmp_path / "run", *settings, LOADERS)]
     with started(command, MARK=mark) as p:
         begun(tmp_path / "run")
         for process in marked(mark):
@@ -135,7 +160,8 @@ def test_a_signal_to_every_process_at_once_saves(name, signal_name, config_file,
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["torchrun", "deepspeed", "deepspeed, for this machine"])
 def test_ranks_whose_launcher_is_killed_save_without_a_supervisor(name, config_file, settings, mark, tmp_path) -> None:
-    command = [*launcher(name.split(",")[0]), TRAIN, *arguments(config_file, tmp_path / "run", *settings)]
+    more = [LOADERS] if name == "torchrun" else []
+    command = [*launcher(name.split(",")[0]), TRAIN, *arguments(config_file, tmp_path / "run", *settings, *more)]
     with started(command, MARK=mark) as p:
         begun(tmp_path / "run")
         own = [c for c in below(p.pid) if any("launcher.launch" in word for word in c.cmdline())]
@@ -152,6 +178,7 @@ def test_ranks_whose_launcher_is_killed_save_without_a_supervisor(name, config_f
 )
 def test_ranks_whose_supervisor_is_killed_save(name, config_file, settings, mark, tmp_path) -> None:
     more = ["--max-restarts=2"] if name == "torchrun" else []  # the ranks that it starts again leave, too
+    settings += [LOADERS] if name == "torchrun" else []
     command = [*SUPERVISE, *launcher(name), *more, TRAIN, *arguments(config_file, tmp_path / "run", *settings)]
     with started(command, MARK=mark) as p:
         begun(tmp_path / "run")

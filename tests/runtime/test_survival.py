@@ -182,6 +182,21 @@ def test_ranks_whose_launcher_is_killed_save(config_file, tiny_data, tmp_path) -
     assert len(list((tmp_path / "run/checkpoints").iterdir())) == 1
 
 
+@pytest.mark.parametrize("name", ["deepspeed", pytest.param("torchrun", marks=pytest.mark.slow)])
+def test_a_launcher_that_is_killed_before_its_ranks_have_begun_is_no_success(name, tmp_path) -> None:
+    """`deepspeed` itself ends with 0 then. Ranks that still import their modules have told nothing."""
+    script = tmp_path / "imports.py"
+    script.write_text("import time\ntime.sleep(600)\n")
+    with started([*SUPERVISE, *launcher(name), str(script), "--quiet"]) as p:
+        until(lambda: len(ranks(p, str(script))) == 2)
+        word = {"deepspeed": "launcher.launch", "torchrun": "bin/torchrun"}[name]
+        found = [c for c in below(p.pid) if any(word in text for text in c.cmdline())]
+        found[-1].kill()
+        code, stderr = outcome(p)
+    assert code == 1, stderr
+    assert stderr[-1] == "cyclesr: error: the launcher was gone before the ranks had begun"
+
+
 def test_numbers_gone_bad_on_one_rank_are_left_out_by_all(config_file, tiny_data, tmp_path) -> None:
     settings = [*tiny_data.overrides, "backend=ddp", "train.max_steps=6", "data.log_keys=true"]
     command = [*launcher("torchrun"), FAULTY, *arguments(config_file, tmp_path / "run", *settings)]

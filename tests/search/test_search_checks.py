@@ -9,13 +9,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers.odd_http_server import OddServer
 from helpers.searches import BASE, search_file
 
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.search.config import Search, load_search
+from cyclesr_dist.search.config import Search, absolute, load_search
 from cyclesr_dist.search.fitting import check_values, questionable
 from cyclesr_dist.search.identity import Identity, claim, recognise
 from cyclesr_dist.search.results import Row, failures
+from cyclesr_dist.search.samples import changed, known
 
 SHARED = {"shared_steps": 40, "report_every_steps": 10}
 
@@ -116,16 +118,32 @@ def test_a_base_that_was_edited_is_another_search(base, tmp_path) -> None:
     assert recognise(load_search(path), run_dir, resume=True)[0]
 
 
-def test_data_that_was_built_anew_is_another_search(base, tmp_path) -> None:
+@pytest.mark.parametrize("way", ["folder", "file URL", "http"])
+def test_data_that_was_built_anew_is_another_search(way, base, tmp_path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").write_text("{}")
-    path, run_dir = search_file(base), tmp_path / "run"
-    held(load_search(path), run_dir)
-    assert recognise(load_search(path), run_dir, resume=True)[0]
-    (tmp_path / "b/manifest.json").write_text('{"patch": 3}')
-    with pytest.raises(ConfigError, match=r"the manifest of data\.lr = .*/b had SHA-256"):
-        recognise(load_search(path), run_dir, resume=True)
+    with OddServer(tmp_path, "none") as server:
+        place = {"folder": str(tmp_path), "file URL": tmp_path.as_uri(), "http": server.url}[way]
+        data = [f"data.hr={place}/a", f"data.lr={place}/b", f"data.pairs={server.url}/nobody-needs-it"]
+        path, run_dir = search_file(base, overrides=data), tmp_path / "run"
+        search = load_search(path)
+        first = held(search, run_dir)
+        assert recognise(search, run_dir, resume=True)[0]
+        sets = known(absolute(search.base_config()), search, first.data)
+        assert [one.key for one in sets] == ["data.hr", "data.lr"]
+        assert not changed(sets)
+        (tmp_path / "b/manifest.json").write_text('{"patch": 3}')
+        with pytest.raises(ConfigError, match=r"the manifest of data\.lr = .*/b had SHA-256"):
+            recognise(search, run_dir, resume=True)
+        assert "data.lr was built anew since the search began" in changed(sets)
+
+
+def test_a_url_that_cannot_be_read_is_named(base, tmp_path) -> None:
+    with OddServer(tmp_path, "none") as server:
+        path = search_file(base, overrides=[f"data.lr={server.url}/gone"])
+        with pytest.raises(InputError, match=r"gone/manifest\.json: missing"):
+            recognise(load_search(path), tmp_path / "run", resume=False)
 
 
 def test_more_samples_are_a_round_of_their_own(base, tmp_path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 
 import pytest
-from helpers.searches import reports, search, trials
+from helpers.searches import printed, reports, search, searching, trials
+from helpers.waiting import until
 
 pytest.importorskip("ray.tune", reason="Ray is not installed")
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
@@ -60,3 +62,19 @@ def test_a_value_that_the_data_does_not_fit_is_refused_before_the_first_trial(wr
     assert code == 2, said
     assert "space.scale: with scale=2" in said.strip().splitlines()[-1]
     assert not run.exists()
+
+
+def test_trials_do_not_mix_old_and_new_samples(tiny_data, write_search, scratch, tmp_path) -> None:
+    """The shards are built anew while the first trial trains; what fails is told with --quiet, too."""
+    shards = tmp_path / "shards"
+    shutil.copytree(tiny_data.root / "shards", shards)
+    data = [f"data.{kind}={shards / kind}" for kind in ("hr", "lr")]
+    config, run = write_search(overrides=data, max_concurrent=1, steps=200, report_every_steps=20), tmp_path / "run"
+    with searching(config, run, "--quiet") as process:
+        until(lambda: reports(run) or process.poll() is not None)
+        with (shards / "lr/manifest.json").open("a") as manifest:
+            manifest.write("\n")
+        assert process.wait(600) == 0
+    first, second = trials(run)
+    assert (first["state"], second["state"]) == ("finished", "failed")
+    assert "warning: trial 2 failed with weights.mse=100: data.lr was built anew since the search" in printed(run)

@@ -319,7 +319,7 @@ def test_live_knows_from_the_file_what_was_before(search, tmp_path, capsys) -> N
             "config": {"weights.mse": 2.0},
         },
     )
-    assert "trial 2 failed with weights.mse=2: why" in capsys.readouterr().out
+    assert "trial 2 failed with weights.mse=2: why" in capsys.readouterr().err
     live.on_experiment_end([trial])
     assert len(read_results(log).reports) == 4
     mend(log)

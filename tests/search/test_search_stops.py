@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import os
 import signal
 import sys
 import tempfile
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.processes import all_marked, marked, started
+from helpers.processes import all_marked, marked, outcome, started
 from helpers.runs import REPOSITORY
 from helpers.waiting import until
 
@@ -51,15 +53,43 @@ def reported(run: Path) -> bool:
     return path.exists() and '"step"' in path.read_text()
 
 
-@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGQUIT"])
-def test_a_search_stops_in_order(name: str, command, mark, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "send"),
+    [("SIGUSR1", os.kill), ("SIGQUIT", os.kill), ("SIGINT", os.killpg), ("SIGHUP", os.killpg), ("SIGTERM", os.killpg)],
+    ids=lambda part: part if isinstance(part, str) else part.__name__,
+)
+def test_a_search_stops_in_order(name: str, send, command, mark, tmp_path: Path) -> None:
+    """Also when the whole group of its terminal gets the signal: Ray's processes outlive the search's last words."""
     with started(command, MARK=mark) as process:
         until(lambda: reported(tmp_path / "run") or process.poll() is not None, 600)
-        process.send_signal(signal.Signals[name])
+        send(process.pid, signal.Signals[name])
         _, stderr = process.communicate(timeout=300)
         until(lambda: not marked(mark), 180)
     assert process.returncode == 75, stderr
-    assert (tmp_path / "run/trials.csv").exists()
+    assert "unfinished; --resume continues" in stderr.splitlines()[-1]
+    assert [row["state"] for row in csv.DictReader((tmp_path / "run/trials.csv").open())] == ["unfinished"]
+
+
+@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+def test_ray_that_dies_as_it_starts_is_one_line(name: str, command, mark) -> None:
+    with started(command, MARK=mark) as process:
+        until(lambda: [p.kill() for p in marked(mark) if p.name() == name] or process.poll() is not None)
+        code, stderr = outcome(process)
+        until(lambda: not marked(mark), 180)
+    assert code == 1, stderr
+    (line,) = stderr
+    assert line.startswith("cyclesr: error: Ray ")
+    assert "on this machine: " in line
+
+
+def test_ray_that_does_not_start_in_time_is_one_line(command, mark) -> None:
+    with started(command, MARK=mark) as process:
+        until(lambda: [p.suspend() for p in marked(mark) if p.name() == "gcs_server"] or process.poll() is not None)
+        code, stderr = outcome(process)
+        until(lambda: not marked(mark), 180)
+    assert code == 1, stderr
+    (line,) = stderr
+    assert line.startswith("cyclesr: error: Ray ")
 
 
 def test_a_search_that_is_killed_leaves_no_process(command, mark, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_the_live_view_has_everything_and_fits_the_terminal(width: int) -> None:
     view.logged(STATUS)
     view.validated(ValidationRecord(30, {"psnr": 23.5, "ssim": 0.6}))
     view.validated(ValidationRecord(40, {"psnr": 23.25, "ssim": 0.61}))
-    view.warn(["the sky is [red]"])
+    view.warn("the sky is [red]")
     view.close()
     text = out.getvalue()
     last = text[text.rindex("joint, epoch 2") :]
@@ -105,8 +105,7 @@ def test_a_terminal_that_is_closed_ends_nothing(log, monkeypatch) -> None:
     view = open_progress(log, "x", enabled=True)
     view.logged(STATUS)
     view.validated(ValidationRecord(40, {"psnr": 1.0}))
-    view.warn(["careful"])
-    view.alarm("fire")
+    view.warn("fire")
     if isinstance(view, LiveView):
         view.live.refresh()
     view.close()
@@ -123,13 +122,12 @@ def test_the_view_follows_the_setting_and_the_terminal(monkeypatch, capsys) -> N
     assert type(open_progress("plain", "x", enabled=True)) is Plain
 
 
-def test_a_quiet_run_shows_alarms_alone(capsys) -> None:
+def test_a_quiet_run_shows_warnings_alone(capsys) -> None:
     quiet = open_progress("auto", "x", enabled=False)
     quiet.logged(STATUS)
     quiet.validated(ValidationRecord(1, {"psnr": 1.0}))
     quiet.say("hello")
-    quiet.warn(["a"])
-    quiet.alarm("fire")
+    quiet.warn("fire")
     assert capsys.readouterr().err == "cyclesr: warning: fire\n"
 
 

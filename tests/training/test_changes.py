@@ -72,6 +72,7 @@ def test_another_experiment_needs_the_users_word(begun, config_file, tmp_path, c
     assert (folder / "config.yaml").read_bytes() == before
     assert [event["event"] for event in lines(folder / "events.jsonl")] == ["started", "finished"]
     assert run(config_file, folder, *begun, "weights.mse=3", "--resume-with-changes") == 0
+    assert "cyclesr: warning: changed since the checkpoint: weights.mse 1000.0 -> 3.0" in capsys.readouterr().err
     (noted,) = (event for event in lines(folder / "events.jsonl") if event["event"] == "changed")
     assert noted["step"] == 2
     assert noted["changes"] == {"weights.mse": [1000.0, 3.0], "train.max_steps": [2, 4]}
@@ -95,10 +96,12 @@ def test_other_samples_are_noticed(begun, config_file, tmp_path_factory, tmp_pat
     assert run(config_file, tmp_path / "run", *begun, "--resume-with-changes") == 0
 
 
-def test_the_same_samples_in_another_folder_are_the_same(begun, config_file, tiny_data, tmp_path: Path) -> None:
+def test_the_same_samples_in_another_folder_are_the_same(begun, config_file, tiny_data, tmp_path: Path, capsys) -> None:
     (tmp_path / "moved").symlink_to(tiny_data.root)
     begun += [f"data.{kind}={tmp_path}/moved/shards/{kind}" for kind in ("hr", "lr")]
+    capsys.readouterr()
     assert run(config_file, tmp_path / "run", *begun, "--resume") == 0
+    assert "changed since" not in capsys.readouterr().err  # it is noted in events.jsonl, and no warning
 
 
 def test_what_the_state_does_not_fit_is_refused_for_good(begun, config_file, tmp_path, capsys) -> None:

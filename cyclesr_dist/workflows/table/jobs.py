@@ -5,11 +5,9 @@ Every run is launch/train.py's code in a process of its own: resumed where it st
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +19,6 @@ from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.models.model_file import resolve_model
 from cyclesr_dist.runtime.children import run_child
 from cyclesr_dist.runtime.extras import install_hint
-from cyclesr_dist.runtime.guard import guarded_children
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.scoring.score import evaluate_folder, write_scores
 from cyclesr_dist.training.run_folder import read_summary
@@ -137,18 +134,12 @@ def _in_sequence(jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
 def _with_ray(jobs: Sequence[Job], address: str, cpus: int, gpus: float) -> Iterator[tuple[Job, str]]:
     """As they end. Every run is a task with one retry on another machine, should its own be lost."""
     try:
-        import ray  # noqa: F401
+        import ray
     except ImportError as error:
         raise InputError(f"--ray needs Ray: {install_hint('tune')}") from error
-    with guarded_children() if address == "local" else nullcontext():
-        yield from _on_cluster(jobs, address, cpus, gpus)
+    from cyclesr_dist.search.cluster import connected
 
-
-def _on_cluster(jobs: Sequence[Job], address: str, cpus: int, gpus: float) -> Iterator[tuple[Job, str]]:
-    import ray
-
-    ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-    try:
+    with connected(address):
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1)(do)
         running = {task.remote(job): job for job in jobs}
         while running:
@@ -158,8 +149,6 @@ def _on_cluster(jobs: Sequence[Job], address: str, cpus: int, gpus: float) -> It
                 yield job, ray.get(ready)
             except ray.exceptions.RayError as error:
                 yield job, str(error).strip().splitlines()[-1]
-    finally:
-        ray.shutdown()
 
 
 def do(job: Job) -> str:
