@@ -51,6 +51,12 @@ class UnwritableError(InputError):
     exit_code = 1
 
 
+class MemoryShortError(InputError):
+    """A file that needs more memory than is free (exit code 1): it may fit on another machine, or later."""
+
+    exit_code = 1
+
+
 class NothingLeftError(InputError):
     """Of many files not one could be used (exit code 1); a line for each has said why."""
 

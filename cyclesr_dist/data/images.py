@@ -48,8 +48,13 @@ def image_size(path: Path) -> tuple[int, int]:
 
     Raises InputError when the file is missing or is not an image that is read.
     """
+    return look_at(path).upright
+
+
+def look_at(path: Path) -> Head:
+    """What the head of the file says. Raises InputError as `image_size` does."""
     _check_is_file(path)
-    return look(path).upright
+    return look(path)
 
 
 def read_rgb8(path: Path) -> NDArray[np.uint8]:
@@ -156,13 +161,15 @@ def to_planes(picture: Picture) -> NDArray[np.float32]:
     """The same in [0, 1], float32, not rounded."""
     colour = luma(picture.rgb) if picture.grey else picture.rgb
     planes = colour if picture.alpha is None else np.concatenate([colour, picture.alpha[:, :, None]], axis=2)
-    return np.clip(planes, 0, 1)
+    clipped: NDArray[np.float32] = np.clip(planes, 0, 1)
+    return clipped
 
 
 def luma(rgb: Planes) -> Planes:
     """(..., 3) -> (..., 1), float32."""
     red, green, blue = _LUMA  # added one by one, in this order, by which rounding is the same wherever it is done
-    return rgb[..., :1] * red + rgb[..., 1:2] * green + rgb[..., 2:] * blue
+    total: Planes = rgb[..., :1] * red + rgb[..., 1:2] * green + rgb[..., 2:] * blue
+    return total
 
 
 def write_png(path: Path, array: Samples, icc: bytes | None = None, kept: Kept | None = None) -> None:

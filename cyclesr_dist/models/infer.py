@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cyclesr_dist.data.images import Picture, read_stored, say_what_is_left_out
+from cyclesr_dist.data.images import Picture, look_at, read_stored, say_what_is_left_out
 from cyclesr_dist.data.photo.png_stream import PngStream
 from cyclesr_dist.data.photo.transparency import filled
+from cyclesr_dist.models.strip_memory import check_memory, memory_shortage
 from cyclesr_dist.models.strips import strips
 from cyclesr_dist.models.tiles import Tiles, enlarged, fetched, tiles_of
 from cyclesr_dist.models.upscaler import BicubicUpscaler, Upscaler
+from cyclesr_dist.runtime.files import size_of
 from cyclesr_dist.runtime.passing import unwritable
 
 
@@ -26,7 +28,7 @@ def upscale_image(upscaler: Upscaler, rgb: NDArray[np.floating[Any]], tile: int 
     Each square is given the network's reach of true surroundings, so that the result does not depend on `tile`.
     Raises InputError when the model gives values that are not finite.
     """
-    return _in_tiles(upscaler, rgb, tiles_of(upscaler, *rgb.shape[:2], tile))
+    return _in_tiles(upscaler, rgb, tiles_of(upscaler, rgb.shape[0], rgb.shape[1], tile))
 
 
 def upscale_picture(upscaler: Upscaler, picture: Picture, tile: int | None = None) -> Picture:
@@ -35,7 +37,7 @@ def upscale_picture(upscaler: Upscaler, picture: Picture, tile: int | None = Non
     Colours that nobody can see, where alpha is 0, are made from their neighbours first: they would reach into others.
     """
     rgb, alpha = picture.rgb, picture.alpha
-    cut = tiles_of(upscaler, *rgb.shape[:2], tile)
+    cut = tiles_of(upscaler, rgb.shape[0], rgb.shape[1], tile)
     if alpha is not None:
         rgb = filled(rgb, alpha)
         alpha = _in_tiles(BicubicUpscaler(upscaler.scale), alpha[:, :, None], cut)[:, :, 0].clip(0, 1)
@@ -45,17 +47,20 @@ def upscale_picture(upscaler: Upscaler, picture: Picture, tile: int | None = Non
 def upscale_file(upscaler: Upscaler, source: Path, target: Path, tile: int | None = None) -> None:
     """`upscale_picture` from an image file to a PNG file, strip by strip.
 
-    Raises InputError when one cannot be read or written.
+    Raises InputError when one cannot be read or written, MemoryShortError when there is too little memory.
     """
-    photo = read_stored(source)
-    height, width, channels = photo.samples.shape
-    shape = (height * upscaler.scale, width * upscaler.scale, channels)
-    try:
-        with PngStream(target, shape, 8 * photo.samples.itemsize, photo.icc, photo.kept) as file:
-            for strip in strips(upscaler, photo.samples, tile):
-                file.write(strip)
-    except OSError as error:
-        raise unwritable(target, error) from error
+    head = look_at(source)
+    check_memory(upscaler, source, head, size_of(source) or 0, tile)
+    with memory_shortage(upscaler, source, head):
+        photo = read_stored(source)
+        height, width, channels = photo.samples.shape
+        shape = (height * upscaler.scale, width * upscaler.scale, channels)
+        try:
+            with PngStream(target, shape, 8 * photo.samples.itemsize, photo.icc, photo.kept) as file:
+                for strip in strips(upscaler, photo.samples, tile):
+                    file.write(strip)
+        except OSError as error:
+            raise unwritable(target, error) from error
     say_what_is_left_out(photo.kept)
 
 

@@ -82,7 +82,9 @@ def _put(y: Tensor, place: Samples) -> None:
     if planes.shape[2] > place.shape[2]:
         planes = luma(planes)
     levels = planes.clamp(0, 1).mul_(float(np.iinfo(place.dtype).max)).round_()
-    if place.dtype == np.uint8:
-        torch.from_numpy(place).copy_(fetched(levels.to(torch.uint8)))
-    else:  # torch's uint16 knows little: with a sign on the way
-        place[:] = fetched((levels - 32768).to(torch.int16)).numpy().view(np.uint16) ^ np.uint16(32768)
+    eight = place.dtype == np.uint8
+    # torch's uint16 knows little: with a sign on the way.
+    whole = fetched(levels.to(torch.uint8) if eight else (levels - 32768).to(torch.int16)).numpy()
+    for channel in range(place.shape[2]):  # planes lie one behind the other, and are copied faster one by one
+        plane = whole[:, :, channel]
+        place[:, :, channel] = plane if eight else plane.view(np.uint16) ^ np.uint16(32768)

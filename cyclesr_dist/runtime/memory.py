@@ -1,12 +1,17 @@
-"""What the C library does with the memory that tensors leave."""
+"""Memory: what is free, and what the C library does with what tensors leave."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
 
 # Of glibc's <malloc.h>.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 def keep_freed() -> bool:
@@ -23,3 +28,63 @@ def give_back() -> None:
     """Hand to the system what is free now, also after `keep_freed`; nothing where the C library cannot."""
     if malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         malloc_trim(0)
+
+
+def gib(number: int) -> str:
+    """`1.5 GB`, of 2^30 bytes; below 0.1 GB in MB."""
+    return f"{number / 2**30:.1f} GB" if number >= 2**30 / 10 else f"{number / 2**20:.0f} MB"
+
+
+def free_on_host() -> int:
+    """Bytes: of the machine, of the limits of the control groups that this process is in, or of its own (`ulimit -v`),
+    whichever are the fewest."""
+    free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    if available := _field(Path("/proc/meminfo"), "MemAvailable:"):
+        free = [available * 1024]
+    for folder, (limit, used, cached) in _groups():
+        most, taken = (_number(folder / name) for name in (limit, used))
+        if most is not None and taken is not None:
+            # What is cached of files counts as used, and goes when memory is wanted.
+            free.append(max(0, most - taken + (_field(folder / "memory.stat", cached) or 0)))
+    return max(0, min([*free, *_own_limits()]))
+
+
+def _groups() -> Iterator[tuple[Path, tuple[str, str, str]]]:
+    """Folders of this process's control groups up to the root, and their files' names, of both versions."""
+    lines = (line.split(":", 2) for line in _lines(Path("/proc/self/cgroup")))
+    own = {name: path for _, names, path in lines for name in names.split(",")}
+    for root, controllers, names in (
+        (_GROUPS, "", ("memory.max", "memory.current", "inactive_file")),
+        (_GROUPS / "memory", "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
+    ):
+        path = root / own.get(controllers, "/").lstrip("/")
+        # In a container the path may be that of the host, which is not there.
+        yield from ((folder, names) for folder in {root, path, *path.parents} if folder.is_relative_to(root))
+
+
+def _own_limits() -> Iterator[int]:
+    for limit, field in ((resource.RLIMIT_AS, "VmSize:"), (resource.RLIMIT_DATA, "VmData:")):
+        most, _ = resource.getrlimit(limit)
+        taken = _field(Path("/proc/self/status"), field)
+        if most != resource.RLIM_INFINITY and taken is not None:
+            yield most - taken * 1024
+
+
+def _field(path: Path, name: str) -> int | None:
+    """The number behind `name` in a file of lines."""
+    for line in _lines(path):
+        if line.startswith((f"{name} ", f"{name}\t")) and line.split()[1].isdecimal():
+            return int(line.split()[1])
+    return None
+
+
+def _number(path: Path) -> int | None:
+    lines = _lines(path)
+    return int(lines[0]) if lines and lines[0].isdecimal() else None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return []

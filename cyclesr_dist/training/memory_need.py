@@ -7,10 +7,8 @@ what runs take.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +19,7 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.systems.base import System
 from cyclesr_dist.nets.build import build_discriminator, build_sr, build_translator
 from cyclesr_dist.nets.vgg import TEXTURE_LAYERS, build_vgg
+from cyclesr_dist.runtime.memory import free_on_host, gib
 
 _STATE_BYTES = 20
 """A parameter: itself, its gradient, two moments, and a copy (an average, a bucket of gradients)."""
@@ -68,7 +67,7 @@ def free_bytes(world: World) -> int:
     """What this rank may take: its share, with the other ranks of the machine, of what is free there now."""
     if world.device.type == "cuda":
         return int(torch.cuda.mem_get_info(world.device)[0])
-    return _free_on_host() // max(1, world.local_num_ranks)
+    return free_on_host() // max(1, world.local_num_ranks)
 
 
 def kept_bytes(one: _Pass) -> int:
@@ -141,46 +140,5 @@ def way_out(config: Config, system: System, patch: int, num_ranks: int, free: in
     return "smaller networks (nets.sr.channels, nets.sr.blocks) or smaller patches (shards.patch) are needed"
 
 
-def gib(number: int) -> str:
-    """`1.5 GB`, of 2^30 bytes; below 0.1 GB in MB."""
-    return f"{number / 2**30:.1f} GB" if number >= 2**30 / 10 else f"{number / 2**20:.0f} MB"
-
-
 def system_device(system: System) -> torch.device:
     return next(parameter.device for player in system.players.values() for parameter in player.module.parameters())
-
-
-def _free_on_host() -> int:
-    """Of the machine, or of the container's limit where that is less."""
-    free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    if available := _field(Path("/proc/meminfo"), "MemAvailable:"):
-        free = [available * 1024]
-    for folder, limit, used, cached in (
-        ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        most, taken = (_number(Path(folder) / name) for name in (limit, used))
-        if most is not None and taken is not None:
-            # What is cached of files counts as used, and goes when memory is wanted.
-            free.append(max(0, most - taken + (_field(Path(folder) / "memory.stat", cached) or 0)))
-    return min(free)
-
-
-def _field(path: Path, name: str) -> int | None:
-    """The number behind `name` in a file of lines."""
-    for line in _lines(path):
-        if line.startswith(f"{name} ") and line.split()[1].isdecimal():
-            return int(line.split()[1])
-    return None
-
-
-def _number(path: Path) -> int | None:
-    lines = _lines(path)
-    return int(lines[0]) if lines and lines[0].isdecimal() else None
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return []

@@ -12,7 +12,8 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.method.systems.base import System
 from cyclesr_dist.runtime.bars import clock
-from cyclesr_dist.training.memory_need import free_bytes, gib, step_bytes, way_out
+from cyclesr_dist.runtime.memory import gib
+from cyclesr_dist.training.memory_need import free_bytes, step_bytes, way_out
 
 _SURE = 0.7
 """What is certainly needed, of what was counted: a run is refused for no less."""

@@ -19,6 +19,7 @@ from cyclesr_dist.data.photo.kinds import (
     Model,
     Raster,
     Reader,
+    Samples,
     UnreadError,
     decoder,
     whole_range,
@@ -87,7 +88,7 @@ def decode(data: bytes, reader: Reader) -> Raster:
     model = _MODELS[found.components]
     if found.bits == 8 and found.frame != _LOSSLESS:
         with decoder("libjpeg"), JpegImagePlugin.JpegImageFile(io.BytesIO(plain)) as image:
-            samples = of_pillow(image)
+            samples: Samples = of_pillow(image)
     else:
         with decoder("libjpeg"):
             samples = np.asarray(imagecodecs.jpeg8_decode(plain))

@@ -95,7 +95,7 @@ class PngStream:
 
     def _write_first(self) -> None:
         filtered, compressed = self._waiting.popleft().result()
-        self._checksum = zlib.adler32(filtered, self._checksum)
+        self._checksum = zlib.adler32(filtered.data, self._checksum)
         self._file.write(packed(b"IDAT", compressed))
 
 
@@ -109,4 +109,4 @@ def _compressed(rows: Rows, above: Rows, step: int) -> tuple[Rows, bytes]:
     mean: Any = (left & before) + ((left ^ before) >> 1)
     np.subtract(rows, mean, out=filtered[:, 1:])
     deflate = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zlib.Z_RLE)
-    return filtered, deflate.compress(filtered) + deflate.flush(zlib.Z_SYNC_FLUSH)
+    return filtered, deflate.compress(filtered.data) + deflate.flush(zlib.Z_SYNC_FLUSH)

@@ -18,7 +18,7 @@ from cyclesr_dist.data.photo.kinds import (
     check_pixels,
     turned,
 )
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import InputError, MemoryShortError
 from cyclesr_dist.runtime.files import reading
 from cyclesr_dist.runtime.passing import patiently
 
@@ -73,4 +73,4 @@ def refusing(where: str, read: Callable[[], T]) -> T:
     except (DamagedError, struct.error) as error:
         raise InputError(f"{where}: cannot be read as an image ({error})") from error
     except MemoryError as error:
-        raise InputError(f"{where}: does not fit into this machine's memory") from error
+        raise MemoryShortError(f"{where}: needs more memory than is free") from error

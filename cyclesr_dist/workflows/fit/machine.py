@@ -16,7 +16,8 @@ from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.distributed.build import build_backend
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.systems.build import build_system
-from cyclesr_dist.training.memory_need import free_bytes, gib
+from cyclesr_dist.runtime.memory import gib
+from cyclesr_dist.training.memory_need import free_bytes
 
 _TIMED_STEPS = 3
 

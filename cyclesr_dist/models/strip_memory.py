@@ -1,0 +1,104 @@
+"""Whether a photograph can be enlarged in the memory that is free, before the work; and what helps where it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cyclesr_dist.data.photo.kinds import Head
+from cyclesr_dist.errors import MemoryShortError
+from cyclesr_dist.models.tile_memory import tile_bytes
+from cyclesr_dist.models.tiles import UNTILED_PIXELS, tiles_of
+from cyclesr_dist.models.upscaler import Upscaler
+from cyclesr_dist.runtime.memory import free_on_host, gib
+
+_ALWAYS = 64 * 2**20
+"""Blocks of the PNG on their way, and parts of the picture while colours are converted."""
+_SMALLER_TILES = (512, 256, 128, 64, 32)
+_NO_MEMORY = ("alloc_cpu", "not enough memory", "can't allocate memory", "bad_alloc", "out of memory")
+"""What torch and its libraries say, with exceptions of no kind of their own."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes, about."""
+
+    host: int
+    gpu: int = 0
+
+
+def check_memory(upscaler: Upscaler, path: Path, head: Head, file_bytes: int, tile: int | None) -> None:
+    """Raise MemoryShortError where enlarging a photograph would take more than is free. Small ones are not asked."""
+    if head.width * head.height <= UNTILED_PIXELS:
+        return
+    free = _free(upscaler)
+    need = need_bytes(upscaler, head, file_bytes, tile)
+    if _fits(need, free):
+        return
+    where, wanted, there = ("", need.host, free.host) if need.host > free.host else (" of the GPU", need.gpu, free.gpu)
+    raise MemoryShortError(
+        f"{path}: {_size(head)}, enlarged x{upscaler.scale}, needs about {gib(wanted)} of memory{where}, and "
+        f"{gib(there)} are free; {_way_out(upscaler, head, file_bytes, tile, free)}"
+    )
+
+
+def need_bytes(upscaler: Upscaler, head: Head, file_bytes: int, tile: int | None) -> Need:
+    """Of reading and of enlarging, the larger one."""
+    width, height = head.upright
+    cut = tiles_of(upscaler, height, width, tile)
+    samples = width * height * head.pixel_bytes
+    # Decoders and turning hold the picture twice for a while, beside the file and a copy of it without metadata.
+    reading = 2 * file_bytes + round(2.4 * samples)
+    rows, columns = (min(cut.side, side) for side in (height, width))
+    strip = 2 * rows * width * upscaler.scale**2 * head.pixel_bytes
+    around = [min(part + 2 * cut.margin, side) for part, side in ((rows, height), (columns, width))]
+    one = tile_bytes(upscaler, around[0], around[1])
+    on_gpu = upscaler.device.type == "cuda"
+    return Need(_ALWAYS + max(reading, samples + strip + (0 if on_gpu else one)), one if on_gpu else 0)
+
+
+@contextmanager
+def memory_shortage(upscaler: Upscaler, path: Path, head: Head) -> Iterator[None]:
+    """Around the work: what is thrown where memory is short after all becomes MemoryShortError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(text in str(error).lower() for text in _NO_MEMORY):
+            raise
+        where = " of the GPU" if isinstance(error, torch.OutOfMemoryError) else ""
+        raise MemoryShortError(
+            f"{path}: {_size(head)}, enlarged x{upscaler.scale}, needs more memory{where} than is free; "
+            "a smaller --tile may help"
+        ) from error
+
+
+def _free(upscaler: Upscaler) -> Need:
+    gpu = int(torch.cuda.mem_get_info(upscaler.device)[0]) if upscaler.device.type == "cuda" else 0
+    return Need(free_on_host(), gpu)
+
+
+def _fits(need: Need, free: Need) -> bool:
+    return need.host <= free.host and need.gpu <= free.gpu
+
+
+def _way_out(upscaler: Upscaler, head: Head, file_bytes: int, tile: int | None, free: Need) -> str:
+    side = _side(upscaler, head, tile)
+    for smaller in _SMALLER_TILES:
+        need = need_bytes(upscaler, head, file_bytes, smaller)
+        if smaller < side and _fits(need, free):
+            return f"--tile {smaller} fits (about {gib(max(need.host, need.gpu))})"
+    return "no --tile makes it fit; more memory, or a smaller photograph, is needed"
+
+
+def _side(upscaler: Upscaler, head: Head, tile: int | None) -> int:
+    width, height = head.upright
+    cut = tiles_of(upscaler, height, width, tile)
+    return min(cut.side, max(head.upright))
+
+
+def _size(head: Head) -> str:
+    return f"{head.width * head.height / 1e6:.1f} megapixels"
