@@ -53,11 +53,11 @@ def check(upscaler: Upscaler, folder: Path, samples: np.ndarray, tile: int | Non
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("scale", [3, 4])
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_equal_to_the_whole(tmp_path: Path, channels: int, bits: int, scale: int) -> None:
-    for size, tile in product([(61, 45), (1, 1), (3, 70)], [None, 0, 16, 64]):
+    for size, tile in product([(41, 35), (1, 1), (3, 40)], [None, 0, 16, 37]):
         for upscaler in (BicubicUpscaler(scale), network(scale)):
             check(upscaler, tmp_path, photo(*size, channels, bits), tile)
 
@@ -79,10 +79,10 @@ def test_of_any_size(
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_tiles_change_a_level_at_most(tmp_path: Path, channels: int, scale: int) -> None:
-    write_png(tmp_path / "a.png", photo(50, 41, channels, 8))
+    write_png(tmp_path / "a.png", photo(40, 31, channels, 8))
     for upscaler in (BicubicUpscaler(scale), network(scale)):
         whole = enlarged(upscaler, tmp_path / "a.png", 0).astype(int)
-        for tile in (9, 20, 64):
+        for tile in (10, 20):
             assert np.abs(enlarged(upscaler, tmp_path / "a.png", tile) - whole).max() <= 1
 
 
