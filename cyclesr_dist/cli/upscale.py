@@ -19,7 +19,7 @@ from cyclesr_dist.runtime.tally import Tally
 _EPILOG = """\
 A file that cannot be read does not end the work: the others are done, it is named on standard error, and the exit code
 is 1. Called again, the command goes on: results are kept that are of the same photograph and model. A file of another
-origin is in the way until --overwrite is given.
+origin is in the way until --overwrite is given. One for which memory is short is named with a --tile that fits.
 
 examples:
   cyclesr upscale holiday/ portrait.jpg --model runs/demo --out enlarged

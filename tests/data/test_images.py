@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
 from cyclesr_dist.data.folders import list_images, match_pairs
-from cyclesr_dist.data.images import Picture, read_picture, read_rgb8, write_png
+from cyclesr_dist.data.images import Picture, image_size, read_picture, read_rgb8, write_png
 from cyclesr_dist.data.photo import kinds
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.runtime.files import replacing
 
 RNG = np.random.default_rng(0)
@@ -247,6 +247,25 @@ class TestReading:
         monkeypatch.setattr(kinds, "MAX_PIXELS", 1000)
         with pytest.raises(InputError, match=r"bomb\.png: 100 x 100 px are too many"):
             read_rgb8(tmp_path / "bomb.png")
+
+    def test_the_limit_can_be_raised(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        Image.new("1", (100, 100)).save(tmp_path / "large.png")
+        monkeypatch.setenv(kinds.MAX_MEGAPIXELS, "0.005")
+        with pytest.raises(InputError) as refused:
+            read_rgb8(tmp_path / "large.png")
+        assert str(refused.value).endswith(
+            "100 x 100 px are too many; at most 5,000 px are read; "
+            "CYCLESR_MAX_MEGAPIXELS=1 in the environment raises that"
+        )
+        monkeypatch.setenv(kinds.MAX_MEGAPIXELS, "1")
+        assert read_rgb8(tmp_path / "large.png").shape == (100, 100, 3)
+
+    @pytest.mark.parametrize("text", ["many", "0", "-3", "nan", "inf"])
+    def test_a_limit_that_is_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+        Image.new("1", (10, 10)).save(tmp_path / "a.png")
+        monkeypatch.setenv(kinds.MAX_MEGAPIXELS, text)
+        with pytest.raises(ConfigError, match=r"CYCLESR_MAX_MEGAPIXELS = .*; allowed: megapixels, above 0"):
+            image_size(tmp_path / "a.png")
 
     def test_refuses_floating_point(self, tmp_path: Path) -> None:
         Image.new("F", (4, 4)).save(tmp_path / "a.tif")

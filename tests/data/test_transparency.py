@@ -11,7 +11,7 @@ from helpers.photo_checks import written
 from helpers.photo_files import png
 
 from cyclesr_dist.data.images import read_picture, read_rgb8
-from cyclesr_dist.data.photo.transparency import filled
+from cyclesr_dist.data.photo.transparency import Filling, filled
 from cyclesr_dist.data.resize import bicubic_up
 from cyclesr_dist.models.infer import upscale_file, upscale_picture
 from cyclesr_dist.models.model_file import resolve_model
@@ -90,3 +90,36 @@ def test_any_size_and_type(size: tuple[int, int], kind: type) -> None:
     result = filled(colour, alpha)
     assert result.dtype == kind
     np.testing.assert_array_equal(result, np.full((*size, 3), full, kind))
+
+
+def of_rows(colour: np.ndarray, alpha: np.ndarray) -> Filling:
+    return Filling(alpha.shape, lambda rows: (colour[rows], alpha[rows, :, None]))
+
+
+def by_hand(colour: np.ndarray, alpha: np.ndarray, y: int, x: int) -> np.ndarray:
+    """The mean around a pixel: of 3 x 3 squares, each twice as wide as before until something in them can be seen."""
+    height, width = alpha.shape
+    for level in range(20):
+        side = 1 << level
+        top, left = (max(0, (place // side - 1) * side) for place in (y, x))
+        bottom, right = (min(size, (place // side + 2) * side) for place, size in ((y, height), (x, width)))
+        weight = alpha[top:bottom, left:right, None].astype(np.float64)
+        if weight.any():
+            mean: np.ndarray = (colour[top:bottom, left:right] * weight).sum((0, 1)) / weight.sum()
+            return mean
+    raise AssertionError
+
+
+@pytest.mark.parametrize("size", [(300, 200), (129, 17), (1, 500), (70, 16_384)])
+def test_some_rows_are_filled_as_the_whole_picture_is(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    colour = rng.random((*size, 3), dtype=np.float32)
+    alpha = np.where(rng.random(size) < 3 / size[1] ** 1.5, rng.random(size), 0).astype(np.float32)
+    alpha[-1, -1] = 1
+    filling, (height, width) = of_rows(colour, alpha), size
+    whole = filling.means(slice(0, height))
+    for start, stop in ((63, 66), (40, 250), (128, 129), (height - 1, height)):
+        if stop <= height:
+            np.testing.assert_array_equal(filling.means(slice(start, stop)), whole[start:stop])
+    for y, x in zip(rng.integers(0, height, 8), rng.integers(0, width, 8), strict=True):
+        np.testing.assert_allclose(whole[y, x], by_hand(colour, alpha, int(y), int(x)), atol=1e-4)

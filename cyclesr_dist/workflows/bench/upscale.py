@@ -51,15 +51,14 @@ def _measure(model: str, side: int, rounds: int, threads: int, sender: Connectio
         times.append(time.perf_counter() - start)
         shape, image_mb = out.shape, out.nbytes / 2**20
         del out  # or the next round would have two
-    images_mb = 2 * image_mb  # the output, and its transposed copy that is returned
     sender.send(
         {
             "name": f"{model} {side} px",
             "side_px": side,
             "seconds": median(times),
             "megapixels_per_second": shape[0] * shape[1] / 1e6 / median(times),
-            "memory_mb": resident_mb("VmHWM") - before - images_mb,
-            "image_mb": images_mb,
+            "memory_mb": resident_mb("VmHWM") - before - image_mb,
+            "image_mb": image_mb,
         }
     )
 
