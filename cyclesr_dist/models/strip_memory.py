@@ -16,8 +16,10 @@ from cyclesr_dist.models.tiles import UNTILED_PIXELS, tiles_of
 from cyclesr_dist.models.upscaler import Upscaler
 from cyclesr_dist.runtime.memory import free_on_host, gib
 
-_ALWAYS = 64 * 2**20
-"""Blocks of the PNG on their way, and parts of the picture while colours are converted."""
+_ALWAYS = 128 * 2**20
+"""What the libraries take when they are first used, blocks of the PNG on their way, parts of a picture in conversion."""
+_GAPS = 1.1
+"""Between what is allocated."""
 _SMALLER_TILES = (512, 256, 128, 64, 32)
 _NO_MEMORY = ("alloc_cpu", "not enough memory", "can't allocate memory", "bad_alloc", "out of memory")
 """What torch and its libraries say, with exceptions of no kind of their own."""
@@ -58,7 +60,8 @@ def need_bytes(upscaler: Upscaler, head: Head, file_bytes: int, tile: int | None
     around = [min(part + 2 * cut.margin, side) for part, side in ((rows, height), (columns, width))]
     one = tile_bytes(upscaler, around[0], around[1])
     on_gpu = upscaler.device.type == "cuda"
-    return Need(_ALWAYS + max(reading, samples + strip + (0 if on_gpu else one)), one if on_gpu else 0)
+    host = _ALWAYS + max(reading, samples + strip + (0 if on_gpu else one))
+    return Need(round(host * _GAPS), round(one * _GAPS) if on_gpu else 0)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def test_one_that_does_not_fit_is_named_and_the_others_are_done(tmp_path: Path) 
     line, last = done.stderr.splitlines()
     pattern = (
         r"large.png: 2.2 megapixels, enlarged x4, needs about \d\.\d GB of memory, and \d+(\.\d G| M)B are free; "
-        r"--tile (256|128) fits \(about \d+(\.\d G| M)B\)"
+        r"--tile (128|64) fits \(about \d+(\.\d G| M)B\)"
     )
     assert re.fullmatch(pattern, line), line
     assert last == "1 of 2 images failed"
@@ -104,7 +104,7 @@ def test_the_estimate_grows_with_what_is_held() -> None:
         need_bytes(BicubicUpscaler(4), Head(width, height), 0, None).host
         for width, height in ((2000, 2000), (2000, 4000), (4000, 2000))
     )
-    assert high - low < 2.4 * 3 * 2000 * 2000 + MB  # the picture alone
+    assert high - low < 1.1 * 2.4 * 3 * 2000 * 2000 + MB  # the picture alone
     assert wide - low > 2 * 3 * 16 * 256 * 2000  # and strips that are wider
 
 
