@@ -17,7 +17,7 @@ from cyclesr_dist.models.upscaler import Upscaler
 from cyclesr_dist.runtime.memory import free_on_host, gib
 
 _ALWAYS = 128 * 2**20
-"""What the libraries take when they are first used, blocks of the PNG on their way, parts of a picture in conversion."""
+"""What the libraries take when they are first used, blocks of the PNG on their way, parts of a picture converted."""
 _GAPS = 1.1
 """Between what is allocated."""
 _SMALLER_TILES = (512, 256, 128, 64, 32)
