@@ -43,7 +43,7 @@ example:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command and its actions."""
-    bench = subparsers.add_parser("bench", help="measure on this machine")
+    bench = subparsers.add_parser("bench")
     actions = bench.add_subparsers(dest="action", required=True, metavar="MEASUREMENT")
     data = actions.add_parser(
         "data",

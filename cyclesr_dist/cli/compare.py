@@ -13,7 +13,6 @@ from cyclesr_dist.runtime.command import add_common_arguments
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "compare",
-        help="write one page about several runs",
         description="Write one self-contained page with the scores, curves, pictures and settings of several runs.",
         epilog="example: cyclesr compare runs/seed0 runs/seed1 --out compare.html",
     )

@@ -34,7 +34,6 @@ An editor with a YAML language server then completes and checks a file that begi
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "config",
-        help="list the keys of a configuration, or write its JSON Schema",
         description="List the keys of a configuration, or write its JSON Schema.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

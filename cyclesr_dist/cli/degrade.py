@@ -32,7 +32,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Register the command."""
     parser = subparsers.add_parser(
         "degrade",
-        help="simulate a track: LR files and degradations.json",
         description="Make LR photographs from HR photographs, seeded, with every parameter recorded beside them.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -16,7 +16,6 @@ from cyclesr_dist.workflows.demo import format_table, prepare_data, run_demo
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "demo",
-        help="the whole job on the bundled photographs",
         description="Split, degrade, pack, train through the launcher on two ranks, score. Reuses what is there.",
         epilog="example:\n  cyclesr demo --config configs/demo.yaml --run-dir runs/demo",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -20,7 +20,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Register the command."""
     parser = subparsers.add_parser(
         "estimate",
-        help="measure blur, noise and JPEG of real LR",
         description="Measure what makes real LR photographs differ from HR photographs shrunk to their size: blur, "
         "noise and JPEG. No pairs are needed. Training can start from it.",
         epilog=_EPILOG,

@@ -28,7 +28,6 @@ examples:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "evaluate",
-        help="PSNR and SSIM on a folder",
         description="Enlarge LR photographs, round to 8 bits and score against HR. Files are matched by name: the same "
         "stem, or DIV2K's (0801.png with 0801x4.png, 0801x4m.png, 0801x4w1.png).",
         epilog=_EPILOG,

@@ -11,7 +11,6 @@ from cyclesr_dist.runtime.command import add_common_arguments
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "export",
-        help="a trained network for other programs",
         description="Write g_l2h of a run folder or .safetensors file as one file, with its architecture, scale, value "
         "range and training in the metadata. ONNX takes any image size, and is compared with torch before it is kept.",
         epilog="example: cyclesr export --model runs/demo --format onnx --out demo.onnx",

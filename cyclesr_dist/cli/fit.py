@@ -25,7 +25,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Register the command."""
     parser = subparsers.add_parser(
         "fit",
-        help="train on your own two folders, from photographs to a verdict",
         description="Train on your own photographs: a folder of sharp ones and a folder of real low-resolution ones.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -11,7 +11,6 @@ from cyclesr_dist.runtime.command import add_common_arguments
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "formats",
-        help="list which image files are read, at what depth",
         description="List the formats that are read: their suffixes, the bits of a sample and what becomes of them, "
         "the library that decodes them; then the kinds of photographs that are not read, and why. What a file is, its "
         "first bytes say; suffixes only choose the files of a folder.",

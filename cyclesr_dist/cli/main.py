@@ -18,45 +18,59 @@ from cyclesr_dist.cli import launch
 from cyclesr_dist.runtime.command import Parser, end_process, guarded, own_process
 
 COMMANDS = {
-    "fit": "fit",
-    "train": "launch",
-    "tune": "launch",
-    "submit": "launch",
-    "degrade": "degrade",
-    "estimate": "estimate",
-    "shards": "shards",
-    "evaluate": "evaluate",
-    "upscale": "upscale",
-    "formats": "formats",
-    "report": "report",
-    "compare": "compare",
-    "config": "config",
-    "monitoring": "monitoring",
-    "demo": "demo",
-    "table": "table",
-    "ablate": "table",
-    "export": "export",
-    "bench": "bench",
-    "supervise": "supervise",
+    "fit": ("fit", "train on your own two folders, from photographs to a verdict"),
+    "train": ("launch", "train one system; also beneath deepspeed and torchrun"),
+    "tune": ("launch", "search loss weights and other numbers on a Ray cluster"),
+    "submit": ("launch", "run a training, or a search, on a Kubernetes cluster"),
+    "degrade": ("degrade", "simulate a track: LR files and degradations.json"),
+    "estimate": ("estimate", "measure blur, noise and JPEG of real LR"),
+    "shards": ("shards", "pack photographs into shard sets, verify them"),
+    "evaluate": ("evaluate", "PSNR and SSIM on a folder"),
+    "upscale": ("upscale", "enlarge photographs"),
+    "formats": ("formats", "list which image files are read, at what depth"),
+    "report": ("report", "write report.html into run folders"),
+    "compare": ("compare", "write one page about several runs"),
+    "config": ("config", "list the keys of a configuration, or write its JSON Schema"),
+    "monitoring": ("monitoring", "write the Grafana dashboard and Prometheus rules"),
+    "demo": ("demo", "the whole job on the bundled photographs"),
+    "table": ("table", "train and score all systems on all tracks"),
+    "ablate": ("table", "train cyclesr at several values of weights.mse"),
+    "export": ("export", "a trained network for other programs"),
+    "bench": ("bench", "measure on this machine"),
+    "supervise": ("supervise", "run a launcher, pass signals to the ranks, return their exit code"),
 }
-"""Modules by command."""
+"""Module and help by command."""
 _GO_ON = ("fit", "table", "ablate", "demo", "shards build", "degrade", "upscale")
 """Commands that go on where they were stopped, when they are given again."""
-_OWN_PARSER = launch.SCRIPTS.keys()
+_OWN_PARSER = launch.SCRIPTS
 """Commands that read their arguments by themselves: overrides and switches may alternate, which subparsers refuse."""
 
 
 def build_parser(command: str = "") -> argparse.ArgumentParser:
     """With one command, or with all."""
+    parser, subparsers = _parser()
+    modules = (
+        [COMMANDS[command][0]] if command in COMMANDS else dict.fromkeys(module for module, _ in COMMANDS.values())
+    )
+    for name in modules:
+        import_module(f"cyclesr_dist.cli.{name}").add_parser(subparsers)
+    return parser
+
+
+def overview() -> argparse.ArgumentParser:
+    """All commands by name: no module of theirs is imported."""
+    parser, subparsers = _parser()
+    for command, (_, text) in COMMANDS.items():
+        subparsers.add_parser(command, help=text, add_help=False)
+    return parser
+
+
+def _parser() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
     parser = Parser(
         prog="cyclesr", description="Super-resolution for real photographs without pairs (CycleSR, CycleSRGAN)."
     )
     parser.add_argument("--version", action="version", version=f"cyclesr {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    modules = [COMMANDS[command]] if command in COMMANDS else dict.fromkeys(COMMANDS.values())
-    for name in modules:
-        import_module(f"cyclesr_dist.cli.{name}").add_parser(subparsers)
-    return parser
+    return parser, parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv is None:
             own_process()
         return run()
-    args = parse(build_parser(command), words)
+    args = parse(build_parser(command) if command in COMMANDS else overview(), words)
     if argv is None:
         own_process()
     return guarded(lambda: args.run(args), debug=args.debug, goes_on=_goes_on(args))

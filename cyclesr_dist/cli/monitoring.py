@@ -16,7 +16,6 @@ _LABELS = re.compile(r"[a-zA-Z_]\w*(, *[a-zA-Z_]\w*)*")
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "monitoring",
-        help="write the Grafana dashboard and Prometheus rules",
         description="Write dashboard.json for Grafana and rules.yml for Prometheus; docs/monitoring.md explains them.",
         epilog='example: cyclesr monitoring --out monitoring --by "namespace, run"',
     )

@@ -13,7 +13,6 @@ from cyclesr_dist.runtime.command import add_common_arguments
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "report",
-        help="write report.html into run folders",
         description="Write report.html, one self-contained page, into each run folder from the files it holds.",
         epilog="example: cyclesr report runs/demo",
     )

@@ -53,7 +53,7 @@ class Job:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command and its two actions."""
-    shards = subparsers.add_parser("shards", help="pack photographs into shard sets, verify them")
+    shards = subparsers.add_parser("shards")
     actions = shards.add_subparsers(dest="action", required=True, metavar="build|check")
 
     build = actions.add_parser(

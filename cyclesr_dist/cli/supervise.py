@@ -22,7 +22,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Register the command."""
     parser = subparsers.add_parser(
         "supervise",
-        help="run a launcher, pass signals to the ranks, return their exit code",
         description="Run a launcher as a child. SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 make the ranks "
         "save and leave; the exit code is made of theirs, whatever the launcher says; nothing is left behind, also "
         "when this process is killed. A second SIGTERM, SIGINT or SIGQUIT kills all.",

@@ -24,7 +24,6 @@ _ABLATE_EXAMPLE = """example:
 def add_parser(subparsers: Any) -> None:
     table = subparsers.add_parser(
         "table",
-        help="train and score all systems on all tracks",
         description="The paper's Table 1 on your photographs. What is there is reused: call it again after a stop.",
         epilog=_TABLE_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -32,7 +31,6 @@ def add_parser(subparsers: Any) -> None:
     table.set_defaults(run=run)
     ablate = subparsers.add_parser(
         "ablate",
-        help="train cyclesr at several values of weights.mse",
         description="The paper's ablation with Figure 3's pictures. What is there is reused.",
         epilog=_ABLATE_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -30,7 +30,6 @@ examples:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "upscale",
-        help="enlarge photographs",
         description="Enlarge image files, or all images of folders, into --out as PNG of the same name. Grey, alpha, "
         "16 bits and the colour profile are kept. Large images are worked on in overlapping tiles without seams.",
         epilog=_EPILOG,

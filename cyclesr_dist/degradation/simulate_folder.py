@@ -166,7 +166,7 @@ def _known(files: Entries) -> Entries:
 
 def _made(out: Path, header: dict[str, Any]) -> tuple[Entries, set[str]]:
     """The files of the record that `out` holds, if they were made with the same settings and are as they were written,
-    and the names of photographs that had failed; empty: it holds something else."""
+    and the names of photographs that had failed or of which files are gone; empty: it holds something else."""
     if not (out / RECORD).is_file():
         return {}, set()
     try:
@@ -175,6 +175,9 @@ def _made(out: Path, header: dict[str, Any]) -> tuple[Entries, set[str]]:
         had_failed = set(record.get("failed", ()))
         record = {key: record[key] for key in header}  # the rest follows, but for the last bit of a float elsewhere
         _known(files)
+        gone = {lr for lr in files if not os.path.lexists(out / lr)}
+        had_failed |= {files[lr]["hr"] for lr in gone}
+        files = {lr: entry for lr, entry in files.items() if lr not in gone}
         whole = record == header and all(sha256(out / lr) == entry["lr_sha256"] for lr, entry in files.items())
         return (files, had_failed) if whole and _present(out) <= {RECORD, LIST_FILE, *files} else ({}, set())
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError, InputError):  # no record of ours

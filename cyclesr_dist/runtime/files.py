@@ -67,13 +67,28 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`, all or nothing. What may pass is tried again. Raises OSError."""
+    """Replace `path` by `data`, all or nothing. What may pass is tried again. Raises OSError.
+
+    Behind a link it is the file there that is replaced; a pipe or a device (/dev/stdout) is written to.
+    """
+    if _is_special(path):
+        path.write_bytes(data)
+        return
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
 
     def write() -> None:
-        with replacing(path) as temporary:
+        with replacing(target) as temporary:
             temporary.write_bytes(data)
 
     patiently(write)
+
+
+def _is_special(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def check_writable(path: Path, option: str) -> None:
@@ -83,6 +98,8 @@ def check_writable(path: Path, option: str) -> None:
         raise InputError(f"{option} {path}: no such folder {path.parent}")
     if path.is_dir():
         raise InputError(f"{option} {path}: is a folder; a file is needed")
+    if _is_special(path):
+        return
     temporary = _temporary(path)
     try:
         temporary.touch()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 from typing import Any
 
@@ -27,7 +28,18 @@ class _Lasting(io.FileIO):
 
 
 def take_every_text() -> None:
-    """Spell out what a terminal has no letters for (`\\xe9`, `\\udcff`): file names are of any alphabet, or of none."""
+    """Spell out what a terminal has no letters for (`\\xe9`, `\\udcff`): file names are of any alphabet, or of none.
+
+    A stream that is closed (`>&-`, as some daemons start programs) is opened to nowhere, before a file gets its number.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, io.TextIOWrapper(io.FileIO(number, "w", closefd=False), encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

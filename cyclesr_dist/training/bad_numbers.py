@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cyclesr_dist.config.schema import Config
+from cyclesr_dist.config.schema import Train
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.distributed.player import Player
 from cyclesr_dist.distributed.world import World
@@ -55,9 +55,9 @@ def is_settled(step: int, bad_steps: Collection[int]) -> bool:
 class BadNumbers:
     """Counts bad steps, over the whole run and its resumes, and says what follows."""
 
-    def __init__(self, config: Config, world: World, folder: RunFolder, saved: Checkpoint) -> None:
+    def __init__(self, train: Train, world: World, folder: RunFolder, saved: Checkpoint) -> None:
         """`saved` is what the run goes on from."""
-        self.config = config
+        self.train = train
         self.world = world
         self.folder = folder
         self.rollbacks = saved.rollbacks
@@ -92,7 +92,7 @@ class BadNumbers:
             append_line(self.folder.bad_steps, record)
         self.steps.add(step)
         what = _describe(step, result, parts)
-        train = self.config.train
+        train = self.train
         since = self._counting(self.good_step, step)
         if len(since) > train.max_bad_steps:
             if self.good_step and self.rollbacks < train.max_rollbacks:

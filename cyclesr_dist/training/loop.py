@@ -69,7 +69,7 @@ class Attempt:
         self.averages = Averages(run.config.ema_decay, run.system.sr_players, saved.ema)
         self.exports = Exports(run, self.averages, saved.best)
         self.left_out = list(saved.left_out)
-        self.bad = BadNumbers(run.config, run.world, run.folder, saved)
+        self.bad = BadNumbers(run.config.train, run.world, run.folder, saved)
         self.num_tried = self.num_learned = 0
         self.validation_due = saved.validation_due
         self.seconds_before = saved.seconds

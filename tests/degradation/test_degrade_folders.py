@@ -114,3 +114,26 @@ def test_too_small_and_clashing_ones_fail_by_themselves(
     assert {path.name for path in (tmp_path / "out").glob("*.png")} == {
         f"{stem}x4m.png" for stem in ("p0001x4m", "p0002", "p0003", "p0004")
     }
+
+
+@pytest.mark.parametrize("gone", [1, 3])
+def test_a_further_call_makes_files_that_are_gone(tmp_path: Path, gone: int) -> None:
+    out = tmp_path / "out"
+    photos = photographs(tmp_path / "hr", 4, height=40, width=48)
+    assert degrade(photos, out) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    for path in sorted(out.glob("*.png"))[:gone]:
+        path.unlink()
+    assert degrade(photos, out) == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_file_that_was_changed_is_not_replaced_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    photos = photographs(tmp_path / "hr", 2, height=40, width=48)
+    assert degrade(photos, out) == 0
+    changed = sorted(out.glob("*.png"))[0]
+    changed.write_bytes(changed.read_bytes()[:100])
+    assert degrade(photos, out) == 2
+    assert len(changed.read_bytes()) == 100
+    assert "--overwrite" in capsys.readouterr().err

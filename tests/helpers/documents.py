@@ -124,7 +124,7 @@ def commented(path: Path) -> Iterator[Command]:
 
 def helped() -> Iterator[Command]:
     """All commands of the texts below `--help`."""
-    for parser in (build_parser(), *(script_parser(module) for module, _ in SCRIPTS.values())):
+    for parser in (build_parser(), *(script_parser(module) for module in SCRIPTS.values())):
         for inner in _nested(parser):
             text = (inner.epilog or "").replace("example: ", "\n")
             yield from _of_lines(f"{inner.prog} --help", text.splitlines())

@@ -187,7 +187,7 @@ def _read(command: Command, words: Sequence[str]) -> argparse.Namespace:
     words = list(words) if command.whole else _filled(words)
     with _refusals():
         if words[0] in SCRIPTS:
-            return _read_script(command, script_parser(SCRIPTS[words[0]][0]), words[1:])
+            return _read_script(command, script_parser(SCRIPTS[words[0]]), words[1:])
         parser = build_parser(words[0])
         return parse(parser if command.whole else _relax(parser), words)
     return argparse.Namespace()  # --help, --version
@@ -306,7 +306,7 @@ def _check_python(command: Command, words: list[str], ranks: int) -> None:
         script = REPOSITORY / name
     if not script.is_file():
         raise WrongError(f"there is no {name}")
-    for scripts_name, (inner, _) in SCRIPTS.items():
+    for scripts_name, inner in SCRIPTS.items():
         if inner in _main_of(script):
             with _refusals():
                 args = _read_script(command, script_parser(inner), arguments if command.whole else _filled(arguments))

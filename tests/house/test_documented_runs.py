@@ -168,7 +168,7 @@ def give(words: list[str]) -> int:
         return cyclesr(words[1:])
     script = Path(words[1]).stem if words[0] == "python" and words[1].startswith("launch/") else ""
     if script:
-        return int(import_module(SCRIPTS[script][0]).main(words[2:]))
+        return int(import_module(SCRIPTS[script]).main(words[2:]))
     programs = {"python": [sys.executable], "cyclesr": [sys.executable, "-m", "cyclesr_dist.cli.main"]}
     beside = Path(sys.executable).parent
     programs["torchrun"] = [str(beside / "torchrun")]

@@ -134,9 +134,36 @@ def test_a_branch_on_a_system_would_be_found(tmp_path: Path) -> None:
     assert branches_on_a_system(code) == ["code.py:1", "code.py:2"]
 
 
+def imports_of_process(code: str, modules: tuple[str, ...]) -> list[str]:
+    """Which of the modules a new process has imported at its end."""
+    code = f"import sys\ntry:\n    {code}\nexcept SystemExit: pass\nprint(*(m for m in {modules} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1].split()
+
+
 def test_help_needs_neither_deepspeed_nor_ray() -> None:
-    code = (
-        "import sys; from cyclesr_dist.training.main import build_parser; build_parser(); "
-        "sys.exit(any(m in sys.modules for m in ('deepspeed', 'ray', 'torchvision')))"
+    code = "from cyclesr_dist.training.main import build_parser; build_parser()"
+    assert imports_of_process(code, ("deepspeed", "ray", "torchvision")) == []
+
+
+MAIN = "from cyclesr_dist.cli.main import main; main"
+SLOW_TO_IMPORT = ("torch", "ray", "deepspeed", "webdataset", "scipy")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["upscal"], []])
+def test_the_overview_of_commands_and_a_wrong_one_import_no_command(words: list[str]) -> None:
+    assert (
+        imports_of_process(f"from cyclesr_dist.cli.main import main; main({words})", (*SLOW_TO_IMPORT, "numpy", "PIL"))
+        == []
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command", ["upscale", "evaluate", "estimate", "export", "fit", "formats", "config", "monitoring", "supervise"]
+)
+def test_help_and_wrong_arguments_of_light_commands_come_without_torch(command: str) -> None:
+    for word in ("--help", "--no-such"):
+        assert (
+            imports_of_process(f"from cyclesr_dist.cli.main import main; main(['{command}', '{word}'])", SLOW_TO_IMPORT)
+            == []
+        )

@@ -112,7 +112,7 @@ class Scaled:
 
 @pytest.mark.parametrize(("scale", "bad"), [(None, True), (2.0**15, False), (2.0**-4, False), (2.0**-5, True)])
 def test_overflows_that_seek_the_loss_scale_are_not_bad(scale, bad, tmp_path) -> None:
-    numbers = BadNumbers(load(None), World(), RunFolder(tmp_path), unpacked())
+    numbers = BadNumbers(load(None).train, World(), RunFolder(tmp_path), unpacked())
     players: Any = {"g": Scaled(scale), "d": Scaled(None if scale is None else 65536.0)}
     assert numbers.found(StepResult({}, {"g": float("inf")}, {}), players) is bad
     assert not numbers.found(StepResult({}, {"g": 1.0, "d": 2.0}, {}), players)
@@ -127,7 +127,7 @@ def unpacked(**more: Any) -> Checkpoint:
 def test_a_checkpoint_of_an_earlier_version_can_be_gone_back_to(tmp_path) -> None:
     saved = unpacked()
     assert (saved.bad_steps, saved.good_step) == ([], 40)
-    numbers = BadNumbers(load(None), World(), RunFolder(tmp_path), unpacked(bad_steps=[45], good_step=40))
+    numbers = BadNumbers(load(None).train, World(), RunFolder(tmp_path), unpacked(bad_steps=[45], good_step=40))
     numbers.saved(60)
     assert numbers.good_step == 40
     numbers.saved(66)
