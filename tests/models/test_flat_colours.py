@@ -19,7 +19,7 @@ from cyclesr_dist.nets.build import build_sr
 class Tinting:
     """Enlarges, and adds to each channel."""
 
-    name, scale, reach_px = "tinting", 2, 0
+    name, scale, reach_px, device = "tinting", 2, 0, torch.device("cpu")
 
     def __init__(self, *levels: float) -> None:
         self.added = torch.tensor(levels).view(1, 3, 1, 1) / 255

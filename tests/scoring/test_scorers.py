@@ -268,7 +268,7 @@ class TestFolders:
 
     def test_scores_the_8_bit_rounded_output(self, folders: tuple[Path, Path]) -> None:
         class Constant:
-            name, scale, reach_px = "constant", 4, 0
+            name, scale, reach_px, device = "constant", 4, 0, torch.device("cpu")
 
             def __call__(self, x: torch.Tensor) -> torch.Tensor:
                 return torch.full((1, 3, x.shape[2] * 4, x.shape[3] * 4), 100.4 / 255)
