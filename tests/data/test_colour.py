@@ -55,6 +55,7 @@ CONVERTED: dict[str, tuple[list[tuple[bytes, bytes]], tuple[float, ...], float |
     "gAMA": ([gama(1.8)], SRGB, 1.8),
     "gAMA of light": ([gama(1.0)], SRGB, 1.0),
     "gAMA and cHRM": ([gama(2.2), chrm(ADOBE_RGB)], ADOBE_RGB, 2.2),
+    "cHRM alone": ([chrm(ADOBE_RGB)], ADOBE_RGB, None),
     "cICP of P3": ([cicp(12, 13, 0, 1)], DISPLAY_P3, None),
     "cICP of BT.2020 with sRGB's curve": ([cicp(9, 13, 0, 1)], BT_2020, None),
     "cICP before iCCP": ([cicp(12, 13, 0, 1), iccp(profile(ADOBE_RGB, 1.8))], DISPLAY_P3, None),
@@ -74,7 +75,7 @@ def test_what_is_scored_and_trained_with_is_srgb(tmp_path: Path, kind: str, bits
     assert np.abs(read_rgb8(path) - expected * 255).max() < 1.0
     fine = read_picture(path, srgb=True)
     assert fine.icc is None
-    assert np.abs(fine.rgb - expected).max() < (0.6 / 255 if bits == 8 else 0.15 / 255)
+    assert np.abs(fine.rgb - expected).max() < (0.65 / 255 if bits == 8 else 0.15 / 255)
 
 
 @pytest.mark.parametrize("kind", CONVERTED)

@@ -65,12 +65,20 @@ def of_gamma(gamma: float, chromaticities: Chromaticities, grey: bool) -> bytes 
 
     PNG has sRGB written as 1/2.2, its nearest power. Raises ProfileError for numbers that are no colours.
     """
-    near_srgb = all(abs(a - b) < 0.001 for a, b in zip(chromaticities, SRGB, strict=True))
-    if 2.15 < gamma < 2.25 and (near_srgb or grey):
+    if 2.15 < gamma < 2.25 and (grey or _near_srgb(chromaticities)):
         return None
     if not 0.1 <= gamma <= 10:
         raise ProfileError(f"a gamma of {gamma:.4g}")
     return _made(chromaticities, grey, gamma=gamma)
+
+
+def of_primaries(chromaticities: Chromaticities, grey: bool) -> bytes | None:
+    """The profile of other primaries with sRGB's curve; None: it is sRGB. Raises ProfileError as `of_gamma` does."""
+    return None if grey or _near_srgb(chromaticities) else _made(chromaticities, grey, curve=_srgb_curve())
+
+
+def _near_srgb(chromaticities: Chromaticities) -> bool:
+    return all(abs(a - b) < 0.001 for a, b in zip(chromaticities, SRGB, strict=True))
 
 
 def of_cicp(primaries: int, transfer: int, grey: bool) -> bytes | None:

@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 
 from cyclesr_dist.data.photo.exif import read_exif, sane_dpi, write_exif
-from cyclesr_dist.data.photo.icc import SRGB, Chromaticities, ProfileError, of_cicp, of_gamma
+from cyclesr_dist.data.photo.icc import SRGB, Chromaticities, ProfileError, of_cicp, of_gamma, of_primaries
 from cyclesr_dist.data.photo.kinds import (
     DamagedError,
     Head,
@@ -172,7 +172,7 @@ def _of_gamma_and_primaries(found: _Found, grey: bool) -> bytes | None:
     gamma, chromaticities = _whole(found, b"gAMA", 1), _whole(found, b"cHRM", 8)
     points: Chromaticities = tuple(chromaticities) if chromaticities else SRGB  # type: ignore[assignment]
     try:
-        return of_gamma(1 / max(gamma[0], 1e-9) if gamma else 2.2, points, grey)
+        return of_gamma(1 / max(gamma[0], 1e-9), points, grey) if gamma else of_primaries(points, grey)
     except ProfileError as error:
         found.remarks.append(f"says of its colours what cannot be ({error}); it is read as sRGB")
         return None

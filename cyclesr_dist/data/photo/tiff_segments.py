@@ -23,6 +23,8 @@ _FILL_ORDER, _T4_OPTIONS, _T6_OPTIONS, _PREDICTOR, _JPEG_TABLES = 266, 292, 293,
 PLAIN, JPEG = 1, 7
 CCITT = (2, 3, 4)
 _DEFLATE = (8, 32946)
+_WITH_PREDICTOR = (5, *_DEFLATE, 34925, 50000)
+"""LZW, Deflate, LZMA and Zstandard; beside all else libtiff does not look at the tag, and neither do its writers."""
 _DIFFERENCES = 2
 _MOST_TILE = 1 << 16
 _MOST_SEGMENTS = 1 << 24
@@ -62,7 +64,7 @@ def put_together(data: bytes, directory: Directory, layer: Layer) -> NDArray[Any
 
     Raises DamagedError where strips or tiles are missing, cut short or not as long as they must be; UnreadError.
     """
-    predictor = directory.integer(_PREDICTOR, 1)
+    predictor = directory.integer(_PREDICTOR, 1) if layer.compression in _WITH_PREDICTOR else 1
     if predictor not in (1, _DIFFERENCES) or (predictor == _DIFFERENCES and layer.bits not in (8, 16)):
         raise UnreadError("holds differences of a kind that is not read; save it without a predictor first")
     out = np.empty((layer.height, layer.width, layer.samples), np.uint8 if layer.bits <= 8 else np.uint16)
