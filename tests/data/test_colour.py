@@ -280,6 +280,32 @@ def test_avif_in_wide_colours(tmp_path: Path) -> None:
     assert read_picture(path).icc is not None
 
 
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("said", ["transfer", "profile"])
+def test_avif_in_grey(tmp_path: Path, alpha: bool, said: str) -> None:
+    """Pillow has grey with alpha as RGBA; its profile is for grey all the same."""
+    grey = np.full((8, 8), 55, np.uint8)
+    pixels = np.dstack([grey, np.full_like(grey, 200)]) if alpha else grey
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(
+        file,
+        "AVIF",
+        quality=100,
+        subsampling="4:0:0",
+        **({"icc_profile": grey_profile(1.0)} if said == "profile" else {}),
+    )
+    data = bytearray(file.getvalue())
+    if said == "transfer":
+        place = data.index(b"colrnclx")
+        data[place + 10 : place + 12] = struct.pack(">H", 8)
+    path = written(tmp_path, bytes(data))
+    picture = read_picture(path)
+    assert picture.grey
+    assert (picture.alpha is not None) == alpha
+    assert picture.icc is not None
+    assert np.abs(read_rgb8(path).astype(float) - srgb_of_light(np.array(55 / 255)) * 255).max() <= 2
+
+
 def test_samples_of_pillow_are_converted_alike(tmp_path: Path) -> None:
     from cyclesr_dist.data.python_images import read_given
 

@@ -81,7 +81,7 @@ class TestBMP:
     @pytest.mark.parametrize("down", [False, True])
     def test_palettes(self, tmp_path: Path, bits: int, down: bool) -> None:
         indices = ramp(5, 9, 1, 2**bits - 1)[:, :, 0]
-        colours = ramp(2**bits, 1, 3, 255)[:, 0].astype(np.uint8)
+        colours = (ramp(2**bits, 1, 3, 127)[:, 0] + [0, 1, 2]).astype(np.uint8)  # none is grey
         palette = b"".join(bytes([b, g, r, 0]) for r, g, b in colours)
         rows = rows_of(packed(indices, bits), 5)
         file = bmp(9, 5, bits, b"".join(rows if down else rows[::-1]), palette=palette, down=down)
