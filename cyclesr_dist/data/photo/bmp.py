@@ -47,7 +47,8 @@ class _Found:
 def head(reader: Reader) -> Head:
     """Raises DamagedError, UnreadError."""
     found = _look(reader)
-    information, dpi, icc, remarks = found.information, None, None, ()
+    information, dpi, icc = found.information, None, None
+    remarks: tuple[str, ...] = ()
     if len(information) >= 40:
         across, down = struct.unpack("<ii", information[24:32])
         dpi = sane_dpi(across * _INCH_METRES, down * _INCH_METRES)
