@@ -29,6 +29,8 @@ Chromaticities = tuple[float, float, float, float, float, float, float, float]
 """x and y of white, red, green and blue."""
 _D65 = (0.3127, 0.3290)
 SRGB: Chromaticities = (*_D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+ADOBE_RGB: Chromaticities = (*_D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+ADOBE_RGB_GAMMA = 2.19921875
 _PRIMARIES: dict[int, Chromaticities] = {
     1: SRGB,
     2: SRGB,

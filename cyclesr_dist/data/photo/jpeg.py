@@ -10,7 +10,7 @@ import imagecodecs
 import numpy as np
 from PIL import JpegImagePlugin
 
-from cyclesr_dist.data.photo.exif import read_exif, sane_dpi
+from cyclesr_dist.data.photo.exif import camera_colours, read_exif, sane_dpi
 from cyclesr_dist.data.photo.ifd import Directory, layout_of
 from cyclesr_dist.data.photo.kinds import (
     CHANNELS,
@@ -72,6 +72,9 @@ def head(reader: Reader) -> Head:
             icc = b"".join(found.profile[number] for number in sorted(found.profile))
         else:
             remarks.append("its colour profile is damaged; it is read as sRGB")
+    elif found.components <= CHANNELS["rgb"]:
+        icc, said = camera_colours(found.exif, grey=found.components == 1)
+        remarks += said
     kept = replace(kept, dpi=kept.dpi or found.dpi, more=kept.more or found.more)
     return Head(found.width, found.height, orientation, icc, kept, tuple(remarks))
 

@@ -25,7 +25,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from cyclesr_dist.data.photo.exif import read_exif, sane_dpi
+from cyclesr_dist.data.photo.exif import camera_colours, read_exif, sane_dpi
 from cyclesr_dist.data.photo.icc import SRGB, ProfileError, of_gamma, of_primaries
 from cyclesr_dist.data.photo.kinds import DamagedError, Head, Kept, Raster, Samples, decoder, turned
 from cyclesr_dist.data.photo.reading import read_bytes
@@ -125,16 +125,19 @@ def _head(image: Image.Image) -> Head:
     orientation, kept = read_exif(block if isinstance(block, bytes) else b"")
     icc, dpi = image.info.get("icc_profile"), image.info.get("dpi")
     kept = Kept(kept.dpi or _dpi(dpi), kept.date, kept.make, kept.model)
-    icc = icc if isinstance(icc, bytes) else _of_png(image)
+    icc = icc if isinstance(icc, bytes) else _of_words(image)
     return Head(image.width, image.height, orientation, icc, kept)
 
 
-def _of_png(image: Image.Image) -> bytes | None:
-    """The profile of gAMA and cHRM."""
+def _of_words(image: Image.Image) -> bytes | None:
+    """The profile of gAMA and cHRM, and of EXIF."""
     gamma, points = image.info.get("gamma"), image.info.get("chromaticity")
-    if "srgb" in image.info or not (gamma or points):
-        return None
     grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
+    if "srgb" in image.info or image.mode == "CMYK":
+        return None
+    if not (gamma or points):
+        block = image.info.get("exif")
+        return camera_colours(block if isinstance(block, bytes) else b"", grey)[0]
     chromaticities = tuple(points) if points else SRGB
     try:
         return of_gamma(1 / gamma, chromaticities, grey) if gamma else of_primaries(chromaticities, grey)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import imagecodecs
 import numpy as np
 
-from cyclesr_dist.data.photo.exif import read_exif, sane_dpi, write_exif
+from cyclesr_dist.data.photo.exif import camera_colours, read_exif, sane_dpi, write_exif
 from cyclesr_dist.data.photo.icc import SRGB, Chromaticities, ProfileError, of_cicp, of_gamma, of_primaries
 from cyclesr_dist.data.photo.kinds import (
     DamagedError,
@@ -136,7 +136,7 @@ def _look(reader: Reader) -> _Found:
 
 
 def _profile(found: _Found, grey: bool) -> bytes | None:
-    """In the order of precedence of PNG's third edition: cICP, iCCP, sRGB, gAMA with cHRM."""
+    """In the order of precedence of PNG's third edition: cICP, iCCP, sRGB, gAMA with cHRM; else EXIF."""
     cicp = found.chunks.get(b"cICP", b"")
     if len(cicp) == 4:
         if cicp[2] or not cicp[3]:
@@ -149,8 +149,12 @@ def _profile(found: _Found, grey: bool) -> bytes | None:
             raise DamagedError(str(error)) from error
     if b"iCCP" in found.chunks:
         return _inflated(found)
-    if b"sRGB" in found.chunks or not found.chunks.keys() & {b"gAMA", b"cHRM"}:
+    if b"sRGB" in found.chunks:
         return None
+    if not found.chunks.keys() & {b"gAMA", b"cHRM"}:
+        icc, said = camera_colours(found.chunks.get(b"eXIf", b""), grey)
+        found.remarks += said
+        return icc
     return _of_gamma_and_primaries(found, grey)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from PIL import WebPImagePlugin
 
-from cyclesr_dist.data.photo.exif import read_exif
+from cyclesr_dist.data.photo.exif import camera_colours, read_exif
 from cyclesr_dist.data.photo.kinds import DamagedError, Head, Raster, Reader, decoder
 
 _READ = (b"ICCP", b"EXIF")
@@ -28,9 +28,13 @@ def head(reader: Reader) -> Head:
     """Raises DamagedError."""
     found = _look(reader)
     orientation, kept = read_exif(found.chunks.get(b"EXIF", b""))
-    remarks = ("is an animation; only the first picture is read",) if found.frames > 1 else ()
+    remarks: tuple[str, ...] = ("is an animation; only the first picture is read",) if found.frames > 1 else ()
     kept = replace(kept, more=kept.more or found.more)
-    return Head(found.width, found.height, orientation, found.chunks.get(b"ICCP") or None, kept, remarks)
+    icc = found.chunks.get(b"ICCP") or None
+    if icc is None:
+        icc, said = camera_colours(found.chunks.get(b"EXIF", b""), grey=False)
+        remarks += said
+    return Head(found.width, found.height, orientation, icc, kept, remarks)
 
 
 def decode(data: bytes, reader: Reader) -> Raster:
