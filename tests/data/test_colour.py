@@ -267,6 +267,33 @@ def test_a_damaged_stream_of_a_profile(tmp_path: Path, capsys: pytest.CaptureFix
     assert chunk(b"iCCP", b"name\0\0junk") in path.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("name", "hdr"),
+    [
+        ("Rec2100PQ", True),
+        ("ST 2084", True),
+        ("SMPTE ST-2084", True),
+        ("Rec. ITU-R BT.2100 HLG", True),
+        ("Rec.2020 PQ_EOTF", True),
+        ("sRGB (PQR Co)", False),
+        ("East 2084", False),
+    ],
+)
+def test_profiles_are_known_as_hdr_by_their_names(tmp_path: Path, name: str, hdr: bool) -> None:
+    icc = bytearray(profile(DISPLAY_P3, 2.2))
+    text = name.encode("utf-16be")
+    described = b"mluc" + bytes(4) + struct.pack(">II4sII", 1, 12, b"enUS", len(text), 28) + text
+    entry = icc.index(b"desc", 128)
+    struct.pack_into(">II", icc, entry + 4, len(icc), len(described))
+    icc += described
+    struct.pack_into(">I", icc, 0, len(icc))
+    path = written(tmp_path, png(COLOURS, 8, "rgb", [iccp(bytes(icc))]))
+    if hdr:
+        check_refused(path, "HDR")
+    else:
+        read_rgb8(path)
+
+
 def test_avif_in_wide_colours(tmp_path: Path) -> None:
     file = io.BytesIO()
     Image.fromarray(COLOURS).save(file, "AVIF", quality=100, subsampling="4:4:4")

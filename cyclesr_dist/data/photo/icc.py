@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -47,6 +48,8 @@ _AS_SRGB = (1, 2, 6, 13, 14, 15)
 """Transfer functions of H.273 that are sRGB's, or of camera video, which is shown with sRGB's."""
 _GAMMA = {4: 2.2, 5: 2.8, 8: 1.0}
 _HDR = {16: "PQ", 18: "HLG"}
+_HDR_NAME = re.compile(rb"(?<![a-z])(?:PQ|HLG|ST[ ._-]?2084)(?![a-z])", re.IGNORECASE)
+"""In the name of a profile: "Rec2100PQ", "BT.2100 HLG"; no part of a longer word."""
 
 
 class ProfileError(Exception):
@@ -191,10 +194,9 @@ def _refuse_hdr(icc: bytes) -> None:
         if name == b"cicp" and len(value) >= 12 and value[9] in _HDR:
             raise UnreadError(_hdr(_HDR[value[9]]))
         if name == b"desc":
-            words = value.replace(b"\0", b"").decode("ascii", errors="ignore").upper().replace("_", " ").split()
-            for word in ("PQ", "HLG", "ST2084"):
-                if any(word == part.strip("()-,") for part in words):
-                    raise UnreadError(_hdr(word))
+            found = _HDR_NAME.search(value.replace(b"\0", b""))
+            if found:
+                raise UnreadError(_hdr(found[0].decode().upper()))
 
 
 def _hdr(name: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import imagecodecs
 import numpy as np
+from numpy.typing import NDArray
 
 from cyclesr_dist.data.photo.exif import camera_colours, read_exif, sane_dpi, write_exif
 from cyclesr_dist.data.photo.icc import SRGB, Chromaticities, ProfileError, of_cicp, of_gamma, of_primaries
@@ -42,6 +43,8 @@ class _Found:
     header: tuple[int, ...]
     chunks: dict[bytes, bytes] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    key: bytes = b""
+    """tRNS: the transparent colour, or the alphas of a palette."""
     more: bool = False
 
 
@@ -63,17 +66,40 @@ def head(reader: Reader) -> Head:
 
 def decode(data: bytes, reader: Reader) -> Raster:
     """Raises DamagedError."""
-    grey = _look(reader).header[3] in _GREY
-    parts = [SIGNATURE]
+    found = _look(reader)
+    colour_type = found.header[3]
+    indexed = colour_type == _PALETTE
+    header = (*found.header[:3], 0 if indexed else colour_type, *found.header[4:])
+    parts, palette = [SIGNATURE, _packed(b"IHDR", _HEADER.pack(*header))], b""
     for name, start, size in _chunks(reader):
-        if name in _OF_PIXELS:
-            if start + size + 4 > reader.size:
-                raise DamagedError("is cut short")
+        if name in _OF_PIXELS and start + size + 4 > reader.size:
+            raise DamagedError("is cut short")
+        if name == b"PLTE":
+            palette = palette or data[start : start + size]
+        elif name in _OF_PIXELS and name not in (b"IHDR", b"tRNS"):
             parts.append(data[start - 8 : start + size + 4])
+    if found.key and not indexed:
+        parts.insert(2, _packed(b"tRNS", found.key))
     with decoder("libpng"):
         samples = np.asarray(imagecodecs.png_decode(b"".join(parts)))
+    if indexed:
+        return _of_palette(samples // (255 // (2 ** found.header[2] - 1)), palette, found.key)
     samples = samples[:, :, None] if samples.ndim == 2 else samples
-    return Raster(samples, "grey" if grey else "rgb", alpha=samples.shape[2] in (2, 4))
+    return Raster(samples, "grey" if colour_type in _GREY else "rgb", alpha=samples.shape[2] in (2, 4))
+
+
+def _of_palette(indices: NDArray[np.uint8], palette: bytes, alphas: bytes) -> Raster:
+    """Raises DamagedError where a pixel has no colour: readers show black, or whatever comes next in their memory."""
+    number = len(palette) // 3
+    if not number or len(palette) % 3:
+        raise DamagedError("has no palette")
+    if int(indices.max()) >= number:
+        raise DamagedError(f"a pixel has colour {int(indices.max())} of a palette of {number} colours")
+    colours = np.frombuffer(palette, np.uint8).reshape(number, 3)
+    if alphas:
+        alpha = np.frombuffer(alphas[:number].ljust(number, b"\xff"), np.uint8)
+        colours = np.concatenate([colours, alpha[:, None]], axis=1)
+    return Raster(colours[indices], "rgb", alpha=bool(alphas))
 
 
 def encode(samples: Samples, icc: bytes | None = None, kept: Kept | None = None) -> bytes:
@@ -128,11 +154,23 @@ def _look(reader: Reader) -> _Found:
                 found.chunks[name] = value[:-4]
             else:
                 found.remarks.append(f"its {name.decode()} is damaged, and is not used")
+        elif name == b"tRNS" and not found.key:
+            _note_key(found, reader.upto(start, min(size, 256) + 4) if size <= 256 else b"")
         elif name not in _OF_PIXELS and name not in _READ and name not in (b"fcTL", b"fdAT"):
             found.more = True
     if found is None:
         raise DamagedError("a PNG without a header")
     return found
+
+
+def _note_key(found: _Found, value: bytes) -> None:
+    """With its checksum. One that is damaged, or does not fit, would be left out by libpng without the file's name."""
+    key, checksum = value[:-4], value[-4:]
+    fits = {0: len(key) == 2, 2: len(key) == 6, _PALETTE: len(key) > 0}.get(found.header[3], False)
+    if fits and zlib.crc32(b"tRNS" + key).to_bytes(4) == checksum:
+        found.key = key
+    else:
+        found.remarks.append("its tRNS is damaged, and is not used")
 
 
 def _profile(found: _Found, grey: bool) -> bytes | None:

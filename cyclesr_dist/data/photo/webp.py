@@ -40,7 +40,9 @@ def head(reader: Reader) -> Head:
 def decode(data: bytes, reader: Reader) -> Raster:
     """Raises DamagedError."""
     _look(reader)
-    with decoder("libwebp"), WebPImagePlugin.WebPImageFile(io.BytesIO(data)) as image:
+    size = min(int.from_bytes(data[4:8], "little"), len(data) - 8)
+    whole = data[:4] + size.to_bytes(4, "little") + data[8:]
+    with decoder("libwebp"), WebPImagePlugin.WebPImageFile(io.BytesIO(whole)) as image:
         samples = np.asarray(image)
     if samples.ndim != 3 or samples.shape[2] not in (3, 4):
         raise DamagedError("its pixels are of another kind than its head says")
@@ -50,8 +52,9 @@ def decode(data: bytes, reader: Reader) -> Raster:
 def _look(reader: Reader) -> _Found:
     found = _Found()
     end = 8 + int.from_bytes(reader.at(4, 4), "little")
-    if end > reader.size:
+    if end > reader.size + 1:
         raise DamagedError("is cut short")
+    end = min(end, reader.size)  # some writers count a byte that they do not write
     place = 12
     for _ in range(_MOST_CHUNKS):
         if place + 8 > end:
