@@ -114,7 +114,7 @@ FORMATS = (
         "1 to 8 as 8; 9 to 16 as 16",
         "cyclesr-dist",
         "text and binary",
-        tuple(f"P{number}".encode() + space for number in range(1, 7) for space in (b" ", b"\t", b"\n", b"\r", b"#")),
+        tuple(f"P{number}{space}".encode() for number in range(1, 7) for space in " \t\n\v\f\r#"),
         Codec(pnm.head, pnm.decode),
     ),
 )

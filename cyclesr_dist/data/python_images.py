@@ -83,9 +83,15 @@ def _check_unit(array: NDArray[Any]) -> None:
         raise InputError("an array with values that are not finite (nan or inf) is no image")
     if low < 0 or high > 1:
         raise InputError(
-            f"an array of type {array.dtype} has values from {low:.6g} to {high:.6g}; floating point must be in "
+            f"an array of type {array.dtype} has values from {_shortest(array.min())} to {_shortest(array.max())}; "
+            "floating point must be in "
             "[0, 1]: divide by the largest value that there can be, or clip"
         )
+
+
+def _shortest(value: object) -> str:
+    """As few digits as tell a number from its neighbours."""
+    return str(value).removesuffix(".0")
 
 
 def _kind(value: object) -> str:

@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 import pytest
 from helpers.photo_checks import check_exact, check_refused, written
-from helpers.photo_files import exif, in_jpeg, segment, upright
+from helpers.photo_files import exif, in_jpeg, ramp, segment, upright
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -193,7 +193,7 @@ def frame(marker: int, bits: int = 8, components: int = 3, height: int = 48) -> 
             frame(0xC0, height=65500).replace(struct.pack(">H", 64), struct.pack(">H", 65500), 1),
             "cannot be read|too many",
         ),
-        (FILE[:-2], "cut short"),
+        (FILE[:-40], "cut short"),
         (FILE[: len(FILE) // 2], "cut short"),
         (FILE[:300], "cut short"),
         (FILE[:3] + b"\xd9", "cannot be read"),
@@ -201,3 +201,50 @@ def frame(marker: int, bits: int = 8, components: int = 3, height: int = 48) -> 
 )
 def test_refused_with_the_true_reason(tmp_path: Path, file: bytes, reason: str) -> None:
     check_refused(written(tmp_path, file), reason)
+
+
+NOISE = ramp(61, 83, 3, 255).astype(np.uint8)
+SCAN = b"\xff\xda"
+
+
+def cut(file: bytes, part: float) -> bytes:
+    """Up to a part of its compressed data."""
+    scan = file.index(SCAN) + 14
+    return file[: scan + int((len(file) - scan) * part)].rstrip(b"\xff")
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("behind", ["an end", "an end, and the whole file", "another file", "nothing"])
+@pytest.mark.parametrize("kind", ["colour", "halved colours", "grey", "CMYK", "restarts"])
+def test_data_that_end_early(tmp_path: Path, part: float, behind: str, kind: str) -> None:
+    pixels = NOISE[:, :, 0] if kind == "grey" else np.dstack([NOISE, NOISE[:, :, :1]]) if kind == "CMYK" else NOISE
+    options = {"halved colours": {"subsampling": 2}, "restarts": {"restart_marker_rows": 1}}.get(kind, {})
+    file = encoded(pixels, "CMYK" if kind == "CMYK" else None, **options)
+    check = read_rgb8(written(tmp_path, file, "whole.jpg"))
+    assert check.shape == (61, 83, 3)
+    tail = {"an end": b"\xff\xd9", "an end, and the whole file": b"\xff\xd9" + file, "another file": FILE}
+    check_refused(
+        written(tmp_path, cut(file, part) + tail.get(behind, b"")), "cut short|another picture|restart markers"
+    )
+
+
+def test_a_picture_that_ends_in_grey_is_whole(tmp_path: Path) -> None:
+    pixels = np.full((40, 40, 3), 128, np.uint8)
+    pixels[:16] = SMOOTH[:16, :40]
+    check_exact(written(tmp_path, encoded(pixels)), pixels, within=6)
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 2}, {"restart_marker_blocks": 3}], ids=str)
+def test_without_its_end(tmp_path: Path, options: dict[str, Any]) -> None:
+    check_exact(written(tmp_path, encoded(SMOOTH, **options)[:-2]), SMOOTH, within=6)
+
+
+def test_a_restart_marker_lost(tmp_path: Path) -> None:
+    file = encoded(NOISE, restart_marker_rows=1)
+    places = [i for i in range(file.index(SCAN), len(file) - 1) if file[i] == 255 and 0xD0 <= file[i + 1] <= 0xD7]
+    check_refused(written(tmp_path, file[: places[2]] + file[places[3] :]), "restart markers")
+
+
+def test_zeros_between_segments(tmp_path: Path) -> None:
+    file = FILE[:2] + segment(0xFE, b"x") + bytes(5) + FILE[2:]
+    check_exact(written(tmp_path, file), SMOOTH, within=6)

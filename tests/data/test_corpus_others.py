@@ -81,8 +81,7 @@ class TestBMP:
     @pytest.mark.parametrize("down", [False, True])
     def test_palettes(self, tmp_path: Path, bits: int, down: bool) -> None:
         indices = ramp(5, 9, 1, 2**bits - 1)[:, :, 0]
-        colours = ramp(2**bits, 1, 3, 255)[:, 0].astype(np.uint8)
-        colours[0] = 10, 20, 30  # with black and white alone it is read as grey
+        colours = (ramp(2**bits, 1, 3, 127)[:, 0] + [0, 1, 2]).astype(np.uint8)  # none is grey
         palette = b"".join(bytes([b, g, r, 0]) for r, g, b in colours)
         rows = rows_of(packed(indices, bits), 5)
         file = bmp(9, 5, bits, b"".join(rows if down else rows[::-1]), palette=palette, down=down)
@@ -160,6 +159,14 @@ class TestGIF:
         np.testing.assert_array_equal(picture.alpha, expected)
         np.testing.assert_array_equal(np.rint(picture.rgb[1:3, 2:5] * 255), np.full((2, 3, 3), (10, 20, 30)))
 
+    @pytest.mark.parametrize("canvas", [(0, 0), (3, 9), (9, 2), (1, 1)])
+    def test_a_canvas_smaller_than_its_picture(self, tmp_path: Path, canvas: tuple[int, int]) -> None:
+        file = bytearray(saved(np.full((6, 7, 3), (10, 20, 30), np.uint8), "GIF"))
+        file[6:10] = struct.pack("<HH", *canvas)
+        picture = read_picture(written(tmp_path, bytes(file)))
+        assert picture.rgb.shape == (max(6, canvas[1]), max(7, canvas[0]), 3)
+        np.testing.assert_array_equal(np.rint(picture.rgb[:6, :7] * 255), np.full((6, 7, 3), (10, 20, 30)))
+
     def test_of_an_animation_the_first(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         frames = [Image.fromarray(np.full((4, 5, 3), value, np.uint8)) for value in (10, 200)]
         file = io.BytesIO()
@@ -194,7 +201,13 @@ class TestWebP:
         check_exact(written(tmp_path, file.getvalue()), PIXELS)
         assert "is an animation" in capsys.readouterr().err
 
-    @pytest.mark.parametrize("kept", [16, 30, -1])
+    @pytest.mark.parametrize("more", [0, 1])
+    def test_a_size_one_too_large(self, tmp_path: Path, more: int) -> None:
+        file = saved(PIXELS, "WEBP", lossless=True)
+        size = struct.pack("<I", len(file) - 8 + more)
+        check_exact(written(tmp_path, file[:4] + size + file[8:]), PIXELS)
+
+    @pytest.mark.parametrize("kept", [16, 30, -2])
     def test_cut_short(self, tmp_path: Path, kept: int) -> None:
         check_refused(written(tmp_path, saved(PIXELS, "WEBP", lossless=True)[:kept]), "cannot be read|not an image")
 

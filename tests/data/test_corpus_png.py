@@ -121,3 +121,39 @@ CGBI = FILE[:8] + chunk(b"CgBI", b"\0\0\0\0") + FILE[8:]
 )
 def test_refused_with_the_true_reason(tmp_path: Path, file: bytes, reason: str) -> None:
     check_refused(written(tmp_path, file), reason)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_a_palette_that_is_short(tmp_path: Path, bits: int, interlaced: bool) -> None:
+    number = 2**bits - 1
+    colours = ramp(number, 1, 3, 255)[:, 0].astype(np.uint8)
+    chunks = [(b"PLTE", colours.tobytes())]
+    indices = ramp(5, 9, 1, number - 1) if number > 1 else np.zeros((5, 9, 1), int)
+    check_exact(
+        written(tmp_path, png(indices, bits, "palette", chunks, interlaced=interlaced)), colours[indices[:, :, 0]]
+    )
+    indices[2, 3] = number
+    check_refused(written(tmp_path, png(indices, bits, "palette", chunks)), f"colour {number} of a palette of {number}")
+
+
+def test_more_alphas_than_colours(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    chunks = [(b"PLTE", bytes([9, 8, 7, 6, 5, 4])), (b"tRNS", bytes([1, 2, 3, 4]))]
+    expected = np.array([[[9, 8, 7, 1], [6, 5, 4, 2]]], np.uint8)
+    check_exact(written(tmp_path, png(np.array([[[0], [1]]]), 8, "palette", chunks)), expected)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("colours", "channels", "key"),
+    [("rgb", 3, b"\0\1"), ("grey", 1, b""), ("grey", 1, bytes(6)), ("rgba", 4, bytes(6))],
+)
+def test_a_transparent_colour_that_does_not_fit(
+    tmp_path: Path, colours: str, channels: int, key: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    samples = ramp(4, 5, channels, 255)
+    path = written(tmp_path, png(samples, 8, colours, [(b"tRNS", key)]))
+    check_exact(path, samples.astype(np.uint8))
+    said = capfd.readouterr().err
+    assert f"{path}: its tRNS is damaged" in said
+    assert "libpng" not in said

@@ -202,7 +202,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a volume": (tiff(ramp(4, 5, 1, 9), 8, BLACK_IS_ZERO, tags={32997: (4, 4)}), "a volume"),
     "too large": (tiff(ramp(4, 5, 1, 9), 8, BLACK_IS_ZERO, tags={256: (4, 60000), 257: (4, 60000)}), "too many"),
     "no width": (tiff(ramp(4, 5, 1, 9), 8, BLACK_IS_ZERO, tags={256: (4, 0)}), "0 x 4 px"),
-    "sparse": (tiff(ramp(4, 5, 1, 9), 8, BLACK_IS_ZERO, tags={279: (4, 0)}), "cut short"),
+    "sparse": (tiff(ramp(4, 5, 1, 9), 8, BLACK_IS_ZERO, tags={273: (4, 0), 279: (4, 0)}), "cut short"),
     "a short strip": (tiff(ramp(4, 5, 1, 9), 8, BLACK_IS_ZERO, tags={257: (4, 9), 278: (4, 9)}), "cannot be read"),
     "a short strip, deflated": (
         tiff(ramp(4, 5, 1, 9), 8, BLACK_IS_ZERO, compression=8, tags={257: (4, 9), 278: (4, 9)}),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.colours import ADOBE_RGB, SRGB, in_srgb, profile
 from helpers.photo_checks import written
-from helpers.photo_files import png, ramp, tiff
+from helpers.photo_files import camera_exif, exif, in_jpeg, png, ramp, segment, tiff
 from PIL import ExifTags, Image
 
-from cyclesr_dist.data.images import read_picture
+from cyclesr_dist.data.images import image_size, read_picture, read_rgb8
 from cyclesr_dist.data.photo import notes
 from cyclesr_dist.models.infer import upscale_file
 from cyclesr_dist.models.model_file import resolve_model
@@ -104,3 +106,44 @@ def test_texts_that_are_no_ascii_are_left_out(tmp_path: Path, text: bytes) -> No
     upscale_file(BICUBIC, source, tmp_path / "large.png")
     with Image.open(tmp_path / "large.png") as image:
         assert TAGS.Make not in image.getexif()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    ("space", "index", "found"),
+    [
+        (65535, b"R03\0", "AdobeRGB"),
+        (2, b"R98\0", "AdobeRGB"),
+        (1, b"R98\0", "sRGB"),
+        (65535, b"R98\0", "unknown"),
+        (65535, b"\xff" * 4, "unknown"),
+    ],
+)
+def test_colours_of_cameras(
+    tmp_path: Path, order: str, kind: str, space: int, index: bytes, found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flat = np.full((16, 16, 3), (200, 90, 60), np.uint8)
+    file = io.BytesIO()
+    options = {"quality": 100} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+    block = b"Exif\0\0" + camera_exif(space, index, order)
+    Image.fromarray(flat).save(file, kind, exif=block, **options)
+    path = written(tmp_path, file.getvalue())
+    expected = in_srgb(flat / 255, ADOBE_RGB, 2.19921875) * 255 if found == "AdobeRGB" else flat
+    assert np.abs(read_rgb8(path).astype(float) - expected).max() <= 2
+    assert ("not in sRGB" in capsys.readouterr().err) == (found == "unknown")
+
+
+def test_a_profile_counts_more_than_what_a_camera_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = io.BytesIO()
+    icc = profile(SRGB, 1.8)
+    Image.new("RGB", (8, 8)).save(file, "JPEG", exif=b"Exif\0\0" + camera_exif(65535, b"R03\0"), icc_profile=icc)
+    assert read_picture(written(tmp_path, file.getvalue())).icc == icc
+    assert capsys.readouterr().err == ""
+
+
+def test_exif_under_another_last_byte(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 4)).save(file, "JPEG")
+    path = written(tmp_path, in_jpeg(file.getvalue(), segment(0xE1, b"Exif\0\xff" + exif(6))))
+    assert image_size(path) == (4, 8)

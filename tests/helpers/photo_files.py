@@ -180,6 +180,15 @@ def exif(orientation: int = 1, more: Sequence[tuple[int, int, int, bytes]] = (),
     return head + struct.pack(order + "H", len(entries)) + table + b"\0" * 4
 
 
+def camera_exif(space: int, index: bytes, order: str = "<") -> bytes:
+    """An EXIF block whose own directory has a colour space, and in a third one an interoperability index."""
+    mark = b"II" if order == "<" else b"MM"
+    file = mark + struct.pack(order + "HI", 42, 8)
+    file += struct.pack(order + "HHHII", 1, 34665, 4, 1, 26) + bytes(4)
+    file += struct.pack(order + "HHHIHHHHII", 2, 40961, 3, 1, space, 0, 40965, 4, 1, 56) + bytes(4)
+    return file + struct.pack(order + "HHHI4s", 1, 1, 2, 4, index) + bytes(4)
+
+
 def segment(marker: int, data: bytes) -> bytes:
     """Of a JPEG."""
     return bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data

@@ -206,6 +206,7 @@ class TestUpscale:
         (np.full((4, 4, 3), np.inf, np.float32), "not finite"),
         (np.full((4, 4, 3), 255.0), r"from 255 to 255; floating point must be in \[0, 1\]"),
         (np.full((4, 4, 3), -0.01), "from -0.01"),
+        (np.full((4, 4, 3), 1.0000001), "from 1.0000001 to 1.0000001"),
         (np.zeros((4, 4, 3), np.int64), "type int64.*allowed: uint8, uint16, or float"),
         (np.zeros((4, 4, 3), bool), "type bool"),
         (np.zeros((4, 4, 3), complex), "type complex"),

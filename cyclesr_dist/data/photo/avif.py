@@ -31,6 +31,7 @@ from cyclesr_dist.data.photo.kinds import (
 from cyclesr_dist.data.photo.of_pillow import of_pillow
 
 _MOST_EXIF = 1 << 20
+_MONOCHROME = 0x10
 
 
 @dataclass
@@ -73,6 +74,8 @@ def decode(data: bytes, reader: Reader) -> Raster:
         with decoder("libavif"):
             samples = np.asarray(imagecodecs.avif_decode(data, numthreads=1))
     samples = samples.reshape(*samples.shape[:2], -1)
+    if item.channels == 1 and samples.shape[2] >= CHANNELS["rgb"]:  # as Pillow has grey with alpha
+        samples = np.delete(samples, (1, 2), axis=2)
     model: Model = "grey" if samples.shape[2] <= 2 else "rgb"
     samples = whole_range(samples, item.bits)
     return Raster(samples, model, alpha=samples.shape[2] > CHANNELS[model])
@@ -168,6 +171,9 @@ def _item(own: list[tuple[bytes, bytes]], everyone: list[tuple[bytes, bytes]]) -
     for name, content in [*own, *everyone]:
         if name == b"av1C" and len(content) >= 3 and not item.bits:
             item.bits = (12 if content[2] & 0x20 else 10) if content[2] & 0x40 else 8
+    for name, content in own:
+        if name == b"av1C" and len(content) >= 3:
+            item.channels = 1 if content[2] & _MONOCHROME else 3
     if any(name == b"hvcC" for name, _ in everyone):
         raise UnreadError("is a HEIC photograph (HEVC); save it as JPEG, PNG or AVIF first")
     if not item.bits or not item.width:

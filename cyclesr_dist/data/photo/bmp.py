@@ -1,54 +1,95 @@
-"""BMP: its head, and the samples of it."""
+"""BMP: its head, its palette, and the samples of it."""
 
 from __future__ import annotations
 
 import io
 import struct
+from dataclasses import dataclass
 
+import numpy as np
 from PIL import BmpImagePlugin
 
+from cyclesr_dist.data.photo import bmp_indices
 from cyclesr_dist.data.photo.exif import sane_dpi
-from cyclesr_dist.data.photo.kinds import DamagedError, Head, Kept, Raster, Reader, UnreadError, decoder
+from cyclesr_dist.data.photo.kinds import DamagedError, Head, Kept, Raster, Reader, Samples, UnreadError, decoder
 from cyclesr_dist.data.photo.of_pillow import of_pillow
 
 _OS2 = 12
-_EMBEDDED_PROFILE = b"DEBM"
+_EMBEDDED_PROFILE, _LINKED_PROFILE, _CALIBRATED = b"DEBM", b"KNIL", bytes(4)
 _NONE, _RUNS_OF_8, _RUNS_OF_4, _JPEG, _PNG = 0, 1, 2, 4, 5
+_INDEXED = {(1, _NONE), (2, _NONE), (4, _NONE), (8, _NONE), (8, _RUNS_OF_8), (4, _RUNS_OF_4)}
+"""Bits of a pixel and compression of what has a palette."""
 _LONGEST_RUN = 255
 _INCH_METRES = 0.0254
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What the head says."""
+
+    width: int
+    height: int
+    down: bool
+    """The first row is the upper one."""
+    bits: int
+    compression: int
+    start: int
+    """Of the pixels."""
+    palette: bytes
+    """Four bytes a colour, of OS/2 three: blue, green, red."""
+    entry: int
+    information: bytes
+
+    @property
+    def colour_space(self) -> bytes:
+        return self.information[56:60] if len(self.information) >= 108 else b""
+
+
 def head(reader: Reader) -> Head:
     """Raises DamagedError, UnreadError."""
-    (size,) = struct.unpack("<I", reader.at(14, 4))
-    if size == _OS2:
-        width, height, _, bits = struct.unpack("<HHHH", reader.at(18, 8))
-        _check_size(reader, width, height, bits, _NONE)
-        return Head(width, height)
-    if not 16 <= size <= 1024:
-        raise DamagedError("has no head")
-    information = reader.at(14, size)
-    width, height = struct.unpack("<ii", information[4:12])
-    compression = int.from_bytes(information[16:20], "little")
-    if compression in (_JPEG, _PNG):
-        raise UnreadError("is a BMP around a JPEG or a PNG; save it as PNG first")
-    _check_size(reader, width, abs(height), int.from_bytes(information[14:16], "little"), compression)
-    dpi = None
-    if size >= 40:
+    found = _look(reader)
+    information, dpi, icc = found.information, None, None
+    remarks: tuple[str, ...] = ()
+    if len(information) >= 40:
         across, down = struct.unpack("<ii", information[24:32])
         dpi = sane_dpi(across * _INCH_METRES, down * _INCH_METRES)
-    icc = None
-    if size >= 124 and information[56:60] == _EMBEDDED_PROFILE:
+    if len(information) >= 124 and found.colour_space == _EMBEDDED_PROFILE:
         start, length = struct.unpack("<II", information[112:120])
         icc = reader.upto(14 + start, length) if start + 14 <= reader.size else b""
-    return Head(width, abs(height), 1, icc, Kept(dpi=dpi))
+    elif found.colour_space == _LINKED_PROFILE or (found.colour_space == _CALIBRATED and any(information[60:108])):
+        remarks = ("has a colour space of its own (linked, or by primaries and gamma); it is read as sRGB",)
+    return Head(found.width, found.height, 1, icc, Kept(dpi=dpi), remarks)
 
 
-def _check_size(reader: Reader, width: int, height: int, bits: int, compression: int) -> None:
+def _look(reader: Reader) -> _Found:
+    start, size = struct.unpack("<II", reader.at(10, 8))
+    if size != _OS2 and not 16 <= size <= 1024:
+        raise DamagedError("has no head")
+    information = reader.at(14, size)
+    compression, colours = _NONE, 0
+    if size == _OS2:
+        width, height, _, bits = struct.unpack("<HHHH", information[4:12])
+    else:
+        width, height, _, bits = struct.unpack("<iiHH", information[4:16])
+        compression = int.from_bytes(information[16:20], "little")
+        colours = int.from_bytes(information[32:36], "little")
+    if compression in (_JPEG, _PNG):
+        raise UnreadError("is a BMP around a JPEG or a PNG; save it as PNG first")
+    entry, palette = 3 if size == _OS2 else 4, b""
+    if (bits, compression) in _INDEXED:
+        number = min(colours or 2**bits, 2**bits)
+        room = start - 14 - size if start > 14 + size else reader.size
+        palette = reader.upto(14 + size, min(number, room // entry) * entry)
+    found = _Found(width, abs(height), height < 0, bits, compression, start, palette, entry, information)
+    _check_size(reader, found)
+    return found
+
+
+def _check_size(reader: Reader, found: _Found) -> None:
     """Raise DamagedError where the file is too short for its pixels, which Pillow would look for one by one."""
-    start = int.from_bytes(reader.at(10, 4), "little")
-    there = reader.size - start
-    if compression in (_RUNS_OF_8, _RUNS_OF_4):
+    width, height, bits = found.width, found.height, found.bits
+    there = reader.size - found.start
+    if found.compression in (_RUNS_OF_8, _RUNS_OF_4):
         enough = width * height <= max(there, 0) * _LONGEST_RUN
     else:
         enough = (width * bits + 31) // 32 * 4 * (height - 1) + (width * bits + 7) // 8 <= there
@@ -58,8 +99,22 @@ def _check_size(reader: Reader, width: int, height: int, bits: int, compression:
 
 def decode(data: bytes, reader: Reader) -> Raster:
     """Raises DamagedError."""
-    del reader
+    found = _look(reader)
+    if (found.bits, found.compression) in _INDEXED:
+        return _of_palette(data, found)
     with decoder("Pillow"), BmpImagePlugin.BmpImageFile(io.BytesIO(data)) as image:
-        grey = image.mode in ("1", "L")
-        samples = of_pillow(image, "L" if grey else "RGBA" if image.mode == "RGBA" else "RGB")
-    return Raster(samples, "grey" if grey else "rgb", alpha=samples.shape[2] == 4)
+        samples = of_pillow(image, "RGBA" if image.mode == "RGBA" else "RGB")
+    return Raster(samples, "rgb", alpha=samples.shape[2] == 4)
+
+
+def _of_palette(data: bytes, found: _Found) -> Raster:
+    """Grey where every colour of the palette is."""
+    indices_of = bmp_indices.of_rows if found.compression == _NONE else bmp_indices.of_runs
+    indices = indices_of(data[found.start :], found.width, found.height, found.bits)
+    number = len(found.palette) // found.entry
+    if int(indices.max()) >= number:
+        raise DamagedError(f"a pixel has colour {int(indices.max())} of a palette of {number} colours")
+    palette = np.frombuffer(found.palette, np.uint8, number * found.entry).reshape(number, found.entry)[:, 2::-1]
+    grey = bool((palette == palette[:, :1]).all())
+    samples: Samples = (palette[:, :1] if grey else palette)[indices if found.down else indices[::-1]]
+    return Raster(samples, "grey" if grey else "rgb")

@@ -1,10 +1,11 @@
-"""EXIF: the orientation, and the few facts that are carried over. All else in it may be damaged."""
+"""EXIF: the orientation, a camera's colours, and the few facts that are carried over. All else may be damaged."""
 
 from __future__ import annotations
 
 import io
 import struct
 
+from cyclesr_dist.data.photo.icc import ADOBE_RGB, ADOBE_RGB_GAMMA, of_gamma
 from cyclesr_dist.data.photo.ifd import Directory, Layout, layout_of
 from cyclesr_dist.data.photo.kinds import DamagedError, Kept, Reader
 
@@ -13,6 +14,9 @@ _ACROSS, _DOWN, _UNIT = 282, 283, 296
 _NOT_CARRIED = (_EXIF_IFD, 34853, 700, 33723, 34377)
 """EXIF's own, the position, XMP, IPTC and Photoshop's."""
 _INCH, _CENTIMETRE = 2, 3
+_COLOUR_SPACE, _INTEROPERABILITY, _INDEX = 40961, 40965, 1
+_SRGB, _ADOBE_RGB = 1, 2
+"""EXIF's colour spaces; the second is not in its standard, which has 65535 for all others."""
 
 
 def read_exif(block: bytes) -> tuple[int, Kept]:
@@ -20,27 +24,53 @@ def read_exif(block: bytes) -> tuple[int, Kept]:
 
     Of damaged blocks what can be read; never an error.
     """
-    block = block.removeprefix(b"Exif\0\0")
+    opened = _opened(block)
+    return facts_of(*opened) if opened else (1, Kept())
+
+
+def camera_colours(block: bytes, grey: bool) -> tuple[bytes | None, tuple[str, ...]]:
+    """The profile of a camera's picture that has none in its file, and what is to be said of it.
+
+    Cameras name AdobeRGB by the index "R03" of a directory in EXIF's own (DCF 2.0). None: sRGB.
+    """
+    opened = _opened(block)
+    inner = _inner(*opened, _EXIF_IFD) if opened else None
+    space = inner.integer(_COLOUR_SPACE, _SRGB) if inner else _SRGB
+    if opened is None or inner is None or space == _SRGB:
+        return None, ()
+    names = _inner(inner, *opened[1:], _INTEROPERABILITY)
+    if space == _ADOBE_RGB or (names and names.text(_INDEX) == "R03"):
+        return of_gamma(ADOBE_RGB_GAMMA, ADOBE_RGB, grey), ()
+    return None, ("says that it is not in sRGB, and not in what; it is read as sRGB",)
+
+
+def _opened(block: bytes) -> tuple[Directory, Reader, Layout] | None:
+    """The first directory; None: there is none that can be read. Some writers end "Exif" with another byte than 0."""
+    block = block[6:] if block.startswith(b"Exif\0") else block
     layout = layout_of(block[:16])
     if layout is None:
-        return 1, Kept()
+        return None
     reader = Reader(io.BytesIO(block))
     try:
-        directory = Directory(reader, layout, layout.first)
+        return Directory(reader, layout, layout.first), reader, layout
     except DamagedError:
-        return 1, Kept()
-    return facts_of(directory, reader, layout)
+        return None
+
+
+def _inner(directory: Directory, reader: Reader, layout: Layout, tag: int) -> Directory | None:
+    """The directory that a tag points to."""
+    place = directory.integer(tag)
+    try:
+        return Directory(reader, layout, place) if place else None
+    except DamagedError:
+        return None
 
 
 def facts_of(directory: Directory, reader: Reader, layout: Layout) -> tuple[int, Kept]:
     """The same of a directory, which may be that of a TIFF file."""
     orientation = directory.integer(_ORIENTATION, 1)
-    date = ""
-    if inner := directory.integer(_EXIF_IFD):
-        try:
-            date = Directory(reader, layout, inner).text(_DATE_TAKEN)
-        except DamagedError:
-            date = ""
+    inner = _inner(directory, reader, layout, _EXIF_IFD)
+    date = inner.text(_DATE_TAKEN) if inner else ""
     kept = Kept(
         dpi=_dpi(directory),
         date=date or directory.text(_DATE),

@@ -18,7 +18,10 @@ _MOST_BLOCKS = 100_000
 def head(reader: Reader) -> Head:
     """Raises DamagedError."""
     width, height = (int.from_bytes(reader.at(place, 2), "little") for place in (6, 8))
-    remarks = ("is an animation; only the first picture is read",) if len(_pictures(reader)) > 1 else ()
+    pictures = _pictures(reader)
+    left, top, across, down = pictures[0]
+    width, height = max(width, left + across), max(height, top + down)  # a canvas too small grows, as browsers have it
+    remarks = ("is an animation; only the first picture is read",) if len(pictures) > 1 else ()
     return Head(width, height, remarks=remarks)
 
 

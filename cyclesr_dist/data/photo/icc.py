@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +28,8 @@ Chromaticities = tuple[float, float, float, float, float, float, float, float]
 """x and y of white, red, green and blue."""
 _D65 = (0.3127, 0.3290)
 SRGB: Chromaticities = (*_D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+ADOBE_RGB: Chromaticities = (*_D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+ADOBE_RGB_GAMMA = 2.19921875
 _PRIMARIES: dict[int, Chromaticities] = {
     1: SRGB,
     2: SRGB,
@@ -43,6 +46,8 @@ _AS_SRGB = (1, 2, 6, 13, 14, 15)
 """Transfer functions of H.273 that are sRGB's, or of camera video, which is shown with sRGB's."""
 _GAMMA = {4: 2.2, 5: 2.8, 8: 1.0}
 _HDR = {16: "PQ", 18: "HLG"}
+_HDR_NAME = re.compile(rb"(?<![a-z])(?:PQ|HLG|ST[ ._-]?2084)(?![a-z])", re.IGNORECASE)
+"""In the name of a profile: "Rec2100PQ", "BT.2100 HLG"; no part of a longer word."""
 
 
 class ProfileError(Exception):
@@ -63,12 +68,20 @@ def of_gamma(gamma: float, chromaticities: Chromaticities, grey: bool) -> bytes 
 
     PNG has sRGB written as 1/2.2, its nearest power. Raises ProfileError for numbers that are no colours.
     """
-    near_srgb = all(abs(a - b) < 0.001 for a, b in zip(chromaticities, SRGB, strict=True))
-    if 2.15 < gamma < 2.25 and (near_srgb or grey):
+    if 2.15 < gamma < 2.25 and (grey or _near_srgb(chromaticities)):
         return None
     if not 0.1 <= gamma <= 10:
         raise ProfileError(f"a gamma of {gamma:.4g}")
     return _made(chromaticities, grey, gamma=gamma)
+
+
+def of_primaries(chromaticities: Chromaticities, grey: bool) -> bytes | None:
+    """The profile of other primaries with sRGB's curve; None: it is sRGB. Raises ProfileError as `of_gamma` does."""
+    return None if grey or _near_srgb(chromaticities) else _made(chromaticities, grey, curve=_srgb_curve())
+
+
+def _near_srgb(chromaticities: Chromaticities) -> bool:
+    return all(abs(a - b) < 0.001 for a, b in zip(chromaticities, SRGB, strict=True))
 
 
 def of_cicp(primaries: int, transfer: int, grey: bool) -> bytes | None:
@@ -178,10 +191,9 @@ def _refuse_hdr(icc: bytes) -> None:
         if name == b"cicp" and len(value) >= 12 and value[9] in _HDR:
             raise UnreadError(_hdr(_HDR[value[9]]))
         if name == b"desc":
-            words = value.replace(b"\0", b"").decode("ascii", errors="ignore").upper().replace("_", " ").split()
-            for word in ("PQ", "HLG", "ST2084"):
-                if any(word == part.strip("()-,") for part in words):
-                    raise UnreadError(_hdr(word))
+            found = _HDR_NAME.search(value.replace(b"\0", b""))
+            if found:
+                raise UnreadError(_hdr(found[0].decode().upper()))
 
 
 def _hdr(name: str) -> str:

@@ -10,7 +10,8 @@ import imagecodecs
 import numpy as np
 from PIL import JpegImagePlugin
 
-from cyclesr_dist.data.photo.exif import read_exif, sane_dpi
+from cyclesr_dist.data.photo import jpeg_scan
+from cyclesr_dist.data.photo.exif import camera_colours, read_exif, sane_dpi
 from cyclesr_dist.data.photo.ifd import Directory, layout_of
 from cyclesr_dist.data.photo.kinds import (
     CHANNELS,
@@ -28,6 +29,7 @@ from cyclesr_dist.data.photo.of_pillow import of_pillow
 
 _BASELINE, _EXTENDED, _PROGRESSIVE, _LOSSLESS, _ARITHMETIC, _ARITHMETIC_PROGRESSIVE = 0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA
 _READ = (_BASELINE, _EXTENDED, _PROGRESSIVE, _LOSSLESS, _ARITHMETIC, _ARITHMETIC_PROGRESSIVE)
+_SEQUENTIAL = (_BASELINE, _EXTENDED)
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 """Markers that begin a picture; C4, C8 and CC are tables and a reserved one; F7 is JPEG-LS."""
 _ALONE = {0x01, *range(0xD0, 0xD9)}
@@ -74,6 +76,9 @@ def head(reader: Reader) -> Head:
             icc = b"".join(found.profile[number] for number in sorted(found.profile))
         else:
             remarks.append("its colour profile is damaged; it is read as sRGB")
+    elif found.components <= CHANNELS["rgb"]:
+        icc, said = camera_colours(found.exif, grey=found.components == 1)
+        remarks += said
     kept = replace(kept, dpi=kept.dpi or found.dpi, more=kept.more or found.more)
     pixel_bytes = found.components * (2 if found.bits > 8 else 1)
     return Head(found.width, found.height, orientation, icc, kept, tuple(remarks), pixel_bytes)
@@ -82,9 +87,15 @@ def head(reader: Reader) -> Head:
 def decode(data: bytes, reader: Reader) -> Raster:
     """Raises DamagedError, UnreadError."""
     found = _look(reader)
-    if data.rfind(b"\xff\xd9", found.scan) < 0:
+    before = b"\xff\xd8" + b"".join(data[start:end] for start, end in found.kept)
+    plain, scan = before + data[found.scan :], len(before)
+    checked = found.frame in _SEQUENTIAL and found.bits == 8
+    ended = plain.find(b"\xff\xd9", scan) >= 0
+    if not ended and not checked:
         raise DamagedError("is cut short")
-    plain = b"\xff\xd8" + b"".join(data[start:end] for start, end in found.kept) + data[found.scan :]
+    if checked:
+        plain = plain if ended else plain.rstrip(b"\xff") + b"\xff\xd9"
+        jpeg_scan.check_restarts(plain, scan)
     model = _MODELS[found.components]
     if found.bits == 8 and found.frame != _LOSSLESS:
         with decoder("libjpeg"), JpegImagePlugin.JpegImageFile(io.BytesIO(plain)) as image:
@@ -94,6 +105,8 @@ def decode(data: bytes, reader: Reader) -> Raster:
             samples = np.asarray(imagecodecs.jpeg8_decode(plain))
         samples = whole_range(samples, found.bits)
     samples = samples.reshape(*samples.shape[:2], -1)
+    if checked:
+        jpeg_scan.check_end(plain, scan, samples, ended)
     if samples.shape[2] != CHANNELS[model]:
         raise DamagedError("its pixels are of another kind than its head says")
     return Raster(samples, model)
@@ -122,10 +135,11 @@ def _look(reader: Reader) -> _Found:
 
 
 def _marker(reader: Reader, place: int) -> tuple[int, int]:
-    """The next one, and where its length stands. Fill bytes may stand before it."""
+    """The next one, and where its length stands. Zeros and fill bytes may stand before it."""
     ahead = reader.upto(place, 4096)
-    skipped = len(ahead) - len(ahead.lstrip(b"\xff"))
-    if not skipped or skipped >= len(ahead):
+    padding = len(ahead) - len(ahead.lstrip(b"\0"))
+    skipped = len(ahead) - len(ahead[padding:].lstrip(b"\xff"))
+    if skipped == padding or skipped >= len(ahead):
         raise DamagedError("is cut short" if skipped == len(ahead) else "has no marker where one must be")
     return ahead[skipped], place + skipped + 1
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 
 import imagecodecs
 import numpy as np
+from numpy.typing import NDArray
 
-from cyclesr_dist.data.photo.exif import read_exif, sane_dpi, write_exif
-from cyclesr_dist.data.photo.icc import SRGB, Chromaticities, ProfileError, of_cicp, of_gamma
+from cyclesr_dist.data.photo.exif import camera_colours, read_exif, sane_dpi, write_exif
+from cyclesr_dist.data.photo.icc import SRGB, Chromaticities, ProfileError, of_cicp, of_gamma, of_primaries
 from cyclesr_dist.data.photo.kinds import (
     DamagedError,
     Head,
@@ -28,7 +29,7 @@ _OF_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _READ = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf", b"pHYs", b"acTL")
 HEADER = struct.Struct(">IIBBBBB")
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-_GREY = (0, 4)
+_GREY, _PALETTE = (0, 4), 3
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 """Of a colour type, palettes as RGB."""
 _INCH_METRES = 0.0254
@@ -43,6 +44,8 @@ class _Found:
     header: tuple[int, ...]
     chunks: dict[bytes, bytes] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    key: bytes = b""
+    """tRNS: the transparent colour, or the alphas of a palette."""
     more: bool = False
 
 
@@ -64,19 +67,43 @@ def head(reader: Reader) -> Head:
 
 def decode(data: bytes, reader: Reader) -> Raster:
     """Raises DamagedError."""
-    grey = _look(reader).header[3] in _GREY
-    whole = memoryview(data)
-    parts = [whole[: len(SIGNATURE)]]
+    found = _look(reader)
+    colour_type = found.header[3]
+    indexed = colour_type == _PALETTE
+    whole, palette = memoryview(data), b""
+    parts: list[bytes | memoryview] = [whole[: len(SIGNATURE)]]
     for name, start, size in _chunks(reader):
-        if name in _OF_PIXELS:
-            if start + size + 4 > reader.size:
-                raise DamagedError("is cut short")
+        if name in _OF_PIXELS and start + size + 4 > reader.size:
+            raise DamagedError("is cut short")
+        if name == b"PLTE":
+            palette = palette or data[start : start + size]
+        elif name == b"IHDR" and indexed:
+            parts.append(packed(b"IHDR", HEADER.pack(*found.header[:3], 0, *found.header[4:])))
+        elif name in _OF_PIXELS and name != b"tRNS":
             parts.append(whole[start - 8 : start + size + 4])
-    plain = data if sum(map(len, parts)) == len(data) else b"".join(parts)
+    if found.key and not indexed:
+        parts.insert(2, packed(b"tRNS", found.key))
+    plain = data if not indexed and sum(map(len, parts)) == len(data) else b"".join(parts)
     with decoder("libpng"):
         samples = np.asarray(imagecodecs.png_decode(plain))
+    if indexed:
+        return _of_palette(samples // (255 // (2 ** found.header[2] - 1)), palette, found.key)
     samples = samples[:, :, None] if samples.ndim == 2 else samples
-    return Raster(samples, "grey" if grey else "rgb", alpha=samples.shape[2] in (2, 4))
+    return Raster(samples, "grey" if colour_type in _GREY else "rgb", alpha=samples.shape[2] in (2, 4))
+
+
+def _of_palette(indices: NDArray[np.uint8], palette: bytes, alphas: bytes) -> Raster:
+    """Raises DamagedError where a pixel has no colour: readers show black, or whatever comes next in their memory."""
+    number = len(palette) // 3
+    if not number or len(palette) % 3:
+        raise DamagedError("has no palette")
+    if int(indices.max()) >= number:
+        raise DamagedError(f"a pixel has colour {int(indices.max())} of a palette of {number} colours")
+    colours = np.frombuffer(palette, np.uint8).reshape(number, 3)
+    if alphas:
+        alpha = np.frombuffer(alphas[:number].ljust(number, b"\xff"), np.uint8)
+        colours = np.concatenate([colours, alpha[:, None]], axis=1)
+    return Raster(colours[indices], "rgb", alpha=bool(alphas))
 
 
 def _pixel_bytes(found: _Found, reader: Reader) -> int:
@@ -129,6 +156,8 @@ def _look(reader: Reader) -> _Found:
                 found.chunks[name] = value[:-4]
             else:
                 found.remarks.append(f"its {name.decode()} is damaged, and is not used")
+        elif name == b"tRNS" and not found.key:
+            _note_key(found, reader.upto(start, min(size, 256) + 4) if size <= 256 else b"")
         elif name not in _OF_PIXELS and name not in _READ and name not in (b"fcTL", b"fdAT"):
             found.more = True
     if found is None:
@@ -136,8 +165,18 @@ def _look(reader: Reader) -> _Found:
     return found
 
 
+def _note_key(found: _Found, value: bytes) -> None:
+    """With its checksum. One that is damaged, or does not fit, would be left out by libpng without the file's name."""
+    key, checksum = value[:-4], value[-4:]
+    fits = {0: len(key) == 2, 2: len(key) == 6, _PALETTE: len(key) > 0}.get(found.header[3], False)
+    if fits and zlib.crc32(b"tRNS" + key).to_bytes(4) == checksum:
+        found.key = key
+    else:
+        found.remarks.append("its tRNS is damaged, and is not used")
+
+
 def _profile(found: _Found, grey: bool) -> bytes | None:
-    """In the order of precedence of PNG's third edition: cICP, iCCP, sRGB, gAMA with cHRM."""
+    """In the order of precedence of PNG's third edition: cICP, iCCP, sRGB, gAMA with cHRM; else EXIF."""
     cicp = found.chunks.get(b"cICP", b"")
     if len(cicp) == 4:
         if cicp[2] or not cicp[3]:
@@ -150,8 +189,12 @@ def _profile(found: _Found, grey: bool) -> bytes | None:
             raise DamagedError(str(error)) from error
     if b"iCCP" in found.chunks:
         return _inflated(found)
-    if b"sRGB" in found.chunks or not found.chunks.keys() & {b"gAMA", b"cHRM"}:
+    if b"sRGB" in found.chunks:
         return None
+    if not found.chunks.keys() & {b"gAMA", b"cHRM"}:
+        icc, said = camera_colours(found.chunks.get(b"eXIf", b""), grey)
+        found.remarks += said
+        return icc
     return _of_gamma_and_primaries(found, grey)
 
 
@@ -173,7 +216,7 @@ def _of_gamma_and_primaries(found: _Found, grey: bool) -> bytes | None:
     gamma, chromaticities = _whole(found, b"gAMA", 1), _whole(found, b"cHRM", 8)
     points: Chromaticities = tuple(chromaticities) if chromaticities else SRGB  # type: ignore[assignment]
     try:
-        return of_gamma(1 / max(gamma[0], 1e-9) if gamma else 2.2, points, grey)
+        return of_gamma(1 / max(gamma[0], 1e-9), points, grey) if gamma else of_primaries(points, grey)
     except ProfileError as error:
         found.remarks.append(f"says of its colours what cannot be ({error}); it is read as sRGB")
         return None

@@ -24,9 +24,17 @@ from cyclesr_dist.data.photo.kinds import (
 from cyclesr_dist.data.photo.tiff_segments import CCITT, JPEG, PLAIN, put_together
 from cyclesr_dist.data.photo.tiff_segments import Layer as Segments
 
-_SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+_SUBFILE, _OLD_SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 _SAMPLES, _PLANAR, _MAP, _SUB_IFDS, _INK_SET, _EXTRA, _FORMAT = 277, 284, 320, 330, 332, 338, 339
-_SUBSAMPLING, _BLACK_WHITE, _ICC, _DNG_VERSION, _DEPTH = 530, 532, 34675, 50706, 32997
+_DOT_RANGE, _COEFFICIENTS, _SUBSAMPLING, _BLACK_WHITE, _ICC, _DNG_VERSION, _DEPTH = (
+    336,
+    529,
+    530,
+    532,
+    34675,
+    50706,
+    32997,
+)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _INDEXED, _SEPARATED, _YCBCR = 0, 1, 2, 3, 5, 6
 _CFA, _LINEAR_RAW = 32803, 34892
 _MODELS: dict[int, Model] = {
@@ -43,7 +51,8 @@ _OLD_JPEG = 6
 _COMPRESSIONS = {PLAIN, *CCITT, 5, JPEG, 8, 32773, 32946, 34925, 50000}
 """CCITT, LZW, JPEG, Deflate of both numbers, PackBits, LZMA and Zstandard."""
 _PREMULTIPLIED, _STRAIGHT = 1, 2
-_REDUCED, _MASK = 1, 4
+_BT_601 = (0.299, 0.587, 0.114)
+_REDUCED, _MASK, _OLD_REDUCED = 1, 4, 2
 _RAW = "is a raw camera file; develop it first, and save it as TIFF or PNG"
 _MOST_DIRECTORIES = 64
 
@@ -59,7 +68,9 @@ class _Layer:
     photometric: int
     compression: int
     extra: int | None
-    """What the first sample beyond the colours is; None: there is none."""
+    """Which kind of alpha there is; None: there is none."""
+    alpha: int
+    """Which sample it is."""
     planar: bool
     model: Model
     remarks: tuple[str, ...]
@@ -89,10 +100,11 @@ def decode(data: bytes, reader: Reader) -> Raster:
     )
     stored = put_together(data, directory, whole)
     if layer.photometric == _INDEXED:
-        return Raster(_mapped(directory, stored[:, :, 0], layer.bits), "rgb")
+        return _indexed(directory, stored, layer)
     if layer.photometric == _YCBCR and layer.compression != JPEG:
+        luma = _luma(directory)
         for rows in in_rows(layer.height, layer.width):
-            stored[rows, :, :3] = _from_ycbcr(stored[rows, :, :3])
+            stored[rows, :, :3] = _from_ycbcr(stored[rows, :, :3], luma)
     samples = whole_range(stored, layer.bits)
     return _in_order(samples, layer)
 
@@ -101,14 +113,23 @@ def _pixel_bytes(layer: _Layer) -> int:
     return max(layer.samples, CHANNELS[layer.model]) * (2 if layer.bits > 8 else 1)
 
 
+def _indexed(directory: Directory, stored: NDArray[np.unsignedinteger], layer: _Layer) -> Raster:
+    colours = _mapped(directory, stored[:, :, 0], layer.bits)
+    if layer.extra is None:
+        return Raster(colours, "rgb")
+    alpha = whole_range(stored[:, :, layer.alpha, None], layer.bits)
+    wide: NDArray[np.uint16] = alpha.astype(np.uint16) * np.uint16(257)
+    return Raster(np.concatenate([colours, alpha if colours.dtype == np.uint8 else wide], axis=2), "rgb", alpha=True)
+
+
 def _in_order(samples: Samples, layer: _Layer) -> Raster:
     """Colours as their model has them, with alpha as the last channel where there is one."""
     colours = CHANNELS[layer.model]
     if layer.photometric == _WHITE_IS_ZERO:
         samples[:, :, 0] = ~samples[:, :, 0]
-    if layer.extra not in (_PREMULTIPLIED, _STRAIGHT):
+    if layer.extra is None:
         return Raster(samples[:, :, :colours], layer.model)
-    samples = samples[:, :, : colours + 1]
+    samples = np.concatenate([samples[:, :, :colours], samples[:, :, layer.alpha, None]], axis=2)
     return Raster(divided(samples) if layer.extra == _PREMULTIPLIED else samples, layer.model, alpha=True)
 
 
@@ -140,7 +161,7 @@ def _pages(reader: Reader, first: Directory) -> int:
     layout = _layout(reader)
     raw, larger, pages, seen = _is_raw(first), False, 1, {layout.first}
     ahead = [*first.integers(_SUB_IFDS)[:_MOST_DIRECTORIES], first.next]
-    reduced = bool(first.integer(_SUBFILE) & _REDUCED)
+    reduced = bool(_subfile(first) & _REDUCED)
     in_chain = {first.next}
     while ahead and len(seen) < _MOST_DIRECTORIES:
         offset = ahead.pop()
@@ -152,7 +173,7 @@ def _pages(reader: Reader, first: Directory) -> int:
         except DamagedError:
             continue
         raw = raw or _is_raw(directory)
-        full = not directory.integer(_SUBFILE) & (_REDUCED | _MASK)
+        full = not _subfile(directory) & (_REDUCED | _MASK)
         larger = larger or (full and reduced)
         if offset in in_chain:
             pages += full
@@ -164,6 +185,12 @@ def _pages(reader: Reader, first: Directory) -> int:
     if larger or (reduced and first.integers(_SUB_IFDS)):
         raise UnreadError("has a preview as its first page, and its picture behind it; save it as a plain TIFF first")
     return pages
+
+
+def _subfile(directory: Directory) -> int:
+    """What a page is; in the tag of TIFF 5 the number 2 says that it is reduced."""
+    old = _REDUCED if directory.integer(_OLD_SUBFILE) == _OLD_REDUCED else 0
+    return directory.integer(_SUBFILE, old)
 
 
 def _is_raw(directory: Directory) -> bool:
@@ -197,9 +224,14 @@ def _layer(directory: Directory) -> _Layer:
         raise UnreadError("is printed with inks other than CMYK; save it as RGB first")
     if photometric == _YCBCR:
         _check_ycbcr(directory, compression, samples, bits)
-    extra, remarks = _extra(directory, samples - colours, photometric)
+    extra, place, remarks = _extra(directory, samples - colours, photometric)
+    dots = directory.integers(_DOT_RANGE)
+    if model == "cmyk" and dots and (any(dots[::2]) or {*dots[1::2]} != {2 ** max(bits) - 1}):
+        remarks += ("has ink from and to other values than the usual (DotRange), which is not used",)
     planar = directory.integer(_PLANAR, 1) == 2
-    return _Layer(width, height, max(bits), samples, photometric, compression, extra, planar, model, remarks)
+    return _Layer(
+        *(width, height, max(bits), samples, photometric, compression, extra, colours + place, planar, model, remarks)
+    )
 
 
 def _check_samples(bits: set[int], formats: set[int], compression: int) -> None:
@@ -218,7 +250,10 @@ def _check_samples(bits: set[int], formats: set[int], compression: int) -> None:
 
 
 def _check_ycbcr(directory: Directory, compression: int, samples: int, bits: set[int]) -> None:
+    luma = _luma(directory)
     if compression == JPEG:
+        if max(abs(a - b) for a, b in zip(luma, _BT_601, strict=True)) > 0.001:
+            raise UnreadError("holds a JPEG of other colours than a JPEG has (YCbCrCoefficients); save it as PNG first")
         return
     if directory.integers(_SUBSAMPLING) != (1, 1) or samples != 3 or bits != {8}:
         raise UnreadError("holds YCbCr with halved colours outside of a JPEG; save it as RGB first")
@@ -227,17 +262,18 @@ def _check_ycbcr(directory: Directory, compression: int, samples: int, bits: set
         raise UnreadError("holds YCbCr of a narrow range; save it as RGB first")
 
 
-def _extra(directory: Directory, number: int, photometric: int) -> tuple[int | None, tuple[str, ...]]:
+def _extra(directory: Directory, number: int, photometric: int) -> tuple[int | None, int, tuple[str, ...]]:
+    """Which kind of alpha there is, None for none, which of the samples beyond the colours it is, and remarks."""
     if number < 1:
-        return None, ()
-    said = directory.integers(_EXTRA)
-    first = said[0] if said else 0
-    known = first in (_PREMULTIPLIED, _STRAIGHT) and photometric != _INDEXED
-    if first == _PREMULTIPLIED and photometric in (_WHITE_IS_ZERO, _SEPARATED, _YCBCR):
+        return None, 0, ()
+    said = directory.integers(_EXTRA)[:number]
+    place = next((i for i, kind in enumerate(said) if kind in (_PREMULTIPLIED, _STRAIGHT)), None)
+    kind = None if place is None else said[place]
+    if kind == _PREMULTIPLIED and photometric not in (_BLACK_IS_ZERO, _RGB):
         raise UnreadError("holds colours of a rare kind multiplied by their transparency; save it as RGB first")
-    dropped = number - known
+    dropped = number - (kind is not None)
     remark = f"has {dropped} more channel{'s' * (dropped > 1)} than colours, of no stated meaning; left out"
-    return first if known else None, (remark,) if dropped else ()
+    return kind, place or 0, (remark,) if dropped else ()
 
 
 def _mapped(directory: Directory, indices: NDArray[np.unsignedinteger], bits: int) -> Samples:
@@ -253,10 +289,22 @@ def _mapped(directory: Directory, indices: NDArray[np.unsignedinteger], bits: in
     return (high.astype(np.uint8) if eight else colours)[indices.astype(np.uint8)]
 
 
-def _from_ycbcr(stored: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
-    """JFIF's YCbCr, of the full range, as RGB."""
+def _luma(directory: Directory) -> tuple[float, float, float]:
+    """How much light of red, green and blue there is in Y. Raises DamagedError for what cannot be."""
+    if _COEFFICIENTS not in directory:
+        return _BT_601
+    said = tuple(float(part) for part in directory.rationals(_COEFFICIENTS))
+    if len(said) != 3 or abs(sum(said) - 1) > 0.01 or min(said) <= 0:
+        raise DamagedError("says of its YCbCr what cannot be (YCbCrCoefficients)")
+    red, green, blue = said
+    return red, green, blue
+
+
+def _from_ycbcr(stored: NDArray[np.unsignedinteger], luma: tuple[float, float, float]) -> NDArray[np.uint8]:
+    """YCbCr of the full range as RGB."""
+    red, green, blue = luma
     y, cb, cr = np.moveaxis(stored.astype(np.float32), 2, 0)
-    cb, cr = cb - 128, cr - 128
-    rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=2)
+    r, b = y + (2 - 2 * red) * (cr - 128), y + (2 - 2 * blue) * (cb - 128)
+    rgb = np.stack([r, (y - red * r - blue * b) / green, b], axis=2)
     levels: NDArray[np.uint8] = np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
     return levels

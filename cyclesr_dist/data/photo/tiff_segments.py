@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ _FILL_ORDER, _T4_OPTIONS, _T6_OPTIONS, _PREDICTOR, _JPEG_TABLES = 266, 292, 293,
 PLAIN, JPEG = 1, 7
 CCITT = (2, 3, 4)
 _DEFLATE = (8, 32946)
+_WITH_PREDICTOR = (5, *_DEFLATE, 34925, 50000)
+"""LZW, Deflate, LZMA and Zstandard; beside all else libtiff does not look at the tag, and neither do its writers."""
 _DIFFERENCES = 2
 _MOST_TILE = 1 << 16
 _MOST_SEGMENTS = 1 << 24
@@ -62,7 +65,7 @@ def put_together(data: bytes, directory: Directory, layer: Layer) -> NDArray[Any
 
     Raises DamagedError where strips or tiles are missing, cut short or not as long as they must be; UnreadError.
     """
-    predictor = directory.integer(_PREDICTOR, 1)
+    predictor = directory.integer(_PREDICTOR, 1) if layer.compression in _WITH_PREDICTOR else 1
     if predictor not in (1, _DIFFERENCES) or (predictor == _DIFFERENCES and layer.bits not in (8, 16)):
         raise UnreadError("holds differences of a kind that is not read; save it without a predictor first")
     out = np.empty((layer.height, layer.width, layer.samples), np.uint8 if layer.bits <= 8 else np.uint16)
@@ -104,27 +107,35 @@ def _segments(directory: Directory, layer: Layer, size: int) -> Iterator[_Segmen
         across, rows = layer.width, min(directory.integer(_ROWS, layer.height) or layer.height, layer.height)
     tops, lefts = range(0, layer.height, rows), range(0, layer.width, across)
     planes = range(layer.samples if layer.planar else 1)
-    if not counts and len(offsets) == 1 and layer.compression == PLAIN:  # as old files have it
-        counts = (size - offsets[0],)
-    if len(offsets) < len(tops) * len(lefts) * len(planes) or len(counts) != len(offsets):
+    if len(offsets) < len(tops) * len(lefts) * len(planes):
         raise DamagedError("does not say where all of its pixels are")
+    counts = counts if len(counts) == len(offsets) else (0,) * len(offsets)
+    ordered = [*sorted({*offsets}), size]
     places = iter(zip(offsets, counts, strict=True))
     for plane in planes:
         for top in tops:
             for left in lefts:
                 offset, count = next(places)
+                down = rows if tiled else min(rows, layer.height - top)
+                if count < 1 and offset >= 8:  # as libtiff has it: what is there up to the next one
+                    count = ordered[bisect_right(ordered, offset)] - offset if offset < size else 0
+                if layer.compression == PLAIN and offset + count > size:
+                    count = _row_bytes(layer, across) * down
                 if count < 1 or offset < 8 or offset + count > size:
                     raise DamagedError("is cut short")
-                yield _Segment(
-                    offset, count, plane, top, left, rows if tiled else min(rows, layer.height - top), across
-                )
+                yield _Segment(offset, count, plane, top, left, down, across)
+
+
+def _row_bytes(layer: Layer, across: int) -> int:
+    """Of a row of a strip or a tile, without its compression."""
+    return (across * (1 if layer.planar else layer.samples) * layer.bits + 7) // 8
 
 
 def _rows(raw: memoryview, directory: Directory, layer: Layer, segment: _Segment) -> NDArray[Any]:
     """(rows, across, samples) of a segment that is no JPEG."""
     samples = 1 if layer.planar else layer.samples
     number = segment.across * samples
-    row_bytes = (number * layer.bits + 7) // 8
+    row_bytes = _row_bytes(layer, segment.across)
     if directory.integer(_FILL_ORDER, 1) == 2:
         raw = memoryview(np.packbits(np.unpackbits(np.frombuffer(raw, np.uint8)).reshape(-1, 8)[:, ::-1]).tobytes())
     plain = _plain(raw, directory, layer.compression, row_bytes, segment)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from PIL import WebPImagePlugin
 
-from cyclesr_dist.data.photo.exif import read_exif
+from cyclesr_dist.data.photo.exif import camera_colours, read_exif
 from cyclesr_dist.data.photo.kinds import DamagedError, Head, Raster, Reader, decoder
 from cyclesr_dist.data.photo.of_pillow import of_pillow
 
@@ -28,15 +28,22 @@ def head(reader: Reader) -> Head:
     """Raises DamagedError."""
     found = _look(reader)
     orientation, kept = read_exif(found.chunks.get(b"EXIF", b""))
-    remarks = ("is an animation; only the first picture is read",) if found.frames > 1 else ()
+    remarks: tuple[str, ...] = ("is an animation; only the first picture is read",) if found.frames > 1 else ()
     kept = replace(kept, more=kept.more or found.more)
-    return Head(found.width, found.height, orientation, found.chunks.get(b"ICCP") or None, kept, remarks)
+    icc = found.chunks.get(b"ICCP") or None
+    if icc is None:
+        icc, said = camera_colours(found.chunks.get(b"EXIF", b""), grey=False)
+        remarks += said
+    return Head(found.width, found.height, orientation, icc, kept, remarks)
 
 
 def decode(data: bytes, reader: Reader) -> Raster:
     """Raises DamagedError."""
     _look(reader)
-    with decoder("libwebp"), WebPImagePlugin.WebPImageFile(io.BytesIO(data)) as image:
+    size = min(int.from_bytes(data[4:8], "little"), len(data) - 8)
+    said = size.to_bytes(4, "little")
+    whole = data if data[4:8] == said else data[:4] + said + data[8:]
+    with decoder("libwebp"), WebPImagePlugin.WebPImageFile(io.BytesIO(whole)) as image:
         samples = of_pillow(image)
     if samples.shape[2] not in (3, 4):
         raise DamagedError("its pixels are of another kind than its head says")
@@ -46,8 +53,9 @@ def decode(data: bytes, reader: Reader) -> Raster:
 def _look(reader: Reader) -> _Found:
     found = _Found()
     end = 8 + int.from_bytes(reader.at(4, 4), "little")
-    if end > reader.size:
+    if end > reader.size + 1:
         raise DamagedError("is cut short")
+    end = min(end, reader.size)  # some writers count a byte that they do not write
     place = 12
     for _ in range(_MOST_CHUNKS):
         if place + 8 > end:
