@@ -18,9 +18,10 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# End-to-end runs of minutes.
+# End-to-end runs of minutes; first those of one process each, two at a time.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow -n 2 --dist worksteal tests/data tests/models tests/cli
+	$(BIN)/python -m pytest -q -m slow --ignore=tests/data --ignore=tests/models --ignore=tests/cli
 
 # How much of each room of the package the default tests execute.
 coverage: $(READY)
