@@ -12,7 +12,7 @@ import pytest
 
 from cyclesr_dist.config.schema import Config, load
 from cyclesr_dist.data.loader import Sources
-from cyclesr_dist.degradation.simulate import RECORD
+from cyclesr_dist.degradation.simulate_folder import RECORD
 from cyclesr_dist.training.ending import last_lines, summary_of, verdict
 
 PAIRED = {"step": 8, "psnr": 25.0, "psnr_bicubic": 24.0}
