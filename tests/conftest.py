@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of what they start: threads that wait must not spin
@@ -13,6 +14,7 @@ os.environ.setdefault("CYCLESR_NUM_THREADS", "1")  # of a training, which else t
 import pytest
 import torch
 from helpers.data import TinyData, make_tiny_data
+from helpers.processes import all_marked
 
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job, and every child inherits that
@@ -29,3 +31,10 @@ def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
     return make_tiny_data(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def mark() -> Iterator[str]:
+    """Of processes that the test starts: none of them outlives it."""
+    with all_marked() as mark:
+        yield mark

@@ -11,7 +11,7 @@ from cyclesr_dist.config.schema import load
 from cyclesr_dist.degradation.simulate import TRACKS
 from cyclesr_dist.degradation.simulate_folder import degrade_folder
 from cyclesr_dist.runtime.command import add_common_arguments
-from cyclesr_dist.runtime.tally import Tally
+from cyclesr_dist.runtime.tally import telling
 
 _EPILOG = """\
 tracks (the challenges' parameters are unpublished; the first three are like them):
@@ -60,8 +60,7 @@ def run(args: argparse.Namespace) -> int:
         for name in ("blur_px", "noise", "shift_px", "jpeg_quality")
         if getattr(args, name) is not None
     }
-    tally = Tally(debug=args.debug)
-    try:
+    with telling("photograph", args.out, args.debug) as tally:
         count = degrade_folder(
             args.hr,
             args.out,
@@ -74,7 +73,5 @@ def run(args: argparse.Namespace) -> int:
             recursive=args.recursive,
             tally=tally,
         )
-    finally:
-        code = tally.tell("photograph", args.out)
     print(f"{args.out}: {count} LR files" if count else f"{args.out}: holds this result already, nothing to do")
-    return code
+    return tally.exit_code

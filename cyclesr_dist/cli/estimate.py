@@ -43,11 +43,10 @@ def run(args: argparse.Namespace) -> int:
     from cyclesr_dist.degradation.record import ARRAYS, FACTS
     from cyclesr_dist.degradation.sentences import doubts, what_follows
     from cyclesr_dist.reports.estimate_page import PAGE
-    from cyclesr_dist.runtime.tally import Tally
+    from cyclesr_dist.runtime.tally import telling
     from cyclesr_dist.workflows.estimate import measure
 
-    tally = Tally(debug=args.debug)
-    try:
+    with telling("photograph", None, args.debug) as tally:
         found = measure(
             args.hr,
             args.lr,
@@ -59,11 +58,9 @@ def run(args: argparse.Namespace) -> int:
             tally=tally,
         )
         tally.done = sum(found.facts["looked_at"][domain]["photographs"] for domain in ("hr", "lr"))
-    finally:
-        code = tally.tell("photograph", None)
     out = local_folder(args.out)
     for text in found.sentences:
         print(f"Doubt: {text}" if text in doubts(found.facts) else text)
     print(*what_follows(found.facts, str(out)), sep="\n  ")
     print(f"{out}: {FACTS}, {ARRAYS}, {PAGE}")
-    return code
+    return tally.exit_code

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cyclesr_dist.config.schema import PROTOCOLS
 from cyclesr_dist.runtime.command import add_common_arguments
 from cyclesr_dist.runtime.files import check_writable
-from cyclesr_dist.runtime.tally import Tally
+from cyclesr_dist.runtime.tally import telling
 
 if TYPE_CHECKING:
     from cyclesr_dist.scoring.score import Part
@@ -86,8 +86,7 @@ def run(args: argparse.Namespace) -> int:
     part = Part(args.crop_border, args.y)
     part.check(args.protocol)
     model = resolve_model(args.model, args.scale, args.allow_module)
-    tally = Tally(debug=args.debug)
-    try:
+    with telling("image", None, args.debug) as tally:
         scores = evaluate_folder(
             model,
             images_folder(args.lr, model.scale),
@@ -99,15 +98,13 @@ def run(args: argparse.Namespace) -> int:
             recursive=args.recursive,
             tally=tally,
         )
-    finally:
-        code = tally.tell("image", None)
     print(f"{scores['model']}, {scores['protocol']}{_of_what(part)}, mean of {len(scores['images'])} images")
     for name, value in scores["mean"].items():
         print(f"  {name:14}{value:8.3f} dB" if name.startswith("psnr") else f"  {name:14}{value:9.4f}")
     sys.stdout.flush()  # before the file, which may fail
     if args.json:
         write_scores(args.json, scores)
-    return code
+    return tally.exit_code
 
 
 def _of_what(part: Part) -> str:

@@ -20,7 +20,7 @@ from cyclesr_dist.data.source import below, is_remote, local_folder, shown
 from cyclesr_dist.data.upload import held_set, staging_folder, upload
 from cyclesr_dist.errors import InputError, StorageError
 from cyclesr_dist.runtime.command import add_common_arguments
-from cyclesr_dist.runtime.tally import Tally
+from cyclesr_dist.runtime.tally import Tally, telling
 
 _BUILD_EPILOG = """\
 Writes the shard sets URL/hr and URL/lr, and URL/pairs with --pairs-hr. The config's scale and shards section say how.
@@ -103,12 +103,9 @@ def _build(args: argparse.Namespace) -> int:
     out = args.out.rstrip("/") if remote else str(local_folder(args.out))
     if remote:
         RemoteSource(out, config.data.remote)  # whether there is such storage, before the work
-    tally = Tally(debug=args.debug)
-    try:
+    with telling("photograph", None if remote else Path(out), args.debug) as tally:
         _build_sets(args, config, out, remote, tally)
-    finally:
-        code = tally.tell("photograph", None if remote else Path(out))
-    return code
+    return tally.exit_code
 
 
 def _build_sets(args: argparse.Namespace, config: Config, out: str, remote: bool, tally: Tally) -> None:

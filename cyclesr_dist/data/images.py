@@ -1,15 +1,14 @@
-"""Photographs on disk <-> arrays: listing folders, reading any common file, writing PNG, pairing LR with HR by name."""
+"""Photographs on disk <-> arrays: reading any file of `formats`, writing PNG."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from cyclesr_dist.data.photo.kinds import Head, Kept, Raster, Samples, to_8_bits
 from cyclesr_dist.data.photo.meaning import Colours, as_stored, in_srgb
@@ -20,7 +19,10 @@ from cyclesr_dist.data.photo.reading import look, read, refusing
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.files import is_file, is_folder, replacing
 
-Planes = TypeVar("Planes", NDArray[np.float32], Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Planes = TypeVar("Planes", NDArray[np.float32], "Tensor")
 _LUMA = (0.299, 0.587, 0.114)
 _LEFT_OUT = "of metadata, date, resolution, camera and colour profile are carried over; the rest is left out"
 

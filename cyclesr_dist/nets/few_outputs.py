@@ -5,7 +5,6 @@ Rounding differs; gradients agree to 1e-6 (tests/nets/test_tuned.py). Effects: d
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
@@ -59,7 +58,6 @@ def by_blocks(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> T
     return F.pixel_shuffle(y, b)
 
 
-@cache
 def _places(b: int, device: torch.device) -> Tensor:
     """(b, 3, b, 2b + 1): 1 where output row y of a square meets row i of square u (0: above, 2: below) in tap p."""
     y, u, i = (torch.arange(n, device=device) for n in (b, 3, b))

@@ -21,28 +21,27 @@ _COMPILED = {"force_layout_optimization": True}
 
 def tune(net: nn.Module, speed: Speed) -> None:
     """Switch on in place what `speed` asks for. Parameters, their names and the results stay, but for rounding."""
+    has_norm = any(isinstance(module, nn.InstanceNorm2d) for module in net.modules())
     for module in net.modules():
         if isinstance(module, InstanceNorm | FewOutputsConv):
             module.fast = not speed.plain
-        if isinstance(module, nn.ReLU | nn.LeakyReLU) and not speed.plain and _has_norm(net):
+        if isinstance(module, nn.ReLU | nn.LeakyReLU) and not speed.plain and has_norm:
             module.inplace = False  # what it would overwrite is kept for the norm's backward
     if not speed.plain:
-        net.register_forward_pre_hook(_to_channels_last)
+        net.register_forward_pre_hook(partial(_to_channels_last, has_norm))
     if speed.recompute:
         net.forward = partial(_recomputed, net, net.forward)
     if speed.compile:
         net.compile(dynamic=False, options=_COMPILED if torch.cuda.is_available() else None)
 
 
-def _has_norm(net: nn.Module) -> bool:
-    return any(isinstance(module, nn.InstanceNorm2d) for module in net.modules())
-
-
-def _to_channels_last(net: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    if inputs[0].device.type == "cuda" and _has_norm(net):
-        return inputs  # there InstanceNorm and reflection work on contiguous planes, and would copy each time
+def _to_channels_last(has_norm: bool, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """On GPUs InstanceNorm and reflection work on contiguous planes, and would copy each time: there they stay."""
     return tuple(
-        x.contiguous(memory_format=torch.channels_last) if isinstance(x, Tensor) and x.dim() == 4 else x for x in inputs
+        x.contiguous(memory_format=torch.channels_last)
+        if isinstance(x, Tensor) and x.dim() == 4 and not (has_norm and x.is_cuda)
+        else x
+        for x in inputs
     )
 
 

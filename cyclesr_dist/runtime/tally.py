@@ -78,7 +78,12 @@ class Tally:
             skipped = f", {len(self.skipped):,} skipped" if self.skipped else ""
             where = f"; the whole list: {printable(str(listed))}" if listed else ""
             _say(f"{len(lines):,} of {total:,} {many} failed{skipped}{where}")
-        return 1 if lines else 0
+        return self.exit_code
+
+    @property
+    def exit_code(self) -> int:
+        """1 if something failed."""
+        return 1 if self.failed else 0
 
     def _listed(self, folder: Path, lines: list[str]) -> Path | None:
         """The file with all lines, if they are too many for the terminal and it can be written."""
@@ -90,6 +95,16 @@ class Tally:
             path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogateescape")
             return path
         return None
+
+
+@contextmanager
+def telling(what: str, folder: Path | None, debug: bool) -> Iterator[Tally]:
+    """A new tally, which tells when the block ends, whatever ends it: see `Tally.tell`."""
+    tally = Tally(debug=debug)
+    try:
+        yield tally
+    finally:
+        tally.tell(what, folder)
 
 
 def trying(tally: Tally | None, name: str, *paths: Path) -> AbstractContextManager[None, bool]:

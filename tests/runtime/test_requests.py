@@ -7,7 +7,6 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from helpers.processes import (
     ENDLESS,
     SUPERVISE,
     TRAIN,
-    all_marked,
     arguments,
     below,
     launcher,
@@ -34,12 +32,6 @@ LOADERS = "data.workers=1"
 """Their processes, and a fork server for each rank, take as long to begin as the ranks."""
 BEGUN = 3
 """Steps after which a run is hit."""
-
-
-@pytest.fixture
-def mark() -> Iterator[str]:
-    with all_marked() as mark:
-        yield mark
 
 
 @pytest.fixture

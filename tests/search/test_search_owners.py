@@ -9,18 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.processes import all_marked, marked, outcome, started
+from helpers.processes import marked, outcome, started
 from helpers.searches import TUNE, reports
 from helpers.waiting import until
 
 pytest.importorskip("ray.tune", reason="Ray is not installed")
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
-
-
-@pytest.fixture
-def mark() -> Iterator[str]:
-    with all_marked() as mark:
-        yield mark
 
 
 @pytest.fixture

@@ -12,18 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.processes import all_marked, marked, outcome, started
+from helpers.processes import marked, outcome, started
 from helpers.runs import REPOSITORY
 from helpers.waiting import until
 
 pytest.importorskip("ray.tune", reason="Ray is not installed")
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
-
-
-@pytest.fixture
-def mark() -> Iterator[str]:
-    with all_marked() as mark:
-        yield mark
 
 
 @pytest.fixture

@@ -5,22 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.endless import endless
-from helpers.processes import ELSEWHERE, NO_ELSEWHERE, all_marked, marked, outcome, started, steps_done
+from helpers.processes import ELSEWHERE, NO_ELSEWHERE, marked, outcome, started, steps_done
 from helpers.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 BEGUN = 3
-
-
-@pytest.fixture
-def mark() -> Iterator[str]:
-    with all_marked() as mark:
-        yield mark
 
 
 def owner(folder: Path) -> int:

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.endless import endless
-from helpers.processes import all_marked, marked, outcome, started, steps_done
+from helpers.processes import marked, outcome, started, steps_done
 from helpers.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-@pytest.fixture
-def mark() -> Iterator[str]:
-    with all_marked() as mark:
-        yield mark
 
 
 def begun(process: subprocess.Popen[str], run: Path) -> None:

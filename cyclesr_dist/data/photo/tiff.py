@@ -118,8 +118,10 @@ def _indexed(directory: Directory, stored: NDArray[np.unsignedinteger], layer: _
     if layer.extra is None:
         return Raster(colours, "rgb")
     alpha = whole_range(stored[:, :, layer.alpha, None], layer.bits)
-    wide: NDArray[np.uint16] = alpha.astype(np.uint16) * np.uint16(257)
-    return Raster(np.concatenate([colours, alpha if colours.dtype == np.uint8 else wide], axis=2), "rgb", alpha=True)
+    if colours.dtype == np.uint16:
+        alpha = alpha.astype(np.uint16) * np.uint16(257)
+    both: Samples = np.concatenate([colours, alpha], axis=2)
+    return Raster(both, "rgb", alpha=True)
 
 
 def _in_order(samples: Samples, layer: _Layer) -> Raster:
