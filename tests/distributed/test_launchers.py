@@ -98,7 +98,8 @@ def test_ranks_that_share_a_core_are_warned_of_once_and_train(launcher, config_f
     settings = [*tiny_data.overrides, "backend=ddp", "train.max_steps=2"]
     done = launch([*command, *settings], tmp_path, preexec_fn=lambda: os.sched_setaffinity(0, [core]))
     assert done.returncode == 0, done.stderr
-    warnings = [line for line in done.stderr.splitlines() if line.startswith("cyclesr: warning:")]
+    # A network of two steps is warned of too; that is another test's matter.
+    warnings = [line for line in done.stderr.splitlines() if "CPU core" in line]
     assert warnings == [
         "cyclesr: warning: 2 ranks share 1 CPU core; start at most 1 "
         "(deepspeed --num_accelerators 1, torchrun --nproc-per-node 1)"

@@ -128,6 +128,8 @@ def _check(command: Command, words: list[str], ranks: int = 1) -> None:
         case "bash":
             if not arguments or not (REPOSITORY / arguments[0]).is_file():
                 raise WrongError("no such script")
+        case "time":
+            _check(command, words[2 if arguments[:1] == ["-v"] else 1 :], ranks)
         case "run" if words[0] == ".ci/run":
             pass
         case _ if program not in OTHERS:
