@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,26 +48,45 @@ def interruptible() -> Iterator[None]:
         return
     insistence = Insistence()
     over = False
+    swallowed: list[Interrupted] = []
+    reminders: list[threading.Thread] = []
 
     def taken(number: int, frame: FrameType | None) -> None:
         nonlocal over
-        if insistence.counts(number):
+        if swallowed:
+            interrupted = swallowed.pop()
+        elif insistence.counts(number):
             os._exit(128 + number)
-        if over:
+        elif over:
             return
+        else:
+            interrupted = Interrupted(number, _State.gone or signal.Signals(number).name)
         over = True
-        interrupted = Interrupted(number, _State.gone or signal.Signals(number).name)
         if _State.held:
             _State.noted = interrupted
             return
         raise interrupted
 
+    def ignored(fault: sys.UnraisableHookArgs) -> None:
+        # Python drops what is raised in a finaliser or the callback of a weak reference; a signal can come there, too.
+        if not isinstance(fault.exc_value, Interrupted):
+            hook_before(fault)
+            return
+        swallowed.append(fault.exc_value)
+        reminders.append(threading.Timer(0.01, _remind))
+        reminders[-1].start()
+
+    hook_before, sys.unraisablehook = sys.unraisablehook, ignored
     before = {number: signal.signal(number, taken) for number in requests()}
     try:
         with watching(_lost):
             yield
     finally:
         over = True
+        swallowed.clear()
+        for reminder in reminders:
+            reminder.join()  # whose signal nobody would take later
+        sys.unraisablehook = hook_before
         for number, handler in before.items() if not _State.ends else ():
             signal.signal(number, handler)
 
@@ -82,6 +102,11 @@ def uninterrupted() -> Iterator[None]:
         if not _State.held and (noted := _State.noted):
             _State.noted = None
             raise noted
+
+
+def _remind() -> None:
+    # No signal that insists on an earlier one.
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
 
 def _lost(reason: str) -> None:

@@ -1,0 +1,52 @@
+"""A request to stop is never lost, wherever it meets the main thread."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+import weakref
+
+import pytest
+
+from cyclesr_dist.runtime.interrupts import Interrupted, interruptible
+
+
+class Thing:
+    """What can be referred to weakly."""
+
+
+class Finalised:
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0)  # Python calls the handler here
+
+
+def in_a_callback() -> None:
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
+    del thing
+    assert reference() is None
+
+
+def in_a_finaliser() -> None:
+    thing = Finalised()
+    del thing
+
+
+@pytest.mark.parametrize("request_", [in_a_callback, in_a_finaliser])
+def test_where_python_drops_exceptions_it_is_raised_a_moment_later(request_) -> None:
+    hook, handler = sys.unraisablehook, signal.getsignal(signal.SIGUSR1)
+    with pytest.raises(Interrupted, match="SIGTERM") as caught, interruptible():
+        request_()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert caught.value.number == signal.SIGTERM
+    assert (sys.unraisablehook, signal.getsignal(signal.SIGUSR1)) == (hook, handler)
+
+
+def test_work_that_ends_first_is_done_and_no_signal_comes_later() -> None:
+    with interruptible():
+        in_a_finaliser()
+    time.sleep(0.05)  # SIGUSR1 would end the process
