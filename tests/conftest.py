@@ -3,6 +3,7 @@ tiny data set."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from helpers.data import TinyData, make_tiny_data
 from helpers.processes import all_marked
 
 torch.set_num_threads(1)
+# Ranks and loader processes that a test starts in Python begin with what takes seconds to import.
+multiprocessing.set_forkserver_preload(["deepspeed", "cyclesr_dist.training.main"])
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job, and every child inherits that
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

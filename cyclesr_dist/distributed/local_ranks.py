@@ -25,12 +25,15 @@ def run_ranks(fn: Callable[..., Any], num_ranks: int, *args: Any) -> list[Any]:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
+    # Of a fork server, which has imported what was told to multiprocessing.set_forkserver_preload.
+    context = multiprocessing.get_context("forkserver")
+    environment = dict(os.environ)  # the fork server's own is that of its start
     receivers: list[Connection] = []
     processes = []
     for rank in range(num_ranks):
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_rank_main, args=(rank, num_ranks, port, sender, fn, args), daemon=True)
+        told = (environment | _variables(rank, num_ranks, port), sender, fn, args)
+        process = context.Process(target=_rank_main, args=told, daemon=True)
         process.start()
         sender.close()
         receivers.append(receiver)
@@ -63,9 +66,8 @@ def run_ranks(fn: Callable[..., Any], num_ranks: int, *args: Any) -> list[Any]:
     return [results[rank] for rank in range(num_ranks)]
 
 
-def _rank_main(rank: int, num_ranks: int, port: int, sender: Connection, fn: Callable[..., Any], args: Any) -> None:
-    end_with_parent()
-    os.environ |= {
+def _variables(rank: int, num_ranks: int, port: int) -> dict[str, str]:
+    return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(num_ranks),
@@ -73,6 +75,12 @@ def _rank_main(rank: int, num_ranks: int, port: int, sender: Connection, fn: Cal
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
+
+
+def _rank_main(environment: dict[str, str], sender: Connection, fn: Callable[..., Any], args: Any) -> None:
+    end_with_parent()
+    os.environ.clear()
+    os.environ.update(environment)
     try:
         from cyclesr_dist.distributed.world import World
 

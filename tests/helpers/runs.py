@@ -6,14 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from multiprocessing import get_context
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from helpers.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 LAUNCHERS = {
-    "python": [sys.executable],
     "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
     "deepspeed": [str(Path(sys.executable).with_name("deepspeed")), "--num_accelerators", "2"],
 }
@@ -35,8 +36,32 @@ def launch(launcher: str, config: Path, run_dir: Path, *arguments: str) -> subpr
 
 def run_alone(config: Path, run_dir: Path, *arguments: str) -> None:
     """In a process of its own, which DeepSpeed needs: it keeps the first process group it sees for ever."""
-    done = launch("python", config, run_dir, *arguments)
-    assert done.returncode == 0, done.stderr
+    code, stderr = outcome_alone(config, run_dir, *arguments)
+    assert code == 0, stderr
+
+
+def outcome_alone(config: Path, run_dir: Path, *arguments: str) -> tuple[int | None, str]:
+    """Exit code and stderr of a training in a process of its own, a fork of one that has torch."""
+    words = ["--config", str(config), "--run-dir", str(run_dir), "--quiet", *arguments]
+    with NamedTemporaryFile("r") as stderr:
+        process = get_context("forkserver").Process(target=_train, args=(words, dict(os.environ), stderr.name))
+        process.start()
+        process.join(400)
+        if process.is_alive():
+            process.kill()
+        return process.exitcode, stderr.read()
+
+
+def _train(words: list[str], environment: dict[str, str], stderr: str) -> None:
+    from cyclesr_dist.runtime.command import end_process
+    from cyclesr_dist.training.main import main as train
+
+    os.environ.clear()
+    os.environ.update(environment)
+    with open(stderr, "wb") as file, open(os.devnull, "wb") as nothing:
+        os.dup2(file.fileno(), 2)
+        os.dup2(nothing.fileno(), 1)
+    end_process(lambda: train(words))
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import write_photos
-from helpers.runs import REPOSITORY, launch, lines, newest, run, run_alone, without_time
+from helpers.runs import REPOSITORY, launch, lines, newest, outcome_alone, run, run_alone, without_time
 from helpers.waiting import until
 from safetensors.torch import load_file
 
@@ -93,9 +93,9 @@ def test_a_gradient_that_is_not_finite_stops_the_run(backend, config_file, tiny_
     arguments = [*tiny_data.overrides, *backend, "train.checkpoint_every_steps=2"]
     run_alone(config_file, tmp_path / "run", *arguments, "train.max_steps=2")
     arguments += ["train.max_bad_steps=1", "weights.mse=1e38"]
-    done = launch("python", config_file, tmp_path / "run", *arguments, "--resume-with-changes")
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
+    code, stderr = outcome_alone(config_file, tmp_path / "run", *arguments, "--resume-with-changes")
+    assert code == 1
+    last = stderr.strip().splitlines()[-1]
     # Steps 3 and 4 are bad; back at step 2 they are left out, and 5 and 6 are bad, too.
     assert "error: step 6: the gradient of player g is not finite" in last
     assert "after going back 1 times" in last
