@@ -11,7 +11,7 @@ demo: $(READY)
 
 # Everything that a change must pass: formatting, lint, types, the default tests.
 test: check
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -25,7 +25,7 @@ test-slow: $(READY)
 
 # How much of each room of the package the default tests execute.
 coverage: $(READY)
-	$(BIN)/python .ci/coverage_by_room.py -n 2 --dist loadfile
+	$(BIN)/python .ci/coverage_by_room.py -n 2 --dist worksteal
 
 # The default tests with each Python and torch that is promised and can be had: hours. TESTS=tests/nets: minutes.
 matrix:

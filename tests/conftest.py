@@ -11,6 +11,8 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of what they start: threads that wait must not spin
 os.environ.setdefault("CYCLESR_NUM_THREADS", "1")  # of a training, which else takes all cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's
 
 import pytest
 import torch
@@ -19,7 +21,7 @@ from helpers.processes import all_marked
 
 torch.set_num_threads(1)
 # Ranks and loader processes that a test starts in Python begin with what takes seconds to import.
-multiprocessing.set_forkserver_preload(["deepspeed", "cyclesr_dist.training.main"])
+multiprocessing.set_forkserver_preload(["deepspeed", "torch._dynamo", "cyclesr_dist.training.main"])
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job, and every child inherits that
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -222,18 +222,30 @@ def _read_text(path: str | Path, source: _Source) -> str:
         source.fail(f"is not UTF-8 text (byte {data[error.start]:#04x} on line {line})")
 
 
+class _Loader(yaml.SafeLoader):
+    """A SafeLoader that refuses aliases, and what is nested so deeply that composing it would break the stack."""
+
+    def __init__(self, text: str, source: _Source) -> None:
+        super().__init__(text)
+        self._source = source
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # not in the stubs
+        if isinstance(event, yaml.AliasEvent):
+            self._source.fail(f"aliases are not allowed (*{event.anchor})", event.start_mark)
+        if isinstance(event, yaml.CollectionStartEvent) and self._depth == _MAX_DEPTH:
+            self._source.fail(f"nested too deeply; allowed: {_MAX_DEPTH} levels", event.start_mark)
+        self._depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
 def _compose(text: str, source: _Source) -> yaml.Node | None:
     """YAML text to its node tree; None when there is nothing in it."""
     try:
-        depth = 0
-        # The event parser does not recurse, so it can refuse what would break the composer, which does.
-        for event in yaml.parse(text, yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                source.fail(f"aliases are not allowed (*{event.anchor})", event.start_mark)
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > _MAX_DEPTH:
-                source.fail(f"nested too deeply; allowed: {_MAX_DEPTH} levels", event.start_mark)
-        node: yaml.Node | None = yaml.compose(text, yaml.SafeLoader)
+        node: yaml.Node | None = _Loader(text, source).get_single_node()
         return node
     except yaml.MarkedYAMLError as error:
         source.fail(

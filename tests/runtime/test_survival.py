@@ -36,7 +36,7 @@ from cyclesr_dist.training.main import main as train
 
 @pytest.mark.parametrize(
     "name",
-    ["torchrun", pytest.param("deepspeed", marks=pytest.mark.slow), pytest.param("python", marks=pytest.mark.slow)],
+    ["python", pytest.param("torchrun", marks=pytest.mark.slow), pytest.param("deepspeed", marks=pytest.mark.slow)],
 )
 def test_a_supervised_stop_saves_and_the_resumed_run_is_the_uninterrupted_one(
     name, config_file, tiny_data, tmp_path

@@ -70,6 +70,7 @@ def plain_psnr(config: Path, run_dir: Path, values: dict[str, float]) -> float:
     return float(json.loads((run_dir / "validation.jsonl").read_text().splitlines()[-1])["psnr"])
 
 
+@pytest.mark.slow
 def test_a_search_from_end_to_end(write_search, scratch, tmp_path) -> None:
     """One value trains, one cannot; a trial is the plain run in every digit; a second call changes no files."""
     # Adam's step is of the size of the learning rate: with 1e30 float32 overflows.

@@ -135,7 +135,9 @@ def test_the_other_systems_take_such_a_translator(system: str, config_file: Path
     assert (tmp_path / "run" / "degradation.json").exists() == (system != "cyclegan")
 
 
-@pytest.mark.parametrize(("launcher", "backend"), [("torchrun", "ddp"), ("deepspeed", "deepspeed")])
+@pytest.mark.parametrize(
+    ("launcher", "backend"), [("torchrun", "ddp"), pytest.param("deepspeed", "deepspeed", marks=pytest.mark.slow)]
+)
 def test_two_ranks_measure_and_train_as_one_does(
     launcher: str, backend: str, config_file: Path, data: Path, tmp_path: Path
 ) -> None:

@@ -162,7 +162,13 @@ JOINT = ["nets.sr.kind=compact", "nets.sr.channels=32", "nets.sr.blocks=8", "glo
 JOINT += ["nets.translator.channels=32", "nets.translator.blocks=4", "nets.d_lr.channels=32"]
 
 
-@pytest.mark.parametrize("settings", [["system=estimated", *MID_SIZE], ["system=cyclesr", *JOINT]], ids=["sr", "joint"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(["system=estimated", *MID_SIZE], marks=pytest.mark.slow, id="sr"),
+        pytest.param(["system=cyclesr", *JOINT], id="joint"),
+    ],
+)
 def test_what_is_counted_is_what_a_step_takes(
     settings: list[str], config_file: Path, large_patches: Path, tmp_path: Path
 ) -> None:

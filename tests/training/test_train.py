@@ -63,7 +63,7 @@ def test_a_run_leaves_what_the_interface_promises(system, config_file, tiny_data
         assert "random features" in (folder / "report.html").read_text()
 
 
-@pytest.mark.parametrize("launcher", ["torchrun", "deepspeed"])
+@pytest.mark.parametrize("launcher", ["torchrun", pytest.param("deepspeed", marks=pytest.mark.slow)])
 def test_launchers_agree_with_one_process(launcher, config_file, tiny_data, tmp_path) -> None:
     backend = {"torchrun": "backend=ddp", "deepspeed": "backend=deepspeed"}[launcher]
     arguments = [*tiny_data.overrides, "train.max_steps=6", "data.log_keys=true"]
