@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.models.model_file import load_network, save_model
+from cyclesr_dist.models.model_file import described, load_network, save_model
 from cyclesr_dist.models.onnx_upscaler import import_onnx
 from cyclesr_dist.models.upscaler import METADATA_KEY, NetUpscaler
 from cyclesr_dist.runtime.files import replacing
@@ -39,8 +38,13 @@ def export(model: str, form: str, out: Path, allow_module: bool = False) -> dict
     extra = {**extra, "values": _VALUES, **_training_summary(Path(model))}
     if form == "safetensors":
         save_model(out, net.state_dict(), sr, scale, extra)
-        return {"sr": asdict(sr), "scale": scale, "extra": extra}
-    metadata = {"sr": asdict(sr), "scale": scale, "reach_px": NetUpscaler(model, net, scale).reach_px, "extra": extra}
+        return {"sr": described(sr), "scale": scale, "extra": extra}
+    metadata = {
+        "sr": described(sr),
+        "scale": scale,
+        "reach_px": NetUpscaler(model, net, scale).reach_px,
+        "extra": extra,
+    }
     metadata["largest_difference"] = _export_onnx(net, out, metadata)
     return metadata
 
