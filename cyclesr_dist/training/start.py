@@ -21,7 +21,7 @@ from cyclesr_dist.nets.measured import MeasuredDegradation
 from cyclesr_dist.runtime.files import is_file, sha256
 
 _INIT, _RUN = "nets.sr.init", "train.start_from"
-_OWN_FIRST = ("g", "sr")
+_OWN = ("g", "sr")
 """Players that hold the system's own g_l2h; another one with a g_l2h has that of the measured degradation."""
 _UNSEEN = ("bicubic_skip", "res_scale", "mean_shift")
 
@@ -149,18 +149,25 @@ def _checkpoint(place: str) -> Path:
 
 
 def _by_name(checkpoint: Checkpoint) -> dict[str, dict[str, Tensor]]:
-    """The networks of a checkpoint, g_l2h averaged where it was."""
+    """The networks of a checkpoint that were trained, g_l2h averaged where it was."""
     found: dict[str, dict[str, Tensor]] = {}
-    players = checkpoint.system.players
-    for player in sorted(players, key=lambda name: name not in _OWN_FIRST):
-        for name, tensor in (players[player].params | players[player].buffers).items():
-            network, _, rest = name.removeprefix("critics.").partition(".")
-            slot = ESTIMATED if network == G_L2H and player not in _OWN_FIRST else network
-            found.setdefault(slot, {})[rest] = tensor
+    for player, saved in checkpoint.system.players.items():
+        trained = {_split(name)[0] for name in saved.params}
+        for name, tensor in (saved.params | saved.buffers).items():
+            network, rest = _split(name)
+            if network in trained:
+                slot = ESTIMATED if network == G_L2H and player not in _OWN else network
+                found.setdefault(slot, {})[rest] = tensor
     for name, tensor in checkpoint.ema.items():
         beside = name.startswith(f"{ESTIMATED}.")
         found.setdefault(ESTIMATED if beside else G_L2H, {})[name.removeprefix(f"{ESTIMATED}.")] = tensor
     return found
+
+
+def _split(name: str) -> tuple[str, str]:
+    """A tensor's name in a player: (network, name there)."""
+    network, _, rest = name.removeprefix("critics.").partition(".")
+    return network, rest
 
 
 def _networks(module: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
