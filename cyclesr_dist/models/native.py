@@ -20,24 +20,20 @@ from cyclesr_dist.models.layouts.base import renamed
 from cyclesr_dist.models.layouts.known import native
 from cyclesr_dist.models.model_file import described, sr_net
 from cyclesr_dist.models.tensor_file import is_safetensors, metadata_of
-from cyclesr_dist.runtime.files import write_bytes
 
 _KEY = "cyclesr_native"
 
 
-def write_native(path: Path, state: Mapping[str, Tensor], sr: SRNet, scale: int) -> tuple[str, list[str]]:
-    """Write the state of `build_sr(sr, scale)`; atomic. Returns whose network it is, and what its users must know.
-
-    Raises InputError, with the difference, where no other project has this network.
-    """
-    project, names = native_names(sr, scale)
+def native_file(state: Mapping[str, Tensor], sr: SRNet, scale: int) -> bytes:
+    """What a file with the state of `build_sr(sr, scale)` holds; equal arguments give equal bytes. Raises InputError,
+    with the difference, where no other project has this network."""
+    names = native_names(sr, scale)[1]
     tensors = {
         name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
         for name, tensor in (renamed(state, names) if names is not None else dict(state)).items()
     }
     note = json.dumps({"sr": described(sr), "scale": scale}, sort_keys=True)
-    write_bytes(path, save({name: t.contiguous() for name, t in tensors.items()}, metadata={_KEY: note}))
-    return project, native_remarks(sr)
+    return save({name: t.contiguous() for name, t in tensors.items()}, metadata={_KEY: note})
 
 
 def native_names(sr: SRNet, scale: int) -> tuple[str, dict[str, str] | None]:
@@ -64,7 +60,7 @@ def native_remarks(sr: SRNet) -> list[str]:
 
 
 def noted(path: Path) -> SRNet | None:
-    """The network of a file that `write_native` made; None of any other. Raises InputError where it is damaged."""
+    """The network of a file that `native_file` made; None of any other. Raises InputError where it is damaged."""
     metadata = metadata_of(path) if is_safetensors(path) else {}
     try:
         return sr_net(json.loads(metadata[_KEY])["sr"]) if _KEY in metadata else None
