@@ -104,7 +104,7 @@ def _of_run(run: Path, which: str | None) -> Path:
 
 def described(sr: SRNet) -> dict[str, Any]:
     """The network as files have it: what it started from is of a run, and no part of it."""
-    return {name: value for name, value in asdict(sr).items() if name != "init"}
+    return asdict(replace(sr, init=""))
 
 
 def save_model(path: Path, state: dict[str, Tensor], sr: SRNet, scale: int, extra: dict[str, Any]) -> None:
