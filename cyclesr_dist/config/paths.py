@@ -28,12 +28,13 @@ def with_paths(config: Config, change: Callable[[str], str]) -> Config:
         perceptual = replace(perceptual, source=changed(perceptual.source))
     tls: dict[str, Any] = {key: changed(getattr(config.telemetry, key)) for key in ("tls_certificate", "tls_key")}
     translator = replace(config.nets.translator, estimate=changed(config.nets.translator.estimate))
+    train: dict[str, Any] = {key: changed(getattr(config.train, key)) for key in ("checkpoints", "start_from")}
     data: dict[str, Any] = {key: changed(getattr(config.data, key)) for key in DATA_KEYS}
     return replace(
         config,
         data=replace(config.data, **data),
-        train=replace(config.train, checkpoints=changed(config.train.checkpoints)),
+        train=replace(config.train, **train),
         perceptual=perceptual,
-        nets=replace(config.nets, translator=translator),
+        nets=replace(config.nets, translator=translator, sr=replace(config.nets.sr, init=changed(config.nets.sr.init))),
         telemetry=replace(config.telemetry, **tls),
     )

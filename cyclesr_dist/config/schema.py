@@ -115,11 +115,21 @@ class PatchGANNet:
 class SRNet:
     """g_l2h."""
 
-    kind: Literal["vdsr", "srresnet", "edsr", "rrdb", "compact", "module", "enlarged_resnet", "enlarged_residual"] = (
-        "vdsr"
-    )
-    """`vdsr` (NTIRE 2017) and `srresnet` (NTIRE 2018) are the paper's, `edsr` and `rrdb` those of EDSR and ESRGAN,
-    `compact` fits a laptop, `module` is any network of yours, `enlarged_*` a translator behind bicubic enlargement."""
+    kind: Literal[
+        "vdsr",
+        "srresnet",
+        "edsr",
+        "rrdb",
+        "compact",
+        "srvgg",
+        "msrresnet",
+        "module",
+        "enlarged_resnet",
+        "enlarged_residual",
+    ] = "vdsr"
+    """`vdsr` (NTIRE 2017) and `srresnet` (NTIRE 2018) are the paper's; `edsr`, `rrdb`, `srvgg` and `msrresnet` those of
+    EDSR, ESRGAN, Real-ESRGAN's small models and BasicSR; `compact` fits a laptop, `module` is any network of yours,
+    `enlarged_*` a translator behind bicubic enlargement."""
     channels: Positive = 64
     """Features of every layer; a wider network may be sharper, and is slower."""
     blocks: Positive = 20
@@ -133,6 +143,11 @@ class SRNet:
     [0, 1] (`kind: module` only). Where spandrel is installed its architectures are such classes."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of that class."""
+    mean_shift: bool = False
+    """Work on colours minus DIV2K's mean, times 255, as EDSR's own weights need it (`edsr` only)."""
+    init: PathToRead = ""
+    """What g_l2h starts from: a run folder, RUN@last, a checkpoint's folder, a model file, or weights of ESRGAN,
+    Real-ESRGAN, EDSR or MSRResNet (.pth, .safetensors). The network must be the same. Empty: drawn by `seed`."""
 
 
 @dataclass(frozen=True)
@@ -212,6 +227,9 @@ class Train:
     keep_checkpoints: Positive = 3
     """How many of the newest ones stay, and as many without bad steps just before them. The one of the best validation
     also stays, where one was written at that step."""
+    start_from: PathToRead = ""
+    """A run folder, or a checkpoint's folder: every network that both runs have starts from its newest checkpoint.
+    Optimizers, schedule, pools and the measured degradation are this run's own. Empty: drawn by `seed`."""
     checkpoints: str = ""
     """Where they are kept: a folder, or a URL that fsspec can write (s3://bucket/run); empty: in the run folder. A URL
     also gets the run folder's own files, below run/."""
@@ -530,7 +548,18 @@ def check(c: Config) -> None:
         )
     if c.nets.sr.bicubic_skip and c.nets.sr.kind != "compact":
         raise ConfigError(f"nets.sr.bicubic_skip = true with nets.sr.kind = {c.nets.sr.kind}; allowed with: compact")
+    if c.nets.sr.mean_shift and c.nets.sr.kind != "edsr":
+        raise ConfigError(f"nets.sr.mean_shift = true with nets.sr.kind = {c.nets.sr.kind}; allowed with: edsr")
     spec = spec_of(c.system)
+    if c.nets.sr.init and c.train.start_from:
+        raise ConfigError(
+            f"nets.sr.init = {c.nets.sr.init} with train.start_from = {c.train.start_from}; allowed: one of them"
+        )
+    if c.nets.sr.init and spec.cycle == "hr":
+        raise ConfigError(
+            f"nets.sr.init = {c.nets.sr.init} with system = {c.system}, whose g_l2h is a translator; allowed: "
+            "train.start_from"
+        )
     if spec.perceptual and not (c.weights.percep or c.weights.advsr or c.weights.texture):
         raise ConfigError(
             f"system = {c.system} with weights.percep = weights.advsr = weights.texture = 0; "

@@ -31,7 +31,7 @@ MANIFEST = "manifest.json"
 _FORMAT = 2
 _WHOLE = frozenset(key for key, value in leaves(Config()).items() if isinstance(value, dict))
 """Keys whose values are mappings."""
-_NOT_OF_THE_CONFIGURATION = ("num_samples", "samples", "patch", "tail")
+_NOT_OF_THE_CONFIGURATION = ("num_samples", "samples", "patch", "tail", "start")
 _PLAYER_PARTS = ("params", "buffers", "exp_avg", "exp_avg_sq")
 
 
@@ -64,6 +64,8 @@ class Checkpoint:
     """All steps of the run (from 0) that were left out because their own numbers were bad."""
     good_step: int = 0
     """Of the newest checkpoint, this one included, that a run may go back to; 0 if there is none."""
+    start: dict[str, str] = field(default_factory=dict)
+    """Of a checkpoint that was read: what the run's networks began with, see training/start.py; empty: chance."""
 
 
 def identity(config: Config, shard_sets: Mapping[str, ShardSetFacts]) -> dict[str, Any]:
@@ -74,6 +76,7 @@ def identity(config: Config, shard_sets: Mapping[str, ShardSetFacts]) -> dict[st
     """
     nets = asdict(config.nets)
     del nets["translator"]["estimate"]  # where it was read from; the checkpoint holds it
+    del nets["sr"]["init"]
     whole = {
         "system": config.system,
         "scale": config.scale,
@@ -153,7 +156,7 @@ def verify(folder: Path) -> None:
 
 def pack(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """As plain values and tensors, for sending to the other ranks."""
-    return _scalars(checkpoint, {}), _flatten(checkpoint)
+    return _scalars(checkpoint, {"start": checkpoint.start}), _flatten(checkpoint)
 
 
 def unpack(scalars: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
@@ -177,6 +180,7 @@ def unpack(scalars: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
         rollbacks=scalars["rollbacks"],
         bad_steps=scalars.get("bad_steps", []),  # older checkpoints have neither
         good_step=scalars.get("good_step", scalars["step"]),
+        start=scalars["identity"].get("start", {}),
     )
 
 

@@ -1,11 +1,11 @@
-"""g_l2h for other programs: safetensors with its description, or ONNX with any image size, checked when written."""
+"""g_l2h for other programs: safetensors with its description or in its own project's layout, or ONNX with any image
+size, checked when written."""
 
 from __future__ import annotations
 
 import json
 import logging
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,17 @@ import torch
 from torch import nn
 
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.models.model_file import load_network, save_model
+from cyclesr_dist.models.card import Known, card, facts_of_run, model_db
+from cyclesr_dist.models.model_file import described, find_model, load_network, save_model
+from cyclesr_dist.models.native import native_file, native_names, native_remarks
 from cyclesr_dist.models.onnx_upscaler import import_onnx
 from cyclesr_dist.models.upscaler import METADATA_KEY, NetUpscaler
-from cyclesr_dist.runtime.files import replacing
+from cyclesr_dist.runtime.files import replacing, write_bytes, write_text
 
 ONNX_TOLERANCE = 1e-4
 """Largest difference to torch's output, in [0, 1], that an ONNX file may have."""
+CARD, ENTRY = ".md", ".json"
+"""Beside a file in its project's layout: the model card, and OpenModelDB's entry."""
 _OPSET = 18
 _CHECKED_SIZES = ((24, 24), (32, 48), (41, 27))
 _VALUES = "float32, RGB, [0, 1]; output about [0, 1], not clipped; (N, 3, h, w) -> (N, 3, h * scale, w * scale)"
@@ -39,10 +43,36 @@ def export(model: str, form: str, out: Path, allow_module: bool = False) -> dict
     extra = {**extra, "values": _VALUES, **_training_summary(Path(model))}
     if form == "safetensors":
         save_model(out, net.state_dict(), sr, scale, extra)
-        return {"sr": asdict(sr), "scale": scale, "extra": extra}
-    metadata = {"sr": asdict(sr), "scale": scale, "reach_px": NetUpscaler(model, net, scale).reach_px, "extra": extra}
+        return {"sr": described(sr), "scale": scale, "extra": extra}
+    metadata = {
+        "sr": described(sr),
+        "scale": scale,
+        "reach_px": NetUpscaler(model, net, scale).reach_px,
+        "extra": extra,
+    }
     metadata["largest_difference"] = _export_onnx(net, out, metadata)
     return metadata
+
+
+def export_native(model: str, out: Path, allow_module: bool = False) -> tuple[str, list[str]]:
+    """Write `model` as its architecture's own project does, and beside it a model card (.md) and OpenModelDB's entry
+    (.json). Returns the project, and what users of the file must know.
+
+    Raises InputError when the model cannot be read, or no other project has its network; nothing is written then.
+    """
+    net, sr, scale, extra = load_network(model, allow_module)
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}")
+    if out.suffix in (CARD, ENTRY):
+        raise InputError(f"--out {out}: {out.suffix} is what is written beside it; allowed: a name in .safetensors")
+    names = native_names(sr, scale)
+    known = Known(out.stem, names[0], sr, scale, native_remarks(sr), extra, facts_of_run(model))
+    data = native_file(net.state_dict(), sr, scale)
+    texts = {CARD: card(known), ENTRY: model_db(known, data, find_model(model).stat().st_mtime)}
+    for suffix, text in texts.items():
+        write_text(out.with_suffix(suffix), text)
+    write_bytes(out, data)
+    return known.project, known.remarks
 
 
 def _training_summary(path: Path) -> dict[str, Any]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -17,10 +16,10 @@ from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.models.checkpoint import MANIFEST
 from cyclesr_dist.models.checkpoint_model import describe_checkpoint, is_checkpoint, newest_checkpoint, read_checkpoint
 from cyclesr_dist.models.onnx_upscaler import OnnxUpscaler
+from cyclesr_dist.models.tensor_file import is_safetensors, metadata_of, tensors_of
 from cyclesr_dist.models.upscaler import METADATA_KEY, BicubicUpscaler, NetUpscaler, Upscaler
 from cyclesr_dist.nets.build import build_sr
 from cyclesr_dist.runtime.files import is_file, is_folder, sha256, write_bytes
-from cyclesr_dist.runtime.passing import failed, patiently
 
 MODEL_FILE = "model.safetensors"
 """In a run folder: the best network so far; the last one where there was no validation."""
@@ -68,8 +67,8 @@ def load_network(name: str, allow_module: bool = False) -> tuple[nn.Module, SRNe
     """
     path = find_model(name)
     net, scale = _load(path, allow_module)
-    description = _describe(path)
-    return net, _read_description(path)[0], scale, dict(description.get("extra", {}))
+    sr, _, extra = describe(path)
+    return net, sr, scale, extra
 
 
 def find_model(name: str) -> Path:
@@ -103,13 +102,18 @@ def _of_run(run: Path, which: str | None) -> Path:
     raise InputError(f"{run}: no model in this folder; a run folder has one after its first validation or checkpoint")
 
 
+def described(sr: SRNet) -> dict[str, Any]:
+    """The network as files have it: what it started from is of a run, and no part of it."""
+    return asdict(replace(sr, init=""))
+
+
 def save_model(path: Path, state: dict[str, Tensor], sr: SRNet, scale: int, extra: dict[str, Any]) -> None:
     """Write the state of `build_sr(sr, scale)` as safetensors; atomic; equal arguments give equal bytes.
 
     Floating point is stored as float32. The architecture, the scale and `extra` (JSON values, for readers) are one JSON
     object under one metadata key, because the order of several keys is not fixed.
     """
-    description = {"sr": asdict(sr), "scale": scale, "extra": extra}
+    description = {"sr": described(sr), "scale": scale, "extra": extra}
     # Copies, because weights may be views of one buffer, which the format refuses.
     tensors = {
         name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
@@ -133,7 +137,7 @@ def load_model(path: Path, allow_module: bool = False) -> nn.Module:
 
 def _load(path: Path, allow_module: bool) -> tuple[nn.Module, int]:
     """The network and its scale."""
-    sr, scale = _read_description(path)
+    sr, scale, _ = describe(path)
     if sr.kind == "module" and not allow_module:
         raise InputError(
             f"{path}: its network is the Python class {sr.module}, which would have to be imported; if you trust the "
@@ -144,7 +148,7 @@ def _load(path: Path, allow_module: bool) -> tuple[nn.Module, int]:
             expected = build_sr(sr, scale).state_dict()
     except (ValueError, ConfigError) as error:
         raise InputError(f"{path}: {error}") from error
-    state = _read_state(path)
+    state = read_state(path)
     _check_state(path, expected, state)  # before any memory is taken for a network that the file may not hold
     with torch.random.fork_rng(devices=[]):  # loading must not change what a training run draws next
         net = build_sr(sr, scale)
@@ -152,25 +156,23 @@ def _load(path: Path, allow_module: bool) -> tuple[nn.Module, int]:
     return net.eval().requires_grad_(False), scale
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if is_folder(path):
-        return read_checkpoint(path)
-
-    def read() -> dict[str, Tensor]:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-
-    try:
-        return patiently(read)
-    except (SafetensorError, OSError) as error:
-        raise failed(f"{path}: cannot be read as a safetensors file ({error})", error) from error
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a model file, or of g_l2h in a checkpoint's folder. Raises InputError."""
+    return read_checkpoint(path) if is_folder(path) else tensors_of(path)
 
 
-def _read_description(path: Path) -> tuple[SRNet, int]:
-    """The architecture and scale of the network in `path`."""
+def is_ours(path: Path) -> bool:
+    """Whether what `find_model` found is a checkpoint, or a model file that says what network it holds. Raises
+    InputError where it cannot be read."""
+    return is_folder(path) or (is_safetensors(path) and METADATA_KEY in metadata_of(path))
+
+
+def describe(path: Path) -> tuple[SRNet, int, dict[str, Any]]:
+    """The architecture, the scale and `extra` of the network in a model file or checkpoint. Raises InputError."""
     description = _describe(path)
     try:
-        return _sr_net(description["sr"]), _whole(description["scale"], "scale", _MAX_SCALE)
+        extra = dict(description.get("extra", {}))
+        return sr_net(description["sr"]), _whole(description["scale"], "scale", _MAX_SCALE), extra
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: unusable description of the network ({error})") from error
 
@@ -179,15 +181,7 @@ def _describe(path: Path) -> dict[str, Any]:
     """What a model file's metadata, or a checkpoint, says of its network."""
     if is_folder(path):
         return describe_checkpoint(path)
-
-    def read() -> dict[str, str]:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-
-    try:
-        metadata = patiently(read)
-    except (SafetensorError, OSError) as error:
-        raise failed(f"{path}: cannot be read as a safetensors file ({error})", error) from error
+    metadata = metadata_of(path)
     if METADATA_KEY not in metadata:
         raise InputError(f"{path}: was not written by cyclesr (no metadata key {METADATA_KEY!r})")
     try:
@@ -196,7 +190,7 @@ def _describe(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: unusable description of the network ({error})") from error
 
 
-def _sr_net(values: dict[str, Any]) -> SRNet:
+def sr_net(values: dict[str, Any]) -> SRNet:
     """ValueError or TypeError unless `values` has the right keys, types and sizes."""
     unknown = sorted(set(values) - {field.name for field in fields(SRNet)})
     if unknown:
@@ -207,13 +201,14 @@ def _sr_net(values: dict[str, Any]) -> SRNet:
         raise ValueError(f"unknown kind {sr.kind!r}; known: {', '.join(kinds)}")
     _whole(sr.channels, "channels", _MAX_CHANNELS)
     _whole(sr.blocks, "blocks", _MAX_BLOCKS)
-    if not isinstance(sr.bicubic_skip, bool):
-        raise TypeError(f"bicubic_skip is {sr.bicubic_skip!r}, not true or false")
+    for name, value in (("bicubic_skip", sr.bicubic_skip), ("mean_shift", sr.mean_shift)):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} is {value!r}, not true or false")
     if not isinstance(sr.res_scale, int | float) or isinstance(sr.res_scale, bool) or not 0 < sr.res_scale <= 1:
         raise ValueError(f"res_scale is {sr.res_scale!r}, not a number above 0 and at most 1")
     if not isinstance(sr.module, str) or not isinstance(sr.arguments, dict):
         raise TypeError(f"module is {sr.module!r:.80} with arguments {sr.arguments!r:.80}, not a string and a mapping")
-    return sr
+    return replace(sr, init="")
 
 
 def _whole(value: object, key: str, largest: int) -> int:

@@ -12,9 +12,11 @@ from cyclesr_dist.nets.compact import Compact
 from cyclesr_dist.nets.edsr import EDSR
 from cyclesr_dist.nets.enlarge_first import EnlargeFirst
 from cyclesr_dist.nets.measured import DegradationTranslator, MeasuredDegradation
+from cyclesr_dist.nets.msrresnet import MSRResNet
 from cyclesr_dist.nets.patchgan import PatchGAN
 from cyclesr_dist.nets.rrdb import RRDBNet
 from cyclesr_dist.nets.srresnet import SRResNet
+from cyclesr_dist.nets.srvgg import SRVGGNet
 from cyclesr_dist.nets.translator import ResidualTranslator, ResnetTranslator
 from cyclesr_dist.nets.vdsr import VDSRMod
 
@@ -59,13 +61,17 @@ def build_sr(net: SRNet, scale: int) -> nn.Module:
         case "srresnet":
             return SRResNet(net.channels, net.blocks, scale)
         case "edsr":
-            return EDSR(net.channels, net.blocks, scale, net.res_scale)
+            return EDSR(net.channels, net.blocks, scale, net.res_scale, net.mean_shift)
         case "rrdb":
             return RRDBNet(net.channels, net.blocks, scale)
         case "module":
             return build_by_class(net.module, net.arguments, scale)
         case "compact":
             return Compact(net.channels, net.blocks, scale, net.bicubic_skip)
+        case "srvgg":
+            return SRVGGNet(net.channels, net.blocks, scale)
+        case "msrresnet":
+            return MSRResNet(net.channels, net.blocks, scale)
         case "enlarged_resnet":
             return EnlargeFirst(ResnetTranslator(net.channels, net.blocks), scale)
         case "enlarged_residual":

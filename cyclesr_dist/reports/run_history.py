@@ -17,6 +17,7 @@ _SAID = {
     "failed": "failed",
     "rolled_back": "went back",
     "changed": "went on with changes",
+    "began_from": "began with networks",
 }
 
 
@@ -44,6 +45,12 @@ def reached(run: RunFiles) -> str:
     starts = [event for event in run.events if event.get("event") == "started"]
     of = finite(starts[-1].get("num_steps")) if starts else None
     return f"step {run.metrics[-1]['step']:,.0f}" + (f" of {of:,.0f}" if of is not None else "")
+
+
+def origin(run: RunFiles) -> str:
+    """What its networks began with, in a sentence; empty where it was chance."""
+    found = [str(event.get("text")) for event in run.events if event.get("event") == "began_from"]
+    return f"Began with {found[-1]}." if found else ""
 
 
 def has_failed(run: RunFiles) -> bool:
@@ -82,11 +89,11 @@ def environment(run: RunFiles) -> str:
 def _row(event: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
     at, step = finite(event.get("at")), finite(event.get("step"))
     name = str(event.get("event"))
-    detail = str(event.get("reason", ""))
+    detail = str(event.get("reason") or event.get("text") or "")
     if name == "started":
         ranks = event.get("num_ranks")
         detail = "1 rank" if ranks == 1 else f"{ranks} ranks"
-        if before.get("event") in ("started", "changed", "rolled_back"):
+        if before.get("event") in ("started", "began_from", "changed", "rolled_back"):
             detail += "; the start before ended without a word"
     if name == "changed" and isinstance(changes := event.get("changes"), dict):
         detail = ", ".join(_change(key, values) for key, values in changes.items())

@@ -72,6 +72,7 @@ def _headline(run: RunFiles) -> str:
     words = " · ".join(filter(None, facts.values())) or "System unknown: no config.yaml."
     body = [f"<h1>{escape(run.name)}</h1>", paragraph(words, "facts"), verdict(run), score(run)]
     body.append(paragraph(finished, "lead") if (finished := _finished(run)) else "")
+    body.append(paragraph(began) if (began := run_history.origin(run)) else "")
     spec = SYSTEMS.get(str(run.config.get("system")))
     if spec and spec.perceptual and section_of(run, "perceptual").get("source") == "random":
         text = (

@@ -29,7 +29,10 @@ Facts = Mapping[str, str]
 """What must be equal, as text, by the name that a user knows it by."""
 
 _OF_THE_MACHINE = {"data.remote.cache_dir", "telemetry.host", "telemetry.port", "telemetry.port_search"}
-_PLACES = {*(f"data.{key}" for key in DATA_KEYS), "train.checkpoints", "nets.translator.estimate", "perceptual.source"}
+_PLACES = {
+    *(f"data.{key}" for key in DATA_KEYS),
+    *("train.checkpoints", "train.start_from", "nets.sr.init", "nets.translator.estimate", "perceptual.source"),
+}
 """Where a path may differ from host to host, as long as the same lies there."""
 _SHOWN_KEYS = 3
 

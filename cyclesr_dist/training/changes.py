@@ -29,6 +29,7 @@ KINDS: dict[str, Kind] = {
     "scale": Kind.FITS_THE_STATE,
     "nets": Kind.FITS_THE_STATE,
     "nets.translator.estimate": Kind.EXECUTION,  # the checkpoint holds what was read there
+    "nets.sr.init": Kind.EXECUTION,  # the same
     "nets.sync_batchnorm": Kind.EXPERIMENT,
     "pool": Kind.FITS_THE_STATE,
     "patch": Kind.FITS_THE_STATE,

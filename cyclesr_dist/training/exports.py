@@ -98,6 +98,8 @@ class Exports:
         state = {name: tensor.detach().cpu() for name, tensor in weights.items()}
         self.run.ownership.verify()
         extra = {"system": config.system, "step": step, "chosen": chosen}
+        if start := self.run.identity.get("start"):
+            extra["start"] = start
         try:
             save_model(path, state, inference_net(config), config.scale, extra)
         except OSError as error:

@@ -37,6 +37,7 @@ from cyclesr_dist.training.ownership import Ownership
 from cyclesr_dist.training.run import Run
 from cyclesr_dist.training.run_folder import RunFolder
 from cyclesr_dist.training.setup import RunInputs, build_run, open_inputs, warn
+from cyclesr_dist.training.start import begin, open_start, sentence
 
 _EXAMPLE = """example:
   deepspeed --num_gpus 8 launch/train.py --config configs/ntire17_t2.yaml --run-dir runs/t2 data.hr=/data/hr
@@ -154,6 +155,8 @@ def _train(run: Run) -> dict[str, Any]:
     with closing(run):
         numbers = train(run)
         summary = summary_of(run.config, run.sources, numbers, run.world.num_ranks, run.folder.path)
+        if run.identity["start"]:
+            summary["start"] = run.identity["start"]
         if numbers["trouble"]:
             run.progress.warn(numbers["trouble"])
         for text in last_lines(run.config, summary, run.folder.path):
@@ -177,13 +180,17 @@ def _check(config: Config, world: World) -> None:
 
 def _dry_run(inputs: RunInputs, world: World) -> None:
     config, schedule = inputs.config, inputs.schedule
+    begun = open_start(config, world)
     system = build_system(config, build_backend(config, world), world)
+    taken = world.together(lambda: begin(system, begun)) if begun else {}
     if not world.is_main:
         return
     print(dump(config), end="")
     for name, player in system.players.items():
         for part, module in player.module.named_children():
             print(f"# {name}.{part}: {sum(p.numel() for p in module.parameters()):,} parameters")
+    if taken:
+        print(f"# networks: {sentence(taken)}")
     print(f"# samples: {inputs.num_samples}; {schedule.epoch_steps} steps an epoch, {schedule.num_steps} in all")
     each = world.rank_batch(config.global_batch)
     print(f"# {world.num_ranks} ranks, {each} samples each a step; nothing was written")

@@ -41,6 +41,7 @@ from cyclesr_dist.training.resume import load_newest
 from cyclesr_dist.training.run import Run
 from cyclesr_dist.training.run_folder import RunFolder
 from cyclesr_dist.training.schedule import Schedule
+from cyclesr_dist.training.start import Start, begin, check_resumed, open_start, sentence
 from cyclesr_dist.training.validation import Validator
 from cyclesr_dist.training.validation_set_up import open_validator
 
@@ -124,8 +125,10 @@ def build_run(
         opened.callback(metrics.close)
         if libraries:
             libraries.to(folder.log if world.is_main else None)
+        begun = None if saved else open_start(config, world)
         degradation = _degradation(inputs, world, folder, saved)
         system = system or _system(config, world, saved, degradation)
+        identity["start"] = saved.start if saved else _begin(system, begun, world)
         start = saved.step if saved else 0
         # Before the folder becomes a run's: one that is refused may be started again with what the error names.
         opening = world.together(lambda: _opening(inputs, world, system, start))
@@ -160,6 +163,8 @@ def build_run(
         )
         restarts = world.together(lambda: run.journal.started(start, inputs.schedule.num_steps))
         world.together(lambda: run.journal.changed(start, changed))
+        if begun:
+            world.together(lambda: run.journal.note("began_from", step=start, text=sentence(identity["start"])))
         metrics.started(start, restarts)
         _publish(run, opened)
         line, is_warning = told(changed)
@@ -168,6 +173,7 @@ def build_run(
         for line in [
             *opening,
             *trackers.notes,
+            *([f"networks: {sentence(identity['start'])}"] if begun else []),
             *(f"measured: {text}" for text in (sentences(degradation.facts) if degradation else [])),
         ]:
             progress.say(line)
@@ -194,6 +200,8 @@ def _checkpoints(
     if not resume:
         world.together(lambda: _check_is_free(config, checkpoints) if world.is_main else None)
     found = load_newest(checkpoints, identity, world, with_changes=with_changes) if resume else None
+    if found:
+        world.together(lambda: check_resumed(config, found[0]) if world.is_main else None)
     if resume and found is None and world.is_main:
         print("cyclesr: no checkpoint yet: starting from the beginning", file=sys.stderr)
     if "://" not in config.train.checkpoints:
@@ -226,6 +234,11 @@ def _system(config: Config, world: World, saved: Checkpoint | None, degradation:
     make_player = build_backend(config, world)
     state = saved.system if saved else None
     return world.together(lambda: build_system(config, make_player, world, state, degradation))
+
+
+def _begin(system: System, begun: Start | None, world: World) -> dict[str, str]:
+    """With the networks that the configuration names. Returns what is known of them."""
+    return {} if begun is None else world.together(lambda: begin(system, begun))
 
 
 def _opening(inputs: RunInputs, world: World, system: System, start: int) -> list[str]:

@@ -38,6 +38,8 @@ KEYS = {
     "train.checkpoints": ("s3", "AWS_ACCESS_KEY_ID"),
     "perceptual.source": ("http", "NETRC"),
     "nets.translator.estimate": ("http", "NETRC"),
+    "nets.sr.init": ("https", "NETRC"),
+    "train.start_from": ("s3", "AWS_ACCESS_KEY_ID"),
 }
 
 

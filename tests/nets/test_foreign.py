@@ -100,7 +100,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize(
-    "kind", ["vdsr", "srresnet", "edsr", "rrdb", "compact", "enlarged_resnet", "enlarged_residual"]
+    "kind",
+    ["vdsr", "srresnet", "edsr", "rrdb", "compact", "srvgg", "msrresnet", "enlarged_resnet", "enlarged_residual"],
 )
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
 def test_every_kind_enlarges_by_every_scale(kind: str, scale: int) -> None:
@@ -109,7 +110,16 @@ def test_every_kind_enlarges_by_every_scale(kind: str, scale: int) -> None:
         assert net(torch.rand(2, 3, 9, 14)).shape == (2, 3, 9 * scale, 14 * scale)
 
 
-@pytest.mark.parametrize(("kind", "blocks", "parameters"), [("edsr", 16, 1_517_571), ("rrdb", 23, 16_697_987)])
+@pytest.mark.parametrize(
+    ("kind", "blocks", "parameters"),
+    [
+        ("edsr", 16, 1_517_571),
+        ("rrdb", 23, 16_697_987),
+        ("srvgg", 32, 1_213_296),
+        ("srvgg", 16, 621_424),
+        ("msrresnet", 16, 1_517_571),
+    ],
+)
 def test_parameters_of_the_published_networks(kind: str, blocks: int, parameters: int) -> None:
     with torch.device("meta"):
         net = build_sr(SRNet(kind=kind, channels=64, blocks=blocks), 4)

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers.data import make_tiny_data
 from helpers.ports import free_port
 from helpers.runs import REPOSITORY
 
 from cyclesr_dist.config.reader import leaves
-from cyclesr_dist.config.schema import Config
+from cyclesr_dist.config.schema import Config, SRNet
 from cyclesr_dist.distributed.local_ranks import run_ranks
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import CycleSRError
+from cyclesr_dist.models.model_file import save_model
+from cyclesr_dist.nets.build import build_sr
 from cyclesr_dist.training.agreement import check_equal, facts_of_data, facts_of_launch
 
 TRAIN = str(REPOSITORY / "launch/train.py")
@@ -82,6 +85,23 @@ def test_ranks_with_other_samples_are_refused(arguments, tiny_data, tmp_path_fac
     assert (code, other_code) == (2, 2)
     assert "data.hr = the manifest " in told.strip().splitlines()[-1]
     assert not (tmp_path / "run").exists()
+
+
+def test_ranks_that_would_start_from_other_weights_are_refused(arguments, tmp_path) -> None:
+    sr = SRNet("compact", 4, 1)
+    places = [tmp_path / name for name in ("a.safetensors", "b.safetensors", "missing.safetensors")]
+    for seed, path in enumerate(places[:2]):
+        torch.manual_seed(seed)
+        save_model(path, build_sr(sr, 4).state_dict(), sr, 4, {})
+    first, second, third = ([*arguments, f"nets.sr.init={path}"] for path in places)
+    (code, told), (other_code, other_told) = by_hand([first, second])
+    assert (code, other_code) == (2, 2)
+    last = told.strip().splitlines()[-1]
+    assert f"nets.sr.init = {places[0]}: SHA-256 " in last
+    assert " on rank 1" in last
+    assert "error" not in other_told
+    assert not (tmp_path / "run/config.yaml").exists()
+    assert [code for code, _ in by_hand([first, third])] == [0, 0]  # who has no file is given the weights
 
 
 def test_a_rank_of_another_job_at_the_same_address_is_turned_away(arguments, tmp_path) -> None:
