@@ -34,6 +34,10 @@ def build_backend(config: Config, world: World) -> MakePlayer:
     micro = config.micro_batch if isinstance(config.micro_batch, int) else None
     match config.backend:
         case "single" | "ddp":
-            return make_plain_player(config.optim, config.precision, world, config.backend == "ddp", config.speed, micro)
+            return make_plain_player(
+                config.optim, config.precision, world, config.backend == "ddp", config.speed, micro
+            )
         case "deepspeed":
-            return make_zero_player(config.optim, config.precision, config.zero_stage, rank_batch, world, config.speed, micro)
+            return make_zero_player(
+                config.optim, config.precision, config.zero_stage, rank_batch, world, config.speed, micro
+            )

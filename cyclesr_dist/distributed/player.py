@@ -52,7 +52,8 @@ class Player(Protocol):
         """
 
     def update(self, loss: Tensor) -> float:
-        """Backward, add what was accumulated, average over ranks, unscale, clip, Adam step. Returns the gradient norm before clipping.
+        """Backward, add what was accumulated, average over ranks, unscale, clip, Adam step. Returns the gradient norm
+        before clipping.
 
         All ranks call it. The norm is of averaged gradients, so it is the same on all. When it is not finite,
         parameters and moments stay as they are (with fp16 the loss scale is lowered).

@@ -42,7 +42,8 @@ def update_in_parts(player: Player, num: int, forward: Forward) -> tuple[Losses,
         for name, value in losses.items():
             sums[name] = sums.get(name, 0) + value.detach() * weight
         shown.append(fakes)
-        return losses["total"] * weight
+        total: Tensor = losses["total"] * weight
+        return total
 
     for part in parts[:-1]:
         player.accumulate(partial(share, part))

@@ -1,9 +1,9 @@
 """Terms of an objective that are no means over samples, while a batch passes through the networks in parts.
 
 Such a term is a function f of the outputs y of all samples: RaGAN has the batch's mean inside a sigmoid, the spectral
-term the batch's power inside a logarithm. Its gradient is sum_i (df/dy_i) (dy_i/dw), so the parts can be taken one after
-another once df/dy is known. A look at all parts, without gradients, gives y; f is then computed once, and differentiated
-by y alone (docs/decisions/0007-parts-of-a-batch.md).
+term the batch's power inside a logarithm. Its gradient is sum_i (df/dy_i) (dy_i/dw), so the parts can be taken one
+after another once df/dy is known. A look at all parts, without gradients, gives y; f is then computed once, and
+differentiated by y alone (docs/decisions/0007-parts-of-a-batch.md).
 """
 
 from __future__ import annotations
