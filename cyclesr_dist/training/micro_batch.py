@@ -27,11 +27,12 @@ def decide(
 ) -> tuple[dict[str, object], str]:
     """Give all players the size of parts, and return what the run folder keeps of it, with a line that says it.
 
-    `before` is what an earlier start of the run has kept: it stands where batch and device are the same.
+    `before` is what an earlier start of the run has kept: it stands where what decides is the same.
     Raises ConfigError where not even one sample fits. All ranks call it; all get the same.
     """
     rank_batch = world.rank_batch(config.global_batch)
     facts: dict[str, object] = {"rank_batch": rank_batch, "device": _device(world), "precision": config.precision}
+    facts["recompute"] = config.speed.recompute
     size = before.get("micro_batch")
     known = isinstance(size, int) and size > 0 and all(before.get(name) == value for name, value in facts.items())
     if not isinstance(size, int) or not known:

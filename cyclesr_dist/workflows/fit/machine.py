@@ -17,6 +17,7 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.systems.build import build_system
 from cyclesr_dist.runtime.memory import gib
 from cyclesr_dist.training.memory_need import free_bytes
+from cyclesr_dist.training.micro_batch import decide
 from cyclesr_dist.training.trial import noise_batch, wait
 
 _TIMED_STEPS = 3
@@ -43,7 +44,8 @@ def this_machine() -> Machine:
 
 
 def seconds_a_step(config: Config, patch: int, degradation: Degradation | None = None) -> float:
-    """Of a run by `config` on one device, measured on noise; without what reading photographs takes.
+    """Of a run by `config` on one device, measured on noise; without what reading photographs takes. Raises ConfigError
+    where not even one sample fits into memory.
 
     `degradation` is what LR is imitated with: JPEG, for instance, takes its time in every step.
     """
@@ -51,6 +53,8 @@ def seconds_a_step(config: Config, patch: int, degradation: Degradation | None =
     world.join()
     try:
         system = build_system(config, build_backend(config, world), world, None, degradation)
+        if config.micro_batch == "auto":
+            decide(config, world, system, patch, {})
         step = partial(system.step, noise_batch(config, patch, config.global_batch, world.device), Phase.SR)
         step()  # sets everything up
         wait(world.device)
