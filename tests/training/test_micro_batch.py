@@ -30,7 +30,7 @@ def run(config: Path, folder: Path, *arguments: str) -> int:
 
 def losses(folder: Path) -> list[dict[str, float]]:
     names = ("mse", "adv_s2r", "adv_r2s", "cyc_forward", "g", "d_r", "d_s")
-    return [{name: line[name] for name in names} for line in lines(folder / "metrics.jsonl")]
+    return [{name: line[f"loss.{name}"] for name in names} for line in lines(folder / "metrics.jsonl")]
 
 
 def test_a_run_in_parts_has_the_losses_of_one_at_once(config_file: Path, tiny_data: Any, tmp_path: Path) -> None:
