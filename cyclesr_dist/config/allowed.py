@@ -7,7 +7,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from cyclesr_dist.config.marks import ToRead, annotated_types, split_marks
-from cyclesr_dist.config.reader import KIND_NAMES, ObjectName
+from cyclesr_dist.config.reader import KIND_NAMES, ObjectName, Samples
 
 
 def allowed(kind: Any) -> str:
@@ -20,7 +20,7 @@ def allowed(kind: Any) -> str:
 
 def _kind(kind: Any) -> str:
     origin = get_origin(kind)
-    if origin in (Literal, Union, UnionType) or kind is ObjectName:
+    if origin in (Literal, Union, UnionType) or kind in (ObjectName, Samples):
         return ", ".join(_words(kind))
     if is_dataclass(kind):
         return f"a mapping with {', '.join(annotated_types(kind))}"  # type: ignore[arg-type]  # a class
@@ -36,6 +36,8 @@ def _words(kind: Any) -> list[str]:
     """Of several names, all that any of them allows."""
     if kind is ObjectName:
         return ["or package.module:Name of yours"]
+    if kind is Samples:
+        return ["or an integer of at least 1"]
     if get_origin(kind) is Literal:
         return [str(option) for option in get_args(kind)]
     return [word for part in get_args(kind) for word in _words(part)]

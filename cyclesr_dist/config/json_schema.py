@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin
 
 from cyclesr_dist.config.marks import EachOnce, Range, annotated_types, item_types, split_marks
-from cyclesr_dist.config.reader import OBJECT_NAME, ObjectName
+from cyclesr_dist.config.reader import OBJECT_NAME, ObjectName, Samples
 from cyclesr_dist.errors import ConfigError
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -108,11 +108,13 @@ def _type(kind: Any) -> dict[str, Any]:
         return {"type": "array", "prefixItems": several, "items": False, "minItems": len(several)}
     if origin is dict:
         return {"type": "object"}
-    # Of several names, all that any of them allows; or one of the user's own.
+    # Of several names, all that any of them allows; or one of the user's own, or a number.
     parts = get_args(kind)
-    schema: dict[str, Any] = {"enum": [name for part in parts if part is not ObjectName for name in get_args(part)]}
+    schema: dict[str, Any] = {"enum": [name for part in parts for name in get_args(part)]}
     if ObjectName in parts:
         schema = {"anyOf": [schema, {"type": "string", "pattern": f"^{OBJECT_NAME.pattern}$"}]}
+    if Samples in parts:
+        schema = {"anyOf": [schema, {"type": "integer", "minimum": 1}]}
     return schema
 
 

@@ -42,6 +42,8 @@ _FLOAT = re.compile(r"[-+]?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _BOOL = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 ObjectName = NewType("ObjectName", str)
 """`Literal[...] | ObjectName`: one of ours, or `package.module:Name` of the user's own (runtime/user_modules.py)."""
+Samples = NewType("Samples", int)
+"""`Literal[...] | Samples`: one of ours, or a number of at least 1."""
 OBJECT_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 KIND_NAMES = {str: "a string", int: "an integer", float: "a finite number", bool: "true or false", NoneType: "null"}
@@ -182,10 +184,10 @@ def _field_types(cls: type) -> dict[str, Any]:
 
 
 def _without_none(kind: Any) -> tuple[Any, bool]:
-    """(X, whether it may be null) of X, X | None and X | ObjectName."""
+    """(X, whether it may be null) of X, X | None, X | ObjectName and X | Samples."""
     if get_origin(kind) not in (Union, UnionType):
         return kind, False
-    inner = [arg for arg in get_args(kind) if arg not in (NoneType, ObjectName)]
+    inner = [arg for arg in get_args(kind) if arg not in (NoneType, ObjectName, Samples)]
     if all(get_origin(arg) is Literal for arg in inner):  # of several, all that any of them allows
         inner = [Literal[tuple(option for arg in inner for option in get_args(arg))]]
     if len(inner) != 1:
@@ -324,6 +326,10 @@ def _convert(kind: Any, node: yaml.Node, key: str, source: _Source, defaults: An
             if isinstance(node, yaml.ScalarNode) and OBJECT_NAME.fullmatch(node.value):
                 return node.value
             allowed += ", or package.module:Name of yours"
+        if Samples in get_args(kind):
+            if (number := _positive(node)) is not None:
+                return number
+            allowed += ", or an integer of at least 1"
         source.fail(f"{key} = {_show(node)} is not allowed; allowed: {allowed}{or_null}", node.start_mark)
     try:
         return _scalar(inner, node)
@@ -376,6 +382,14 @@ def _scalar(kind: type, node: yaml.Node) -> Any:
         if math.isfinite(value):
             return value
     raise _MismatchError
+
+
+def _positive(node: yaml.Node) -> int | None:
+    try:
+        number: int = _scalar(int, node)
+    except _MismatchError:
+        return None
+    return number if number > 0 else None
 
 
 def _joined(text: str) -> str:

@@ -28,7 +28,7 @@ from cyclesr_dist.config.marks import (
     check_marks,
 )
 from cyclesr_dist.config.metrics import MetricName
-from cyclesr_dist.config.reader import OBJECT_NAME, ObjectName, check_range, read, to_dict
+from cyclesr_dist.config.reader import OBJECT_NAME, ObjectName, Samples, check_range, read, to_dict
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
 
@@ -475,6 +475,9 @@ class Config:
     """Of the forward pass; weights are fp32. `bf16` is faster on GPUs since 2020; `fp16` needs a GPU and `ddp`."""
     global_batch: Positive = 32
     """Samples a step over all ranks; the world size must divide it."""
+    micro_batch: Literal["all", "auto"] | Samples = "all"
+    """Samples that pass through the networks of a rank at once; the gradient is that of `global_batch`. `auto`: as many
+    as fit into memory."""
     ema_decay: Annotated[float, Range(minimum=0, below=1)] = 0.0
     """Exponential moving average of g_l2h; 0: off. With it, the average is what is validated and exported."""
     weights: Weights = field(default_factory=Weights)
@@ -550,6 +553,13 @@ def check(c: Config) -> None:
         raise ConfigError(f"nets.sr.bicubic_skip = true with nets.sr.kind = {c.nets.sr.kind}; allowed with: compact")
     if c.nets.sr.mean_shift and c.nets.sr.kind != "edsr":
         raise ConfigError(f"nets.sr.mean_shift = true with nets.sr.kind = {c.nets.sr.kind}; allowed with: edsr")
+    if isinstance(c.micro_batch, int):  # of Python: the reader refuses such a number by itself
+        check_range("micro_batch", c.micro_batch, minimum=1)
+    if c.micro_batch == "auto" and c.backend == "deepspeed" and c.zero_stage == 3:
+        raise ConfigError(
+            "micro_batch = auto with zero_stage = 3, whose ranks cannot try for themselves; allowed: all, or an "
+            "integer of at least 1"
+        )
     spec = spec_of(c.system)
     if c.nets.sr.init and c.train.start_from:
         raise ConfigError(

@@ -30,8 +30,14 @@ def build_backend(config: Config, world: World) -> MakePlayer:
     """Raises ConfigError, see `check_backend`, or when the world size does not divide the batch."""
     check_backend(config, world)
     rank_batch = world.rank_batch(config.global_batch)
+    # `auto` is decided when the system has been built (training/fitting_in.py).
+    micro = config.micro_batch if isinstance(config.micro_batch, int) else None
     match config.backend:
         case "single" | "ddp":
-            return make_plain_player(config.optim, config.precision, world, config.backend == "ddp", config.speed)
+            return make_plain_player(
+                config.optim, config.precision, world, config.backend == "ddp", config.speed, micro
+            )
         case "deepspeed":
-            return make_zero_player(config.optim, config.precision, config.zero_stage, rank_batch, world, config.speed)
+            return make_zero_player(
+                config.optim, config.precision, config.zero_stage, rank_batch, world, config.speed, micro
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
 from itertools import chain
@@ -44,8 +45,11 @@ class PlainPlayer:
         world: World,
         ddp: bool,
         speed: Speed,
+        micro_batch: int | None = None,
     ) -> None:
         self.module = module.to(world.device)
+        self.micro_batch = micro_batch
+        self._accumulated = False
         self.adam = build_adam(module, groups, optim, fused=not speed.plain)
         self.params = [p for p in module.parameters() if p.requires_grad]
         self.clip_norm = optim.clip_norm
@@ -62,9 +66,20 @@ class PlainPlayer:
         with self._autocast():
             return self.wrapped(*inputs)
 
-    def update(self, loss: Tensor) -> float:
-        self.adam.zero_grad(set_to_none=True)
+    def accumulate(self, part: Callable[[], Tensor]) -> None:
+        # DDP asks in forward, too, whether it is to exchange gradients.
+        with self.wrapped.no_sync() if isinstance(self.wrapped, DistributedDataParallel) else nullcontext():
+            self._backward(part())
+        self._accumulated = True
+
+    def _backward(self, loss: Tensor) -> None:
+        if not self._accumulated:
+            self.adam.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's own annotation
+
+    def update(self, loss: Tensor) -> float:
+        self._backward(loss)
+        self._accumulated = False
         self.scaler.unscale_(self.adam)
         norm = float(nn.utils.clip_grad_norm_(self.params, self.clip_norm))
         self._clipped_by = min(1.0, self.clip_norm / (norm + 1e-6))  # as clip_grad_norm_ does
@@ -128,10 +143,12 @@ def _data_parallel(module: nn.Module) -> nn.Module:
     return DistributedDataParallel(module, gradient_as_bucket_view=True, **switch)
 
 
-def make_plain_player(optim: Optim, precision: str, world: World, ddp: bool, speed: Speed) -> MakePlayer:
+def make_plain_player(
+    optim: Optim, precision: str, world: World, ddp: bool, speed: Speed, micro_batch: int | None = None
+) -> MakePlayer:
     """For `backend: single` (ddp=False) and `backend: ddp`."""
 
     def make(module: nn.Module, groups: tuple[ParamGroup, ...]) -> Player:
-        return PlainPlayer(module, groups, optim, precision, world, ddp, speed)
+        return PlainPlayer(module, groups, optim, precision, world, ddp, speed, micro_batch)
 
     return make

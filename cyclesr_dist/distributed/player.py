@@ -1,12 +1,13 @@
 """What a backend is to the rest: a maker of players, which compute losses and update themselves.
 
 A *player* is one network trained against the other: G, the generators, or D, the discriminators. It has exactly one
-optimizer, one backward and one update a step; that is what DeepSpeed allows and DDP likes.
+optimizer and one update a step, and one backward, or one a part of the batch; that is what DeepSpeed allows and DDP
+likes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -38,12 +39,21 @@ class PlayerState:
 class Player(Protocol):
     module: nn.Module
     """The plain module: what the other player calls, and what holds the parameters."""
+    micro_batch: int | None
+    """Samples that pass through it at once, the same on all ranks; None: all of the rank's. Steps keep to it."""
 
     def __call__(self, *inputs: Any) -> Any:
         """Forward through the backend's wrapper and the chosen precision."""
 
+    def accumulate(self, part: Callable[[], Tensor]) -> None:
+        """Forward and backward of a part of the loss. Its gradient waits on this rank for that of the next `update`.
+
+        Ranks exchange nothing, but with ZeRO stages 2 and 3, which keep a gradient where it belongs. All ranks call it.
+        """
+
     def update(self, loss: Tensor) -> float:
-        """Backward, average over ranks, unscale, clip, Adam step. Returns the gradient norm before clipping.
+        """Backward, add what was accumulated, average over ranks, unscale, clip, Adam step. Returns the gradient norm
+        before clipping.
 
         All ranks call it. The norm is of averaged gradients, so it is the same on all. When it is not finite,
         parameters and moments stay as they are (with fp16 the loss scale is lowered).

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import warnings
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
@@ -69,6 +70,7 @@ class ZeroPlayer:
         rank_batch: int,
         world: World,
         speed: Speed,
+        micro_batch: int | None = None,
     ) -> None:
         import deepspeed
 
@@ -78,6 +80,7 @@ class ZeroPlayer:
             # DeepSpeed would compile a shared-memory all-reduce when it first runs, for a minute; gloo is there.
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self.module = module.to(world.device)
+        self.micro_batch = micro_batch
         self.stage = stage
         self.rank = world.rank
         self.adam = build_adam(self.module, groups, optim, fused=not speed.plain)
@@ -91,6 +94,15 @@ class ZeroPlayer:
 
     def __call__(self, *inputs: Any) -> Any:
         return self.engine(*inputs)
+
+    def accumulate(self, part: Callable[[], Tensor]) -> None:
+        # Said for each part, and not counted by gradient_accumulation_steps: parts may be of different sizes, and a
+        # step that is left out has none. The last is the one of `update`.
+        self.engine.set_gradient_accumulation_boundary(False)
+        try:
+            self.engine.backward(part())
+        finally:
+            self.engine.set_gradient_accumulation_boundary(True)
 
     def update(self, loss: Tensor) -> float:
         self.engine.backward(loss)
@@ -229,7 +241,13 @@ def _gradient_norm(module: nn.Module) -> Tensor:
 
 
 def make_zero_player(
-    optim: Optim, precision: str, stage: int, rank_batch: int, world: World, speed: Speed
+    optim: Optim,
+    precision: str,
+    stage: int,
+    rank_batch: int,
+    world: World,
+    speed: Speed,
+    micro_batch: int | None = None,
 ) -> MakePlayer:
     """For `backend: deepspeed`."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
@@ -239,6 +257,6 @@ def make_zero_player(
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise each rank warns that it found no GPU
 
     def make(module: nn.Module, groups: tuple[ParamGroup, ...]) -> Player:
-        return ZeroPlayer(module, groups, optim, precision, stage, rank_batch, world, speed)
+        return ZeroPlayer(module, groups, optim, precision, stage, rank_batch, world, speed, micro_batch)
 
     return make

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ from cyclesr_dist.method.losses.pixel import l1, mse
 from cyclesr_dist.method.losses.spectrum import SpectrumMatch
 from cyclesr_dist.method.passes import Passes, one_by_one, passing
 from cyclesr_dist.method.types import Fakes, Losses
+from cyclesr_dist.method.whole_batch import WholeBatch
 from cyclesr_dist.nets.enlarge_first import EnlargeFirst
 
 
@@ -88,6 +90,7 @@ class JointGenerators(nn.Module):
         self.pretrain_on_fakes = pretrain_on_fakes
         self.sr_terms = (sr_terms,)  # in a tuple: a plain attribute would register the frozen VGG as a submodule
         self.global_mean = global_mean
+        self.whole = WholeBatch(sr_terms.gan or spectrum is not None)
 
     def forward(
         self, syn: Tensor, real: Tensor, hr: Tensor, noise: Tensor, phase: Phase, critics: nn.ModuleDict
@@ -97,11 +100,12 @@ class JointGenerators(nn.Module):
         noise: (2, N, E, h, w), see `cycle_loss`.
         """
         losses: Losses = {}
+        s2r, r2s, w, match = self.g_s2r, self.g_r2s, self.weights, self.spectrum
         l_1, fake_real, fake_syn = cycle_loss(
-            losses, self.g_s2r, self.g_r2s, syn, real, noise, self.weights, critics, self.passes, self.spectrum
+            losses, s2r, r2s, syn, real, noise, w, critics, self.whole, self.passes, match
         )  # eq. (2)
         sr = self.g_l2h(self._sr_input(syn, fake_real, phase))
-        l_2 = sr_loss(losses, sr, hr, self.weights, self.sr_terms[0], critics, self.global_mean)  # eq. (4)
+        l_2 = sr_loss(losses, sr, hr, w, self.sr_terms[0], critics, self.whole, self.global_mean)  # eq. (4)
         losses["total"] = l_1 + l_2  # eq. (3)
 
         fakes = {"d_r": fake_real.detach(), "d_s": fake_syn.detach()}
@@ -132,14 +136,16 @@ class CycleGenerators(nn.Module):
         self.g_r2s = g_r2s
         self.weights = weights
         self.spectrum = spectrum
+        self.whole = WholeBatch(spectrum is not None)
 
     def forward(
         self, syn: Tensor, real: Tensor, hr: Tensor, noise: Tensor, phase: Phase, critics: nn.ModuleDict
     ) -> tuple[Losses, Fakes]:
         """As `JointGenerators`, without the SR terms; `hr` and `phase` are not used."""
         losses: Losses = {}
+        s2r, r2s, w, match = self.g_s2r, self.g_r2s, self.weights, self.spectrum
         losses["total"], fake_real, fake_syn = cycle_loss(
-            losses, self.g_s2r, self.g_r2s, syn, real, noise, self.weights, critics, self.passes, self.spectrum
+            losses, s2r, r2s, syn, real, noise, w, critics, self.whole, self.passes, match
         )
         return losses, {"d_r": fake_real.detach(), "d_s": fake_syn.detach()}
 
@@ -156,14 +162,16 @@ class EnlargedCycleGenerators(nn.Module):
         self.g_h2l = g_h2l
         self.g_l2h = g_l2h
         self.weights = weights
+        self.whole = WholeBatch(False)
 
     def forward(
         self, syn: Tensor, real: Tensor, hr: Tensor, noise: Tensor, phase: Phase, critics: nn.ModuleDict
     ) -> tuple[Losses, Fakes]:
         """As `CycleGenerators`, all images and the noise being of HR size."""
         losses: Losses = {}
+        h2l, l2h, w = self.g_h2l, self.g_l2h.translator, self.weights
         losses["total"], fake_real, fake_hr = cycle_loss(
-            losses, self.g_h2l, self.g_l2h.translator, syn, real, noise, self.weights, critics, self.passes
+            losses, h2l, l2h, syn, real, noise, w, critics, self.whole, self.passes
         )
         return losses, {"d_r": fake_real.detach(), "d_s": fake_hr.detach()}
 
@@ -182,6 +190,7 @@ class SRGenerator(nn.Module):
         self.weights = weights
         self.sr_terms = sr_terms or SRTerms()
         self.g_s2r = measured
+        self.whole = WholeBatch(False)
 
     def forward(self, lr: Tensor, hr: Tensor, noise: Tensor | None = None, g_s2r: nn.Module | None = None) -> Losses:
         """With `g_s2r`, which stays as it is, and its noise (N, E, h, w), g_l2h sees its translation of `lr`."""
@@ -191,7 +200,7 @@ class SRGenerator(nn.Module):
                 lr = translator(torch.cat([lr, noise], 1))
         losses: Losses = {}
         sr = self.g_l2h(lr)
-        losses["total"] = sr_loss(losses, sr, hr, self.weights, self.sr_terms, nn.ModuleDict(), torch.mean)
+        losses["total"] = sr_loss(losses, sr, hr, self.weights, self.sr_terms, nn.ModuleDict(), self.whole, torch.mean)
         return losses
 
 
@@ -204,12 +213,14 @@ def cycle_loss(
     noise: Tensor,
     weights: Weights,
     critics: nn.ModuleDict,
+    whole: WholeBatch,
     passes: Passes = one_by_one,
     spectrum: SpectrumMatch | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """L1, equation (2): the weighted sum, fake_real and fake_syn; each term is put into `losses` by name.
 
     noise: (2, N, E, h, w). The identity term gives g_s2r the noise it may not use, the backward cycle the same.
+    whole: computes terms that are no means over samples (whole_batch.py), here and in `sr_loss`.
     passes: how images go through the translators (passes.py).
     """
     w = weights
@@ -231,7 +242,7 @@ def cycle_loss(
         losses["id_syn"] = l1(same_syn[0], syn)
         total = total + w.id * (losses["id_real"] + losses["id_syn"])
     if spectrum is not None:
-        losses["spectrum"] = spectrum(fake_real, real)
+        losses["spectrum"] = whole(spectrum, fake_real, real)
         total = total + w.spectrum * losses["spectrum"]
     return total, fake_real, fake_syn
 
@@ -243,6 +254,7 @@ def sr_loss(
     weights: Weights,
     terms: SRTerms,
     critics: nn.ModuleDict,
+    whole: WholeBatch,
     global_mean: GlobalMean,
 ) -> Tensor:
     """L2, equation (4): the weighted sum; each term is put into `losses` by name."""
@@ -258,7 +270,7 @@ def sr_loss(
         d_h = critics["d_h"]
         with torch.no_grad():
             d_real = d_h(hr)
-        losses["advsr"] = ragan_generator(d_real, d_h(sr), global_mean)
+        losses["advsr"] = whole(partial(ragan_generator, global_mean=global_mean), d_real, d_h(sr))
         total = total + weights.advsr * losses["advsr"]
     if terms.percep is not None:
         losses["percep"] = perceptual(terms.percep, sr, hr)
@@ -277,6 +289,7 @@ class Discriminators(nn.Module):
         self.passes = passes
         self.critics = critics
         self.global_mean = global_mean
+        self.whole = WholeBatch("d_h" in critics)
 
     def forward(self, syn: Tensor, real: Tensor, hr: Tensor, fakes: Fakes) -> Losses:
         """Loss terms with `total`, their plain sum: each discriminator has its own parameters."""
@@ -285,7 +298,8 @@ class Discriminators(nn.Module):
             "d_s": lsgan_discriminator(*self._judge("d_s", syn, fakes)),
         }
         if "d_h" in self.critics:
-            losses["d_h"] = ragan_discriminator(*self._judge("d_h", hr, fakes), self.global_mean)
+            ragan = partial(ragan_discriminator, global_mean=self.global_mean)
+            losses["d_h"] = self.whole(ragan, *self._judge("d_h", hr, fakes))
         losses["total"] = torch.stack(list(losses.values())).sum()
         return losses
 

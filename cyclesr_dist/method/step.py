@@ -13,6 +13,7 @@ from cyclesr_dist.config.systems import Phase
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.distributed.player import Player
 from cyclesr_dist.method.drift import drift_of
+from cyclesr_dist.method.in_parts import update_in_parts
 from cyclesr_dist.method.objectives import Discriminators
 from cyclesr_dist.method.types import Drift, Fakes, Losses
 
@@ -30,24 +31,35 @@ class StepResult:
 
 
 def joint_step(g: Player, d: Player, batch: Batch, phase: Phase, show_history: ShowHistory) -> StepResult:
-    """Update the generators, then the discriminators on the same fakes: one backward a player.
+    """Update the generators, then the discriminators on the same fakes: one backward a player, or one a part of the
+    batch (in_parts.py).
 
     The discriminators are frozen while the generators are updated: a gradient that reached them there would be added
     to their own by DDP's and ZeRO's hooks (docs/decisions/0001-two-players.md).
     """
     assert isinstance(d.module, Discriminators)
+    critics, num = d.module.critics, len(batch.hr)
+
+    def generate(part: slice) -> tuple[Losses, Fakes]:
+        made: tuple[Losses, Fakes] = g(
+            batch.syn[part], batch.real[part], batch.hr[part], batch.noise[:, part], phase, critics
+        )
+        return made
+
+    def discriminate(part: slice) -> tuple[Losses, Fakes]:
+        own = {name: images[part] for name, images in judged.items()}
+        return d(batch.syn[part], batch.real[part], batch.hr[part], own), {}
+
     with frozen(d.module):
-        losses, fakes = g(batch.syn, batch.real, batch.hr, batch.noise, phase, d.module.critics)
-        norm_g = g.update(losses["total"])
+        losses, fakes, norm_g = update_in_parts(g, num, generate)
     drift = drift_of(fakes["d_r"], batch.syn)
     if not math.isfinite(norm_g):
         # Nothing was updated, on any rank: such fakes must reach neither the pools nor the discriminators.
         return StepResult(_terms(losses), {"g": norm_g}, drift)
     judged = show_history(fakes, batch.index)
-    losses_d = d(batch.syn, batch.real, batch.hr, judged)
-    norm_d = d.update(losses_d["total"])
+    losses_d, _, norm_d = update_in_parts(d, num, discriminate)
 
-    terms = {name: value.detach() for name, value in losses_d.items() if name != "total"}
+    terms = {name: value for name, value in losses_d.items() if name != "total"}
     return StepResult(_terms(losses) | terms, {"g": norm_g, "d": norm_d}, drift)
 
 
@@ -55,14 +67,17 @@ def sr_step(
     g: Player, lr: Tensor, hr: Tensor, noise: Tensor | None = None, g_s2r: nn.Module | None = None
 ) -> StepResult:
     """Update g_l2h on pairs, of which a frozen `g_s2r`, if given, translates LR first."""
-    losses: Losses = g(lr, hr, noise, g_s2r)
-    norm_g = g.update(losses["total"])
+
+    def generate(part: slice) -> tuple[Losses, Fakes]:
+        return g(lr[part], hr[part], None if noise is None else noise[part], g_s2r), {}
+
+    losses, _, norm_g = update_in_parts(g, len(hr), generate)
     return StepResult(_terms(losses), {"g": norm_g}, {})
 
 
 def _terms(losses: Losses) -> Losses:
-    """The generators' terms, detached, their sum by the player's name."""
-    return {"g" if name == "total" else name: value.detach() for name, value in losses.items()}
+    """The generators' terms, their sum by the player's name."""
+    return {"g" if name == "total" else name: value for name, value in losses.items()}
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Of glibc's <malloc.h>.
@@ -28,6 +29,29 @@ def give_back() -> None:
     """Hand to the system what is free now, also after `keep_freed`; nothing where the C library cannot."""
     if malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         malloc_trim(0)
+
+
+def peak_growth(work: Callable[[], object]) -> int:
+    """Bytes by which the process grew at most while it did `work`, by looking every millisecond."""
+    before = _resident()
+    most, done = [before], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            most.append(max(most.pop(), _resident()))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        work()
+    finally:
+        done.set()
+        watcher.join()
+    return max(most[0], _resident()) - before
+
+
+def _resident() -> int:
+    return int(_lines(Path("/proc/self/statm"))[0].split()[1]) * resource.getpagesize()
 
 
 def gib(number: int) -> str:

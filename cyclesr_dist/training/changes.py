@@ -35,6 +35,7 @@ KINDS: dict[str, Kind] = {
     "patch": Kind.FITS_THE_STATE,
     "seed": Kind.ORDER,
     "global_batch": Kind.ORDER,
+    "micro_batch": Kind.EXECUTION,
     "ema_decay": Kind.EXPERIMENT,
     "weights": Kind.EXPERIMENT,
     "optim": Kind.EXPERIMENT,

@@ -30,6 +30,7 @@ from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
 from cyclesr_dist.telemetry.trackers import tracker_class
 from cyclesr_dist.training.agreement import check_equal, facts_of_launch
 from cyclesr_dist.training.ending import last_lines, summary_of
+from cyclesr_dist.training.expectation import expected
 from cyclesr_dist.training.journal import Journal
 from cyclesr_dist.training.loop import train
 from cyclesr_dist.training.mirror import MirroredStore
@@ -179,10 +180,12 @@ def _check(config: Config, world: World) -> None:
 
 
 def _dry_run(inputs: RunInputs, world: World) -> None:
+    """All ranks call it."""
     config, schedule = inputs.config, inputs.schedule
     begun = open_start(config, world)
     system = build_system(config, build_backend(config, world), world)
     taken = world.together(lambda: begin(system, begun)) if begun else {}
+    lines = expected(config, world, system, inputs.sources.epoch_set.patch, schedule.num_steps)
     if not world.is_main:
         return
     print(dump(config), end="")
@@ -192,6 +195,8 @@ def _dry_run(inputs: RunInputs, world: World) -> None:
     if taken:
         print(f"# networks: {sentence(taken)}")
     print(f"# samples: {inputs.num_samples}; {schedule.epoch_steps} steps an epoch, {schedule.num_steps} in all")
+    for line in lines:
+        print(f"# {line}")
     each = world.rank_batch(config.global_batch)
     print(f"# {world.num_ranks} ranks, {each} samples each a step; nothing was written")
 

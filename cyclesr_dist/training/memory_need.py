@@ -44,8 +44,8 @@ class _Pass:
 
 
 def step_bytes(config: Config, system: System, patch: int, rank_batch: int) -> int | None:
-    """Bytes a step needs on one rank besides the process as it is; None where it cannot be told (networks of others
-    may not work on shapes alone). `patch` is the LR side in px."""
+    """Bytes a step needs on one rank besides the process as it is, with `rank_batch` samples at once; None where it
+    cannot be told (networks of others may not work on shapes alone). `patch` is the LR side in px."""
     state = sum(p.numel() for player in system.players.values() for p in player.module.parameters()) * _STATE_BYTES
     if config.backend == "deepspeed":
         state = round(state * 1.5)  # flat copies of parameters and gradients
@@ -61,6 +61,15 @@ def step_bytes(config: Config, system: System, patch: int, rank_batch: int) -> i
     on_cpu = system_device(system).type == "cpu"
     others = _LIBRARIES_BYTES + config.data.workers * _WORKER_BYTES if on_cpu else 0
     return round(state + activations * _PASSING) + others
+
+
+def kept_for_later(config: Config, system: System, patch: int, rank_batch: int) -> int:
+    """Bytes of what is not there yet when a forward and a backward pass are tried: gradients, Adam's moments, copies of
+    parameters; the rank's samples and fakes, which wait while parts of them pass; and loader processes."""
+    num = sum(p.numel() for player in system.players.values() for p in player.module.parameters())
+    waiting = 3 * 4 * (4 * patch**2 + 2 * (patch * config.scale) ** 2) * rank_batch
+    on_cpu = system_device(system).type == "cpu"
+    return num * (_STATE_BYTES - 4) + waiting + (config.data.workers * _WORKER_BYTES if on_cpu else 0)
 
 
 def free_bytes(world: World) -> int:
@@ -132,7 +141,8 @@ def way_out(config: Config, system: System, patch: int, num_ranks: int, free: in
         smaller = replace(config, global_batch=batch)
         need = step_bytes(smaller, system, patch, batch // num_ranks)
         if need is not None and need < free:
-            return f"global_batch={batch} fits (about {gib(need)})"
+            same = f"so does micro_batch={batch // num_ranks}, with which the batch stays what it is and takes longer"
+            return f"global_batch={batch} fits (about {gib(need)}); {same}"
     recomputing = replace(config, global_batch=num_ranks, speed=replace(config.speed, recompute=True))
     need = step_bytes(recomputing, system, patch, 1)
     if need is not None and need < free:

@@ -6,6 +6,7 @@ import os
 import time
 
 import torch
+from torch import nn
 
 from cyclesr_dist.config.schema import Config
 from cyclesr_dist.distributed.world import World
@@ -26,22 +27,43 @@ def first_lines(config: Config, world: World, system: System, patch: int, num_st
 
     Raises ConfigError, with a setting that would fit, when a step certainly needs more memory than there is.
     """
-    batch = world.rank_batch(config.global_batch)
+    batch = at_once(config, world, system)
     need = step_bytes(config, system, patch, batch)
     free = min(world.gather_objects(free_bytes(world)))
     where = "GPU memory" if world.device.type == "cuda" else "memory"
-    if need is not None and need * _SURE > free:
+    if need is not None and need * _SURE > free and config.micro_batch != "auto":  # that was tried
+        key = f"global_batch = {config.global_batch}"
+        if batch < world.rank_batch(config.global_batch):
+            key = f"micro_batch = {config.micro_batch}"
         raise ConfigError(
-            f"global_batch = {config.global_batch} needs about {gib(need)} of {where} a rank, and {gib(free)} are "
+            f"{key} needs about {gib(need)} of {where} a rank, and {gib(free)} are "
             f"free; {way_out(config, system, patch, world.num_ranks, free)}"
         )
     steps = f"steps {start + 1:,} to {num_steps:,}" if start else f"{num_steps:,} steps"
     ranks = f"{world.num_ranks} rank{'s' * (world.num_ranks > 1)}"
     expected = "unknown for this network" if need is None else f"about {gib(need)}"
+    parts = [_of_parts(batch)] if batch < world.rank_batch(config.global_batch) and _has_batchnorm(system) else []
     return [
         f"{config.system} on {_device(world)}: {ranks}, {config.precision}, {steps} of {config.global_batch} samples",
         f"memory: {expected} a rank, {gib(free)} free",
+        *parts,
     ]
+
+
+def _of_parts(batch: int) -> str:
+    return f"BatchNorm normalises by the {batch} samples that pass at once: with another micro_batch it is another step"
+
+
+def _has_batchnorm(system: System) -> bool:
+    modules = (module for player in system.players.values() for module in player.module.modules())
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules)
+
+
+def at_once(config: Config, world: World, system: System) -> int:
+    """Samples that pass through the networks of a rank at once."""
+    rank_batch = world.rank_batch(config.global_batch)
+    sizes = [player.micro_batch or rank_batch for player in system.players.values()]
+    return min(rank_batch, *sizes)
 
 
 def _device(world: World) -> str:

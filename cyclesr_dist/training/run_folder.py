@@ -30,6 +30,7 @@ class RunFolder:
         self.log = path / "log.txt"
         self.pictures = path / "pictures"
         self.trackers = path / "trackers.json"
+        self.micro_batch = path / "micro_batch.json"
         self.targets = path / "prometheus_targets.json"
 
     def keys(self, rank: int) -> Path:

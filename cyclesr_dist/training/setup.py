@@ -34,6 +34,7 @@ from cyclesr_dist.training.changes import Change, told
 from cyclesr_dist.training.checkpoint_store import CheckpointStore, open_store
 from cyclesr_dist.training.estimation import degradation_of_run
 from cyclesr_dist.training.journal import Journal
+from cyclesr_dist.training.micro_batch import decide, keep, read_kept
 from cyclesr_dist.training.mirror import Mirror, MirroredStore
 from cyclesr_dist.training.opening import first_lines
 from cyclesr_dist.training.ownership import Ownership
@@ -130,13 +131,14 @@ def build_run(
         system = system or _system(config, world, saved, degradation)
         identity["start"] = saved.start if saved else _begin(system, begun, world)
         start = saved.step if saved else 0
+        decided, lines = _micro_batch(inputs, world, folder, system, resume)
         # Before the folder becomes a run's: one that is refused may be started again with what the error names.
-        opening = world.together(lambda: _opening(inputs, world, system, start))
+        opening = world.together(lambda: _opening(inputs, world, system, start)) + lines
         trackers = world.together(
             lambda: open_trackers(config, folder.path, start, warn) if world.is_main else Trackers({}, warn)
         )
         opened.callback(trackers.close)
-        world.together(lambda: _start_files(config, folder, start) if world.is_main else None)
+        world.together(lambda: _start_files(config, folder, start, decided) if world.is_main else None)
         if config.data.log_keys:
             world.together(lambda: None if world.is_main else folder.start_keys(world.rank, start))
         log = config.telemetry.log
@@ -245,7 +247,20 @@ def _opening(inputs: RunInputs, world: World, system: System, start: int) -> lis
     return first_lines(inputs.config, world, system, inputs.sources.epoch_set.patch, inputs.schedule.num_steps, start)
 
 
-def _start_files(config: Config, folder: RunFolder, start: int) -> None:
+def _micro_batch(
+    inputs: RunInputs, world: World, folder: RunFolder, system: System, resume: bool
+) -> tuple[dict[str, object], list[str]]:
+    """What `micro_batch: auto` comes to, for the run folder, and what is said of it; nothing with another value."""
+    if inputs.config.micro_batch != "auto":
+        return {}, []
+    kept = world.share(read_kept(folder.micro_batch) if resume and world.is_main else {})
+    decided, line = decide(inputs.config, world, system, inputs.sources.epoch_set.patch, kept)
+    return decided, [line]
+
+
+def _start_files(config: Config, folder: RunFolder, start: int, decided: dict[str, object]) -> None:
+    if decided:
+        keep(folder.micro_batch, decided)
     write_resolved(config, folder.config)
     folder.cut_back(start)
 

@@ -7,11 +7,10 @@ from functools import cache
 import pytest
 import torch
 from helpers import tiny_overrides
-from helpers.parity import BACKENDS, PLAIN, batch_of
+from helpers.parity import BACKENDS, PLAIN, batch_of, measured
 
 from cyclesr_dist.config.schema import load
 from cyclesr_dist.config.systems import Phase
-from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.distributed.build import build_backend
 from cyclesr_dist.distributed.local_ranks import run_ranks
 from cyclesr_dist.distributed.world import World
@@ -19,14 +18,6 @@ from cyclesr_dist.method.systems.base import SystemState
 from cyclesr_dist.method.systems.build import build_system
 
 STEPS = 4
-
-
-def measured() -> Degradation:
-    g = torch.Generator().manual_seed(7)
-    kernel = torch.full((2, 3, 3), 0.05)
-    kernel[:, 1, 1] = torch.tensor([0.6, 0.6])
-    noise = torch.randn(6, 3, 16, 16, generator=g)
-    return Degradation(kernel, torch.full((3,), 0.002), torch.ones(1), torch.eye(3)[..., None, None], noise, {})
 
 
 def whole_run(world: World, overrides: list[str]) -> dict[str, SystemState]:

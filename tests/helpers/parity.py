@@ -6,6 +6,7 @@ import torch
 
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.resize import bicubic_down
+from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.distributed.world import World
 
 GLOBAL_BATCH = 4
@@ -21,13 +22,22 @@ PLAIN = ["speed.plain=true"]
 """The plain step."""
 
 
-def batch_of(step: int, world: World, noise_channels: int = 1) -> Batch:
-    """A fixed global batch; this rank's part of it."""
+def batch_of(step: int, world: World, noise_channels: int = 1, size: int = GLOBAL_BATCH) -> Batch:
+    """A fixed global batch of `size` samples; this rank's part of it."""
     g = torch.Generator().manual_seed(step)
-    hr = torch.rand(GLOBAL_BATCH, 3, 64, 64, generator=g)
-    real = torch.rand(GLOBAL_BATCH, 3, 16, 16, generator=g)
-    noise = torch.randn(2, GLOBAL_BATCH, noise_channels, 16, 16, generator=g)
-    num = GLOBAL_BATCH // world.num_ranks
+    hr = torch.rand(size, 3, 64, 64, generator=g)
+    real = torch.rand(size, 3, 16, 16, generator=g)
+    noise = torch.randn(2, size, noise_channels, 16, 16, generator=g)
+    num = size // world.num_ranks
     part = slice(world.rank * num, (world.rank + 1) * num)
     hr = hr[part]
-    return Batch(bicubic_down(hr, 4), real[part], hr, noise[:, part], step * GLOBAL_BATCH, (), ())
+    return Batch(bicubic_down(hr, 4), real[part], hr, noise[:, part], step * size, (), ())
+
+
+def measured() -> Degradation:
+    """A small degradation, as if measured."""
+    g = torch.Generator().manual_seed(7)
+    kernel = torch.full((2, 3, 3), 0.05)
+    kernel[:, 1, 1] = torch.tensor([0.6, 0.6])
+    noise = torch.randn(6, 3, 16, 16, generator=g)
+    return Degradation(kernel, torch.full((3,), 0.002), torch.ones(1), torch.eye(3)[..., None, None], noise, {})

@@ -9,15 +9,16 @@ from functools import partial
 
 import torch
 
-from cyclesr_dist.config.schema import Config, noise_channels
+from cyclesr_dist.config.schema import Config
 from cyclesr_dist.config.systems import Phase
-from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.distributed.build import build_backend
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.systems.build import build_system
 from cyclesr_dist.runtime.memory import gib
 from cyclesr_dist.training.memory_need import free_bytes
+from cyclesr_dist.training.micro_batch import decide
+from cyclesr_dist.training.trial import noise_batch, wait
 
 _TIMED_STEPS = 3
 
@@ -43,7 +44,8 @@ def this_machine() -> Machine:
 
 
 def seconds_a_step(config: Config, patch: int, degradation: Degradation | None = None) -> float:
-    """Of a run by `config` on one device, measured on noise; without what reading photographs takes.
+    """Of a run by `config` on one device, measured on noise; without what reading photographs takes. Raises ConfigError
+    where not even one sample fits into memory.
 
     `degradation` is what LR is imitated with: JPEG, for instance, takes its time in every step.
     """
@@ -51,25 +53,15 @@ def seconds_a_step(config: Config, patch: int, degradation: Degradation | None =
     world.join()
     try:
         system = build_system(config, build_backend(config, world), world, None, degradation)
-        step = partial(system.step, _noise_batch(config, patch, world.device), Phase.SR)
+        if config.micro_batch == "auto":
+            decide(config, world, system, patch, {})
+        step = partial(system.step, noise_batch(config, patch, config.global_batch, world.device), Phase.SR)
         step()  # sets everything up
-        _wait(world.device)
+        wait(world.device)
         began = time.monotonic()
         for _ in range(_TIMED_STEPS):
             step()
-        _wait(world.device)
+        wait(world.device)
         return (time.monotonic() - began) / _TIMED_STEPS
     finally:
         world.leave()
-
-
-def _noise_batch(config: Config, patch: int, device: torch.device) -> Batch:
-    n, scale = config.global_batch, config.scale
-    lr, hr = (torch.rand(n, 3, side, side, device=device) for side in (patch, patch * scale))
-    noise = torch.randn(2, n, noise_channels(config), patch, patch, device=device)
-    return Batch(lr, lr, hr, noise, 0, (), ())
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -86,6 +86,7 @@ def _overrides(size: Size, scale: int) -> list[str]:
         "backend=single",
         f"scale={scale}",
         f"global_batch={size.batch}",
+        "micro_batch=auto",
         "weights.mse=0.5",
         "nets.sr.kind=compact",
         f"nets.sr.channels={size.channels}",
@@ -106,7 +107,8 @@ def _text(size: Size, scale: int, patch: int, stride: int, steps: int, ranks: in
 system: estimated # trains on the blur and noise that were measured; cyclesr: adversarially besides, 4 times as long
 scale: {scale} # how many times larger the result is
 backend: {"ddp" if ranks > 1 else "single"}
-global_batch: {size.batch * ranks} # patches a step; less if memory runs out
+global_batch: {size.batch * ranks} # patches a step
+micro_batch: auto # of these at once as many as fit into memory; the result is the same
 ema_decay: {0.999 if steps >= 10_000 else 0.99} # what is exported is a running average
 
 shards:
