@@ -13,6 +13,7 @@ from cyclesr_dist.data.folders import check_some, look_into
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.command import add_common_arguments
 from cyclesr_dist.runtime.files import clear_abandoned, is_file, is_folder
+from cyclesr_dist.runtime.memory import keep_freed
 from cyclesr_dist.runtime.passing import unwritable
 from cyclesr_dist.runtime.tally import Tally
 
@@ -83,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     # First: a training may replace the file in between, and results must not pass for those of the later network.
     model = fingerprint(args.model, args.scale)
     upscaler = resolve_model(args.model, args.scale, args.allow_module)
+    keep_freed()  # of a tile, for the next one
     if warning := colour_warning(upscaler):
         print(f"cyclesr: warning: {warning}", file=sys.stderr, flush=True)
     _make(args.out)

@@ -12,13 +12,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from cyclesr_dist.config.schema import SRNet
+from cyclesr_dist.config.schema import Speed, SRNet
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.models.checkpoint import MANIFEST
 from cyclesr_dist.models.checkpoint_model import describe_checkpoint, is_checkpoint, newest_checkpoint, read_checkpoint
 from cyclesr_dist.models.onnx_upscaler import OnnxUpscaler
 from cyclesr_dist.models.upscaler import METADATA_KEY, BicubicUpscaler, NetUpscaler, Upscaler
 from cyclesr_dist.nets.build import build_sr
+from cyclesr_dist.nets.tune import tune
 from cyclesr_dist.runtime.files import is_file, is_folder, sha256, write_bytes
 from cyclesr_dist.runtime.passing import failed, patiently
 
@@ -50,6 +51,7 @@ def resolve_model(name: str, scale: int = 4, allow_module: bool = False) -> Upsc
     if path.suffix == ".onnx":
         return OnnxUpscaler(name, path)
     net, own_scale = _load(path, allow_module)
+    tune(net, Speed())
     return NetUpscaler(name, net.to("cuda" if torch.cuda.is_available() else "cpu"), own_scale)
 
 
