@@ -134,7 +134,8 @@ def _add_upscale(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = actions.add_parser(
         "upscale",
         help="inference",
-        description="Measure megapixels a second and memory against the size of the image.",
+        description="Measure megapixels a second and memory against the size of the image, of arrays and from file to "
+        "file; .onnx files also beside a plain program with onnxruntime.",
         epilog="example: cyclesr bench upscale --model runs/demo --model demo.onnx --sides 256 512 1024",
     )
     parser.add_argument("--model", action="append", required=True, help="as of `cyclesr upscale`; again for more")
