@@ -74,7 +74,7 @@ def _place(data: bytes) -> int | None:
     return place if _DATA <= place <= len(data) - 2 - _ENTRY.size else None
 
 
-def _strip(data: bytes, layout: Layout) -> memoryview | None:
+def _strip(data: bytes, layout: Layout) -> bytes | None:
     """The compressed samples, where the directory is the expected one and both of its numbers are right."""
     place = _place(data)
     if place is None or len(data) - place != len(layout.directory):
@@ -84,7 +84,7 @@ def _strip(data: bytes, layout: Layout) -> memoryview | None:
     # The directory begins at an even place.
     if _without(directory, layout.bits_at, layout.count_at) != layout.directory or not 0 <= place - _DATA - count <= 1:
         return None
-    return memoryview(data)[_DATA : _DATA + count] if bits == len(data) - _TAIL else None
+    return data[_DATA : _DATA + count] if bits == len(data) - _TAIL else None
 
 
 def _without(directory: bytes | bytearray, *places: int) -> bytes:

@@ -1,4 +1,4 @@
-"""`cyclesr bench upscale`: megapixels a second and memory against the size of the image, each in its own process; and from file to file."""
+"""`cyclesr bench upscale`: megapixels a second and memory against the size of the image, from file to file, too."""
 
 from __future__ import annotations
 
