@@ -326,7 +326,7 @@ def train(
     from cyclesr_dist.runtime.arguments import path_of
 
     config, folder = _checked(config), path_of("run_dir", run_dir)
-    from cyclesr_dist.training.main import run_training  # takes seconds
+    from cyclesr_dist.training.launched import run_training  # takes seconds
 
     return run_training(lambda: config, folder, resume=resume or with_changes, with_changes=with_changes, quiet=quiet)
 

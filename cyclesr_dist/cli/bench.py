@@ -8,28 +8,14 @@ import tempfile
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from cyclesr_dist.config.reader import check_range
-from cyclesr_dist.config.schema import load
-from cyclesr_dist.data.encoding import EXTENSIONS
-from cyclesr_dist.data.folders import list_images
+from cyclesr_dist.config.schema import Shards, load
 from cyclesr_dist.runtime.command import add_common_arguments
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.passing import failed
-from cyclesr_dist.search.config import load_search
-from cyclesr_dist.workflows.bench import (
-    checkpoint,
-    estimate,
-    scaling,
-    score,
-    search,
-    telemetry,
-    train,
-    upscale,
-    whole,
-)
-from cyclesr_dist.workflows.bench.data import Settings, bench_data, describe
+from cyclesr_dist.workflows.bench import plans
 
 _DATA_EPILOG = """\
 Compares the stream with a plain webdataset pipeline over the same tars, with a Dataset over folders of PNG files, and
@@ -52,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_DATA_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    default = Settings()
+    default = plans.Settings()
     data.add_argument("--photos", type=Path, metavar="DIR", help="default: the bundled photographs")
     data.add_argument("--patch", type=int, default=default.patch, metavar="PX", help="LR patch; default: %(default)s")
     data.add_argument("--scale", type=int, default=default.scale, metavar="N", help="default: %(default)s")
@@ -62,7 +48,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     data.add_argument("--rounds", type=int, default=default.rounds, metavar="N", help="default: %(default)s")
     data.add_argument("--seconds", type=float, default=default.seconds, metavar="S", help="each; default: %(default)s")
     data.add_argument("--epochs", type=int, default=default.epochs, metavar="N", help="default: %(default)s")
-    data.add_argument("--encoding", choices=EXTENSIONS, default=default.encoding, help="default: %(default)s")
+    data.add_argument(
+        "--encoding",
+        choices=get_args(get_type_hints(Shards)["encoding"]),
+        default=default.encoding,
+        help="default: %(default)s",
+    )
     data.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     add_common_arguments(data)
     data.set_defaults(run=run)
@@ -85,7 +76,7 @@ def _add_all(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--json is written after each part, and a part that fails does not stop the rest.",
         epilog="example: cyclesr bench all --json gpu.json",
     )
-    parser.add_argument("--part", action="append", choices=whole.PARTS, help="again for more; default: all")
+    parser.add_argument("--part", action="append", choices=plans.PARTS, help="again for more; default: all")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="default: the bundled photographs")
     parser.add_argument("--quick", action="store_true", help="the smallest sizes, once: to see that all of it runs")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the figures")
@@ -94,7 +85,7 @@ def _add_all(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 
 def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    default = train.StepBench()
+    default = plans.StepBench()
     parser = actions.add_parser(
         "train",
         help="the joint step",
@@ -106,7 +97,7 @@ def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument(
         "--case",
         action="append",
-        choices=list(train.CASES),
+        choices=list(plans.CASES),
         help="again for more; default: the small ones, with a GPU all",
     )
     parser.add_argument(
@@ -130,7 +121,7 @@ def _add_scaling(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="Time 1 and 2 ranks, count the bytes that they exchange, and predict 8, 64 and 512 GPUs.",
         epilog="example: cyclesr bench scaling --case 'cyclesr paper' --step-seconds 0.25 --json scaling.json",
     )
-    parser.add_argument("--case", choices=list(train.CASES), default="cyclesr small", help="default: %(default)s")
+    parser.add_argument("--case", choices=list(plans.CASES), default="cyclesr small", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default: %(default)s")
     parser.add_argument("--step-seconds", type=float, metavar="S", help="of one GPU, for the model; default: measured")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
@@ -143,7 +134,8 @@ def _add_upscale(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = actions.add_parser(
         "upscale",
         help="inference",
-        description="Measure megapixels a second and memory against the size of the image.",
+        description="Measure megapixels a second and memory against the size of the image, of arrays and from file to "
+        "file; .onnx files also beside a plain program with onnxruntime.",
         epilog="example: cyclesr bench upscale --model runs/demo --model demo.onnx --sides 256 512 1024",
     )
     parser.add_argument("--model", action="append", required=True, help="as of `cyclesr upscale`; again for more")
@@ -199,7 +191,7 @@ def _add_search(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _add_telemetry(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    default = telemetry.TelemetryBench()
+    default = plans.TelemetryBench()
     parser = actions.add_parser(
         "telemetry",
         help="what watching costs",
@@ -207,7 +199,7 @@ def _add_telemetry(actions: argparse._SubParsersAction[argparse.ArgumentParser])
         "the live view) and without any, in blocks of steps that take turns.",
         epilog="example: cyclesr bench telemetry --pairs 200 telemetry.trackers=[tensorboard]",
     )
-    parser.add_argument("--case", choices=list(train.CASES), default=default.case, help="default: %(default)s")
+    parser.add_argument("--case", choices=list(plans.CASES), default=default.case, help="default: %(default)s")
     parser.add_argument("--pairs", type=int, default=default.pairs, metavar="N", help="default: %(default)s")
     parser.add_argument("--block", type=int, default=default.block, metavar="STEPS", help="default: %(default)s")
     parser.add_argument(
@@ -220,7 +212,7 @@ def _add_telemetry(actions: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def _add_estimate(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    default = estimate.EstimateBench()
+    default = plans.EstimateBench()
     parser = actions.add_parser(
         "estimate",
         help="how well a degradation is estimated",
@@ -256,7 +248,9 @@ def _counts(text: str) -> tuple[int, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0; raises CycleSRError."""
-    settings = Settings(**{name: getattr(args, name) for name in Settings.__dataclass_fields__})
+    from cyclesr_dist.workflows.bench.data import bench_data, describe
+
+    settings = plans.Settings(**{name: getattr(args, name) for name in plans.Settings.__dataclass_fields__})
     for name in ("patch", "scale", "pairs", "batch", "workers", "rounds", "epochs"):
         check_range(f"--{name}", getattr(settings, name), minimum=1)
     check_range("--seconds", settings.seconds, above=0)
@@ -270,6 +264,8 @@ def run(args: argparse.Namespace) -> int:
 
 def run_all(args: argparse.Namespace) -> int:
     """Returns 0, and 1 when a part has failed; raises CycleSRError."""
+    from cyclesr_dist.workflows.bench import whole
+
     results: dict[str, Any] = {}
 
     def so_far(part: str, result: dict[str, Any]) -> None:
@@ -277,7 +273,7 @@ def run_all(args: argparse.Namespace) -> int:
         _write(args.json, results)
 
     with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
-        parts = tuple(args.part or whole.PARTS)
+        parts = tuple(args.part or plans.PARTS)
         whole.bench_all(parts, _photos(args), Path(folder), args.quick, not args.quiet, so_far)
     for part, result in results.items():
         print(f"{part}\n{whole.describe(part, result)}\n")
@@ -289,7 +285,9 @@ def run_train(args: argparse.Namespace) -> int:
     check_range("--rounds", args.rounds, minimum=1)
     if args.batch is not None:
         check_range("--batch", args.batch, minimum=1)
-    plan = train.StepBench(
+    from cyclesr_dist.workflows.bench import train
+
+    plan = plans.StepBench(
         tuple(args.case or train.default_cases()),
         args.rounds,
         args.batch,
@@ -307,8 +305,10 @@ def run_scaling(args: argparse.Namespace) -> int:
     check_range("--rounds", args.rounds, minimum=1)
     if args.step_seconds is not None:
         check_range("--step-seconds", args.step_seconds, above=0)
+    from cyclesr_dist.workflows.bench import scaling
+
     links = scaling.Links(step_s=args.step_seconds) if args.step_seconds else None
-    load(None, [*train.CASES[args.case], *args.overrides])  # before any process is started
+    load(None, [*plans.CASES[args.case], *args.overrides])  # before any process is started
     result = scaling.bench_scaling(args.case, tuple(args.overrides), args.rounds, links)
     print(scaling.describe(result))
     _write(args.json, result)
@@ -320,6 +320,8 @@ def run_upscale(args: argparse.Namespace) -> int:
     check_range("--rounds", args.rounds, minimum=1)
     for side in args.sides:
         check_range("--sides", side, minimum=64)
+    from cyclesr_dist.workflows.bench import upscale
+
     result = upscale.bench_upscale(args.model, args.sides, args.rounds)
     print(upscale.describe(result))
     _write(args.json, result)
@@ -330,6 +332,8 @@ def run_score(args: argparse.Namespace) -> int:
     """Returns 0; raises CycleSRError."""
     check_range("--images", args.images, minimum=1)
     check_range("--rounds", args.rounds, minimum=1)
+    from cyclesr_dist.workflows.bench import score
+
     result = score.bench_score(_photos(args)[: args.images], args.rounds, progress=not args.quiet)
     print(score.describe(result))
     _write(args.json, result)
@@ -339,6 +343,8 @@ def run_score(args: argparse.Namespace) -> int:
 def run_checkpoint(args: argparse.Namespace) -> int:
     """Returns 0; raises CycleSRError."""
     check_range("--rounds", args.rounds, minimum=1)
+    from cyclesr_dist.workflows.bench import checkpoint
+
     config = load(args.config, ["backend=single", *args.overrides])
     try:
         with tempfile.TemporaryDirectory(prefix="cyclesr-bench-", dir=args.folder) as folder:
@@ -354,6 +360,9 @@ def run_search(args: argparse.Namespace) -> int:
     """Returns 0; raises CycleSRError."""
     check_range("--trials", args.trials, minimum=1)
     check_range("--steps", args.steps, minimum=1)
+    from cyclesr_dist.search.config import load_search
+    from cyclesr_dist.workflows.bench import search
+
     config = load_search(args.config, args.overrides)
     with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
         result = search.bench_search(config, Path(folder), args.trials, args.steps, progress=not args.quiet)
@@ -367,7 +376,9 @@ def run_telemetry(args: argparse.Namespace) -> int:
     check_range("--pairs", args.pairs, minimum=1)
     check_range("--block", args.block, minimum=1)
     check_range("--scrape-seconds", args.scrape_seconds, above=0)
-    plan = telemetry.TelemetryBench(args.case, args.pairs, args.block, args.scrape_seconds, tuple(args.overrides))
+    from cyclesr_dist.workflows.bench import telemetry
+
+    plan = plans.TelemetryBench(args.case, args.pairs, args.block, args.scrape_seconds, tuple(args.overrides))
     plan.config()  # before anything is begun
     with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
         result = telemetry.bench_telemetry(plan, _photos(args), Path(folder), progress=not args.quiet)
@@ -379,7 +390,9 @@ def run_telemetry(args: argparse.Namespace) -> int:
 def run_estimate(args: argparse.Namespace) -> int:
     """Returns 0; raises CycleSRError."""
     check_range("--seed", args.seed, minimum=0)
-    plan = estimate.EstimateBench(args.counts, args.seed, args.quick, args.cost)
+    from cyclesr_dist.workflows.bench import estimate
+
+    plan = plans.EstimateBench(args.counts, args.seed, args.quick, args.cost)
     result = estimate.bench_estimate(_photos(args), plan, progress=not args.quiet)
     print(estimate.describe(result))
     _write(args.json, result)
@@ -392,6 +405,8 @@ def _write(path: Path | None, result: dict[str, Any]) -> None:
 
 
 def _photos(args: argparse.Namespace) -> list[Path]:
+    from cyclesr_dist.data.folders import list_images
+
     return list_images(
         getattr(args, "photos", None) or Path(str(resources.files("cyclesr_dist.workflows") / "demo_photos"))
     )

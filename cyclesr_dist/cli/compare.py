@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.reports.compare import write_comparison
 from cyclesr_dist.runtime.command import add_common_arguments
 
 
@@ -24,6 +23,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Write the page and print its path."""
+    from cyclesr_dist.reports.compare import write_comparison
+
     if len(args.runs) < 2:
         raise InputError(f"compare {args.runs[0]}: one run alone; give two or more, or use `cyclesr report`")
     write_comparison(args.runs, args.out)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from cyclesr_dist.config.schema import load
-from cyclesr_dist.degradation.simulate import TRACKS
-from cyclesr_dist.degradation.simulate_folder import degrade_folder
 from cyclesr_dist.runtime.command import add_common_arguments
 from cyclesr_dist.runtime.tally import telling
 
@@ -38,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--hr", required=True, type=Path, metavar="DIR", help="folder of HR photographs")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write")
-    parser.add_argument("--track", help=f"{', '.join(TRACKS)}; default: the config's")
+    parser.add_argument("--track", help="one of those below, or package.module:TRACK of yours; default: the config's")
     parser.add_argument("--scale", type=int, metavar="N", help="default: the config's")
     parser.add_argument("--seed", type=int, metavar="N", help="default: the config's")
     parser.add_argument("--config", type=Path, metavar="FILE", help="its degrade section has the levels")
@@ -54,6 +52,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 where some photographs failed; raises CycleSRError."""
+    from cyclesr_dist.degradation.simulate_folder import degrade_folder
+
     config = load(args.config)
     given: dict[str, Any] = {
         name: getattr(args, name)

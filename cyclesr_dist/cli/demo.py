@@ -10,7 +10,6 @@ from cyclesr_dist.config.schema import load
 from cyclesr_dist.config.shipped import config_file
 from cyclesr_dist.runtime.command import add_common_arguments
 from cyclesr_dist.runtime.lease import held
-from cyclesr_dist.workflows.demo import format_table, prepare_data, run_demo
 
 
 def add_parser(subparsers: Any) -> None:
@@ -31,6 +30,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from cyclesr_dist.workflows.demo import format_table, prepare_data, run_demo
+
     overrides = [*_data_overrides(args.run_dir / "data"), *args.overrides]
     if args.data_only:
         with held(args.run_dir, f"run folder {args.run_dir}"):

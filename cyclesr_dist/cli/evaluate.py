@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cyclesr_dist.config.schema import PROTOCOLS
 from cyclesr_dist.runtime.command import add_common_arguments
 from cyclesr_dist.runtime.files import check_writable
+from cyclesr_dist.runtime.memory import keep_freed
 from cyclesr_dist.runtime.tally import telling
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
     part = Part(args.crop_border, args.y)
     part.check(args.protocol)
     model = resolve_model(args.model, args.scale, args.allow_module)
+    keep_freed()  # of a photograph, for the next one
     with telling("image", None, args.debug) as tally:
         scores = evaluate_folder(
             model,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cyclesr_dist.reports.run_files import check_run_folder
-from cyclesr_dist.reports.run_report import write_report
 from cyclesr_dist.runtime.command import add_common_arguments
 
 
@@ -23,6 +21,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Write the pages and print their paths. A wrong folder among them raises InputError before any page is written."""
+    from cyclesr_dist.reports.run_files import check_run_folder
+    from cyclesr_dist.reports.run_report import write_report
+
     for folder in args.runs:
         check_run_folder(folder)
     for folder in args.runs:

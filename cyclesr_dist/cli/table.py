@@ -8,11 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from cyclesr_dist.runtime.command import add_common_arguments
-from cyclesr_dist.workflows.table import ablation
-from cyclesr_dist.workflows.table.config import load_table
-from cyclesr_dist.workflows.table.document import check_marks, insert, origin
-from cyclesr_dist.workflows.table.render import markdown
-from cyclesr_dist.workflows.table.run import run_ablation, run_table
 
 _TABLE_EXAMPLE = """example:
   cyclesr table --config configs/table_small.yaml --run-dir runs/table photos=photos test_hr=kodak24
@@ -50,6 +45,11 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from cyclesr_dist.workflows.table.config import load_table
+    from cyclesr_dist.workflows.table.document import check_marks, insert, origin
+    from cyclesr_dist.workflows.table.render import markdown
+    from cyclesr_dist.workflows.table.run import run_table
+
     table = load_table(args.config, args.overrides)
     if args.into:
         check_marks(args.into, "table")
@@ -62,6 +62,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_ablate(args: argparse.Namespace) -> int:
+    from cyclesr_dist.workflows.table import ablation
+    from cyclesr_dist.workflows.table.config import load_table
+    from cyclesr_dist.workflows.table.document import check_marks, insert, origin
+    from cyclesr_dist.workflows.table.run import run_ablation
+
     table = load_table(args.config, args.overrides)
     if args.into:
         check_marks(args.into, "ablation")

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cyclesr_dist.data.folders import check_some, look_into
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.command import add_common_arguments
 from cyclesr_dist.runtime.files import clear_abandoned, is_file, is_folder
+from cyclesr_dist.runtime.memory import keep_freed
 from cyclesr_dist.runtime.passing import unwritable
 from cyclesr_dist.runtime.tally import Tally
 
@@ -72,17 +72,18 @@ class Input:
 def run(args: argparse.Namespace) -> int:
     """Enlarge all inputs and print where they are. Returns 1 where some failed. Raises InputError, before any work
     where names clash."""
-    from cyclesr_dist.models.flat_colours import colour_warning
-    from cyclesr_dist.models.model_file import fingerprint, resolve_model
-    from cyclesr_dist.models.upscale_files import Enlarging, Task, upscale_files
-
     if args.tile is not None and args.tile < 0:
         raise InputError(f"--tile {args.tile}: must be 0 or more")
     tally = Tally(debug=args.debug)
     inputs = _inputs(args.inputs, args.out, args.recursive, tally)
+    from cyclesr_dist.models.flat_colours import colour_warning
+    from cyclesr_dist.models.model_file import fingerprint, resolve_model
+    from cyclesr_dist.models.upscale_files import Enlarging, Task, upscale_files
+
     # First: a training may replace the file in between, and results must not pass for those of the later network.
     model = fingerprint(args.model, args.scale)
     upscaler = resolve_model(args.model, args.scale, args.allow_module)
+    keep_freed()  # of a tile, for the next one
     if warning := colour_warning(upscaler):
         print(f"cyclesr: warning: {warning}", file=sys.stderr, flush=True)
     _make(args.out)
@@ -122,6 +123,8 @@ def _inputs(paths: Sequence[Path], out: Path, recursive: bool, tally: Tally) -> 
     Raises InputError when an input is missing or empty, a result would replace an input, or a file given by name
     would have the result of another one. Those of a folder are failures.
     """
+    from cyclesr_dist.data.folders import check_some, look_into
+
     found: list[Input] = []
     for path in paths:
         if is_folder(path):

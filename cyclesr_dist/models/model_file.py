@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from cyclesr_dist.config.schema import SRNet
+from cyclesr_dist.config.schema import Speed, SRNet
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.models.checkpoint import MANIFEST
 from cyclesr_dist.models.checkpoint_model import describe_checkpoint, is_checkpoint, newest_checkpoint, read_checkpoint
@@ -19,6 +19,7 @@ from cyclesr_dist.models.onnx_upscaler import OnnxUpscaler
 from cyclesr_dist.models.tensor_file import is_safetensors, metadata_of, tensors_of
 from cyclesr_dist.models.upscaler import METADATA_KEY, BicubicUpscaler, NetUpscaler, Upscaler
 from cyclesr_dist.nets.build import build_sr
+from cyclesr_dist.nets.tune import tune
 from cyclesr_dist.runtime.files import is_file, is_folder, sha256, write_bytes
 
 MODEL_FILE = "model.safetensors"
@@ -49,6 +50,7 @@ def resolve_model(name: str, scale: int = 4, allow_module: bool = False) -> Upsc
     if path.suffix == ".onnx":
         return OnnxUpscaler(name, path)
     net, own_scale = _load(path, allow_module)
+    tune(net, Speed())
     return NetUpscaler(name, net.to("cuda" if torch.cuda.is_available() else "cpu"), own_scale)
 
 

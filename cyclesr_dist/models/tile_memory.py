@@ -49,6 +49,11 @@ class _Meter(TorchDispatchMode):
         self.most = 0
         self._alive: dict[int, tuple[Any, int]] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """torch's compiler, which compiles nothing here, would be imported to skip it: two seconds."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):

@@ -10,10 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.models.tile_memory import tile_bytes
 from cyclesr_dist.models.upscaler import Upscaler
 
 DEFAULT_TILE = 256
 """LR px. Bounds memory at about half a gigabyte for 64 channels at HR size."""
+LARGE_TILE = 384
+"""LR px, for networks that take no more than `LARGE_TILE_BYTES` for it: less of it is surroundings."""
+LARGE_TILE_BYTES = 400 * 2**20
 UNTILED_PIXELS = 384 * 384
 """Smaller LR images are enlarged in one piece unless a tile size is given."""
 # Some networks pad by reflection, which a side of a few pixels cannot serve.
@@ -62,8 +66,19 @@ def tiles_of(upscaler: Upscaler, height: int, width: int, tile: int | None) -> T
     """`tile` is the side in LR px, None: `DEFAULT_TILE` above `UNTILED_PIXELS`, 0: one piece."""
     if tile is None:
         tile = DEFAULT_TILE if height * width > UNTILED_PIXELS else 0
-    margin = max(upscaler.reach_px, _SMALLEST_SIDE)  # so that narrow last tiles need no padding
-    return Tiles(tile or max(height, width), margin)
+    return Tiles(tile or max(height, width), _margin(upscaler))
+
+
+def tiles_of_file(upscaler: Upscaler, height: int, width: int, tile: int | None) -> Tiles:
+    """`tiles_of`, but `LARGE_TILE` where the network takes little memory, which is tried."""
+    if tile is None and height * width > UNTILED_PIXELS:
+        side = LARGE_TILE + 2 * _margin(upscaler)
+        tile = LARGE_TILE if tile_bytes(upscaler, side, side) <= LARGE_TILE_BYTES else None
+    return tiles_of(upscaler, height, width, tile)
+
+
+def _margin(upscaler: Upscaler) -> int:
+    return max(upscaler.reach_px, _SMALLEST_SIDE)  # so that narrow last tiles need no padding
 
 
 def enlarged(upscaler: Upscaler, x: Tensor) -> Tensor:

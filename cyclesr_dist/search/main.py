@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cyclesr_dist.runtime.command import Parser, add_common_arguments, checked_overrides, guarded, own_process
-from cyclesr_dist.search.config import load_search
-from cyclesr_dist.search.fitting import check_values
-from cyclesr_dist.search.run import require_ray, run_search
 
 _EPILOG = """\
 exit codes: 0 done, 75 stopped (start it again with --resume), 2 bad config or input, 1 anything else, also when
@@ -52,6 +49,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "launch/tune.py") -> int
 
 
 def _run(args: argparse.Namespace) -> int:
+    from cyclesr_dist.search.config import load_search
+    from cyclesr_dist.search.fitting import check_values
+    from cyclesr_dist.search.run import require_ray, run_search
+
     search = load_search(args.config, checked_overrides(args.overrides))
     check_values(search)
     run_dir: Path = args.run_dir or Path("runs") / args.config.stem

@@ -40,8 +40,7 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.kubernetes.submit import main as submit
 from cyclesr_dist.search.config import load_search
-from cyclesr_dist.workflows.bench.telemetry import TelemetryBench
-from cyclesr_dist.workflows.bench.train import CASES
+from cyclesr_dist.workflows.bench.plans import CASES, TelemetryBench
 from cyclesr_dist.workflows.fit.machine import Machine
 from cyclesr_dist.workflows.fit.photos import Photo, split
 from cyclesr_dist.workflows.fit.settings import choose

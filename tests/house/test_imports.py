@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import cyclesr_dist
+from cyclesr_dist.cli.main import COMMANDS, build_parser
 from cyclesr_dist.config.systems import SYSTEMS
 
 ROOT = Path(cyclesr_dist.__file__).parent
@@ -158,12 +160,35 @@ def test_the_overview_of_commands_and_a_wrong_one_import_no_command(words: list[
     )
 
 
-@pytest.mark.parametrize(
-    "command", ["upscale", "evaluate", "estimate", "export", "fit", "formats", "config", "monitoring", "supervise"]
-)
-def test_help_and_wrong_arguments_of_light_commands_come_without_torch(command: str) -> None:
-    for word in ("--help", "--no-such"):
-        assert (
-            imports_of_process(f"from cyclesr_dist.cli.main import main; main(['{command}', '{word}'])", SLOW_TO_IMPORT)
-            == []
-        )
+COMMON = [*([command] for command in COMMANDS if command not in ("bench", "shards"))]
+ACTIONS = [
+    *(["shards", action] for action in ("build", "check")),
+    *(["bench", action] for action in ("all", "train", "scaling", "upscale", "score", "checkpoint", "search")),
+    *(["bench", action] for action in ("data", "telemetry", "estimate")),
+]
+
+
+@pytest.mark.parametrize("command", [*COMMON, *ACTIONS, ["shards"], ["bench"]], ids=" ".join)
+def test_help_and_wrong_arguments_come_without_what_takes_long_to_import(command: list[str]) -> None:
+    """One process a command: what `--help` imports is imported for a wrong argument, too."""
+    calls = "; ".join(f"call({[*command, word]})" for word in ("--help", "--no-such", "--debug=no"))
+    code = (
+        "import contextlib, io; from cyclesr_dist.cli.main import main\n"
+        "    def call(words):\n"
+        "        with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): main(words)\n"
+        f"    {calls}"
+    )
+    assert imports_of_process(code, (*SLOW_TO_IMPORT, "numpy", "PIL", "kubernetes", "imagecodecs")) == []
+
+
+def test_the_actions_tried_are_all_there_are() -> None:
+    parser = build_parser()
+    commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    found = [
+        [name, word]
+        for name in ("shards", "bench")
+        for action in commands.choices[name]._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for word in action.choices
+    ]
+    assert sorted(found) == sorted(ACTIONS)

@@ -12,10 +12,12 @@ from helpers.runs import newest, run
 from safetensors.torch import load_file
 
 from cyclesr_dist.cli.main import main as cyclesr
+from cyclesr_dist.config.schema import Speed
 from cyclesr_dist.data.images import image_size
 from cyclesr_dist.degradation.record import VERSION, Degradation, save
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.model_file import load_network, resolve_model
+from cyclesr_dist.nets.tune import tune
 
 X = torch.rand(1, 3, 9, 10, generator=torch.Generator().manual_seed(0))
 # One epoch, 4 steps, a round: the 5th is the first of g_l2h.
@@ -60,6 +62,7 @@ def of_checkpoint(folder: Path, average: bool, player: str = "g") -> torch.Tenso
     """What the network makes whose weights are in the checkpoint: by the file's own names."""
     state = load_file(folder / "tensors.safetensors")
     net = load_network(str(folder))[0]
+    tune(net, Speed())
     for name, tensor in net.named_parameters():
         kept = state[f"ema.{name}"] if average else state[f"{player}.params.g_l2h.{name}"]
         tensor.data.copy_(kept)

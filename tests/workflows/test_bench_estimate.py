@@ -17,7 +17,8 @@ from cyclesr_dist.config.schema import Degrade
 from cyclesr_dist.degradation import fit
 from cyclesr_dist.degradation.estimate import blur_std_px
 from cyclesr_dist.workflows.bench import estimate_cases as cases
-from cyclesr_dist.workflows.bench.estimate import EstimateBench, plan_cases
+from cyclesr_dist.workflows.bench.estimate import plan_cases
+from cyclesr_dist.workflows.bench.plans import EstimateBench
 
 BUNDLED = sorted((Path(cyclesr_dist.__file__).parent / "workflows" / "demo_photos").glob("*.webp"))
 

@@ -24,25 +24,10 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.bars import Bar, each
 from cyclesr_dist.workflows.bench.loaders import Rate, decode_limit, png_loader, rate, square, webdataset_loader
+from cyclesr_dist.workflows.bench.plans import Settings
 from cyclesr_dist.workflows.bench.processes import memory_mb
 
 _OURS = "stream"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What to measure. `patch` is of LR, in px."""
-
-    patch: int = 120
-    scale: int = 4
-    pairs: int = 256
-    """About how many: few enough for memory, as the file system's cache would hold those of a training."""
-    batch: int = 16
-    workers: int = 2
-    rounds: int = 5
-    seconds: float = 4.0
-    epochs: int = 20
-    encoding: str = "tiff"
 
 
 @dataclass(frozen=True)

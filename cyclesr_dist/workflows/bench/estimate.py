@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,9 +33,9 @@ from cyclesr_dist.workflows.bench.estimate_cases import (
     write_hr,
     write_lr,
 )
+from cyclesr_dist.workflows.bench.plans import EstimateBench
 from cyclesr_dist.workflows.bench.processes import resident_mb
 
-COUNTS = (400, 40, 10, 3)
 _FWHM = 2 * math.sqrt(2 * math.log(2))
 _MILD, _JPEG = Degrade(6, 0.08), Degrade(6, 0.03)
 _DIFFERENT = {
@@ -52,16 +51,6 @@ _UNKNOWABLE = {
 }
 _TILE, _DIFFERENT_TILES = 512, 60  # px of the many files, and how many of them differ
 _LARGE = (4000, 3000)
-
-
-@dataclass(frozen=True)
-class EstimateBench:
-    counts: tuple[int, ...] = COUNTS
-    seed: int = 0
-    quick: bool = False
-    """One small case of each kind."""
-    cost: bool = False
-    """Time and memory instead of the table."""
 
 
 def plan_cases(plan: EstimateBench) -> list[Case]:

@@ -20,7 +20,7 @@ from cyclesr_dist.distributed.build import build_backend
 from cyclesr_dist.distributed.local_ranks import run_ranks
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.systems.build import build_system
-from cyclesr_dist.workflows.bench.train import CASES
+from cyclesr_dist.workflows.bench.plans import CASES
 
 _CALLS = ("all_reduce", "all_gather", "broadcast", "reduce_scatter", "all_gather_into_tensor", "reduce_scatter_tensor")
 

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from prometheus_client import generate_latest
 from rich.console import Console
 
-from cyclesr_dist.config.schema import Config, load
+from cyclesr_dist.config.schema import Config
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.faults import FaultLog
@@ -38,33 +38,13 @@ from cyclesr_dist.training.saver import Saver
 from cyclesr_dist.training.schedule import Schedule
 from cyclesr_dist.training.setup import RunInputs, build_run
 from cyclesr_dist.training.validation_set_up import open_validator
-from cyclesr_dist.workflows.bench.data import Settings, make_sets
+from cyclesr_dist.workflows.bench.data import make_sets
+from cyclesr_dist.workflows.bench.plans import ENDLESS, Settings, TelemetryBench
 from cyclesr_dist.workflows.bench.scraper import Scraper
-from cyclesr_dist.workflows.bench.train import CASES
 
 T = TypeVar("T")
-_ENDLESS = 1 << 40
-_COMMON = ("backend=single", "perceptual.source=random", f"train.steps={_ENDLESS}", "train.validate_every_steps=0")
 _CALLS = 200
 _LOGS = 20
-
-
-@dataclass(frozen=True)
-class TelemetryBench:
-    """What to measure. `overrides` are of the configuration, telemetry's own included."""
-
-    case: str = "cyclesr small"
-    pairs: int = 100
-    """Of blocks, one with telemetry and one without, neighbours in time; who is first changes."""
-    block: int = 20
-    """Steps of a block. Every block with telemetry logs once, as configs/demo.yaml does."""
-    scrape_seconds: float = 5.0
-    """Between scrapes; Prometheus itself leaves 15 s and more."""
-    overrides: tuple[str, ...] = ()
-
-    def config(self) -> Config:
-        """Raises ConfigError for bad overrides."""
-        return load(None, [*_COMMON, *CASES[self.case], *self.overrides])
 
 
 def bench_telemetry(plan: TelemetryBench, photos: list[Path], folder: Path, progress: bool) -> dict[str, Any]:
@@ -89,7 +69,7 @@ def bench_telemetry(plan: TelemetryBench, photos: list[Path], folder: Path, prog
             telling = replace(config.train, log_every_steps=plan.block)
             loud = _Loop(replace(config, train=telling), sources, system, folder / "on", scraper)
             quiet = _Loop(
-                replace(config, train=replace(telling, log_every_steps=_ENDLESS)), sources, system, folder / "off"
+                replace(config, train=replace(telling, log_every_steps=ENDLESS)), sources, system, folder / "off"
             )
             try:
                 seconds = _in_turns({"on": loud, "off": quiet}, some, plan, progress)
@@ -163,7 +143,7 @@ class _NoMetrics(Metrics):
 
 
 class _Loop:
-    """A training run as `training/main.py` puts it together; without a scraper, one that tells nothing."""
+    """A training run as `training/launched.py` puts it together; without a scraper, one that tells nothing."""
 
     def __init__(
         self, config: Config, sources: Sources, system: System, folder: Path, scraper: Scraper | None = None

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -17,58 +17,24 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from cyclesr_dist.config.schema import Config, load
+from cyclesr_dist.config.schema import Config
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.loader import Sources, batches
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.workflows.bench.contender import Contender, Stepper
-from cyclesr_dist.workflows.bench.data import Settings, make_sets
+from cyclesr_dist.workflows.bench.data import make_sets
 from cyclesr_dist.workflows.bench.gradients import first_gradients_apart
+from cyclesr_dist.workflows.bench.plans import CASES, Settings, StepBench
 from cyclesr_dist.workflows.bench.project_step import ProjectStep
 from cyclesr_dist.workflows.bench.reference import ReferenceLoop
 from cyclesr_dist.workflows.bench.step_parts import Scopes, seconds_by_part
 
-_SMALL = (
-    *("global_batch=8", "shards.patch=32", "weights.cyc=5", "weights.cyc_backward=0", "weights.id=0.5"),
-    *("weights.mse=20", "nets.translator.kind=residual", "nets.translator.channels=16", "nets.translator.blocks=2"),
-    *("nets.translator.noise_channels=1", "nets.d_lr.channels=32", "nets.d_lr.layers=1", "nets.d_h.channels=32"),
-    *("nets.d_h.layers=2", "nets.sr.kind=compact", "nets.sr.channels=32", "nets.sr.blocks=4"),
-    "nets.sr.bicubic_skip=true",
-)
-"""As configs/demo.yaml."""
-_PAPER = ("shards.patch=120", "weights.mse=100", "nets.sr.kind=srresnet", "nets.sr.blocks=16")
-"""As configs/ntire18_t4.yaml."""
-CASES = {
-    "cyclesr small": ("system=cyclesr", *_SMALL),
-    "cyclesrgan small": ("system=cyclesrgan", *_SMALL),
-    "cyclesr paper": ("system=cyclesr", *_PAPER),
-    "cyclesrgan paper": ("system=cyclesrgan", *_PAPER),
-}
-_COMMON = ("backend=single", "perceptual.source=random")  # features cost the same whatever their weights
 _ROUND_SECONDS = 0.5
 
 
 def default_cases() -> tuple[str, ...]:
     """On a CPU the small ones: minutes, and less than 2 GB."""
     return tuple(case for case in CASES if torch.cuda.is_available() or case.endswith("small"))
-
-
-@dataclass(frozen=True)
-class StepBench:
-    """What to measure. `batch` is of the paper's sizes; None: 32 on a GPU, 1 on a CPU."""
-
-    cases: tuple[str, ...] = tuple(CASES)
-    rounds: int = 7
-    batch: int | None = None
-    overrides: tuple[str, ...] = ()
-    variants: tuple[str, ...] = ()
-    """Further overrides, several with blanks between them: the step with each is timed, too."""
-
-    def config(self, case: str, device: torch.device, variant: str = "") -> Config:
-        """Raises ConfigError for bad overrides."""
-        batch = self.batch or (32 if device.type == "cuda" else 1)
-        sizes = (f"global_batch={batch}",) if CASES[case][-len(_PAPER) :] == _PAPER else ()
-        return load(None, [*_COMMON, *CASES[case], *sizes, *self.overrides, *variant.split()])
 
 
 def bench_train(

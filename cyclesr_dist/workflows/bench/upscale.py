@@ -1,4 +1,4 @@
-"""`cyclesr bench upscale`: megapixels a second and memory against the size of the image, each in its own process."""
+"""`cyclesr bench upscale`: megapixels a second and memory against the size of the image, from file to file, too."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ import torch
 from cyclesr_dist.models.infer import upscale_image
 from cyclesr_dist.models.model_file import resolve_model
 from cyclesr_dist.workflows.bench.processes import resident_mb
+from cyclesr_dist.workflows.bench.upscale_files import bench_files
 
 
 def bench_upscale(models: Sequence[str], sides: Sequence[int], rounds: int) -> dict[str, Any]:
     """Square images of these sides, LR px, with each model. `memory_mb` is what the process needs at most beyond its
-    start, less the input and the output themselves. Raises InputError for models that cannot be used."""
+    start, less the input and the output themselves; `files` are `bench_files`. Raises InputError for models that
+    cannot be used."""
     for model in models:
         resolve_model(model)
     cases = [_in_a_process(model, side, rounds) for model in models for side in sides]
-    return {"cases": cases, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    files = bench_files(models, sides, rounds)
+    return {"cases": cases, "files": files, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
 def _in_a_process(model: str, side: int, rounds: int) -> dict[str, Any]:
@@ -71,5 +74,10 @@ def describe(result: dict[str, Any]) -> str:
     lines += [
         f"{c['name']:44}{c['seconds']:9.2f} s{c['megapixels_per_second']:9.3f} MP/s{c['memory_mb']:9.0f} MB"
         for c in result["cases"]
+    ]
+    lines += ["from a file to a file, whole processes: wall and processor time, the most memory"]
+    lines += [
+        f"{c['name']:44}{c['seconds']:9.2f} s{c['cpu_seconds']:9.2f} s   {c['memory_mb']:9.0f} MB"
+        for c in result["files"]
     ]
     return "\n".join(lines)

@@ -14,9 +14,7 @@ from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.models.model_file import save_model
 from cyclesr_dist.nets.build import build_sr
 from cyclesr_dist.workflows.bench import checkpoint, data, train, upscale
-
-PARTS = ("train", "upscale", "data", "checkpoint")
-"""In the order in which they are measured: what is asked for most comes first."""
+from cyclesr_dist.workflows.bench.plans import CASES, Settings, StepBench
 
 _ON_GPU = ("precision=bf16", "precision=bf16 speed.compile=true", "precision=bf16 speed.recompute=true")
 _ON_CPU = ("speed.plain=true", "speed.recompute=true")
@@ -60,13 +58,13 @@ def _train(photos: list[Path], folder: Path, quick: bool, progress: bool, so_far
     gpu = torch.cuda.is_available()
     cases = ("cyclesr small",) if quick else train.default_cases()
     variants = _ON_GPU if gpu else _ON_CPU
-    plan = train.StepBench(cases, rounds=1 if quick else 5, variants=variants[:1] if quick else variants)
+    plan = StepBench(cases, rounds=1 if quick else 5, variants=variants[:1] if quick else variants)
     return train.bench_train(plan, photos, folder, progress, so_far)
 
 
 def _upscale(_photos: list[Path], folder: Path, quick: bool, _progress: bool, *_: object) -> Result:
     models = []
-    for name, config in (("paper", _paper()), ("demo", load(None, list(train.CASES["cyclesr small"])))):
+    for name, config in (("paper", _paper()), ("demo", load(None, list(CASES["cyclesr small"])))):
         torch.manual_seed(0)
         models.append(str(folder / f"{name}.safetensors"))
         save_model(Path(models[-1]), build_sr(config.nets.sr, config.scale).state_dict(), config.nets.sr, 4, {})
@@ -75,11 +73,9 @@ def _upscale(_photos: list[Path], folder: Path, quick: bool, _progress: bool, *_
 
 def _data(photos: list[Path], folder: Path, quick: bool, progress: bool, *_: object) -> Result:
     if quick:
-        settings = data.Settings(patch=24, pairs=32, batch=4, workers=1, rounds=1, seconds=0.5, epochs=2)
+        settings = Settings(patch=24, pairs=32, batch=4, workers=1, rounds=1, seconds=0.5, epochs=2)
     else:
-        settings = (
-            data.Settings(batch=32, workers=8, rounds=3, epochs=5) if torch.cuda.is_available() else data.Settings()
-        )
+        settings = Settings(batch=32, workers=8, rounds=3, epochs=5) if torch.cuda.is_available() else Settings()
     return data.bench_data(photos, folder, settings, progress)
 
 
@@ -88,7 +84,7 @@ def _checkpoint(_photos: list[Path], folder: Path, quick: bool, progress: bool, 
 
 
 def _paper() -> Config:
-    return load(None, ["backend=single", *train.CASES["cyclesr paper"]])
+    return load(None, ["backend=single", *CASES["cyclesr paper"]])
 
 
 _MEASUREMENTS: dict[str, Measure] = {"train": _train, "upscale": _upscale, "data": _data, "checkpoint": _checkpoint}
