@@ -32,7 +32,7 @@ def strips(upscaler: Upscaler, samples: Samples, tile: int | None = None) -> Ite
         for column in cut.spans(width):
             inner, place = (..., row.inner(scale), column.inner(scale)), strip[:, column.made(scale)]
             x = _in_levels(band[:, column.read], upscaler.device)
-            y = enlarged(upscaler, x if x.shape[1] == 3 else x.repeat(1, 3, 1, 1))[inner]
+            y = enlarged(upscaler, x if x.shape[1] == 3 else _three(x))[inner]
             _put(y, place[:, :, : 1 if channels <= 2 else 3])
             if channels in (2, 4):
                 alpha = _in_levels(samples[row.read, column.read, -1:], of_alpha.device)
@@ -74,6 +74,11 @@ def _in_levels(values: NDArray[Any], device: torch.device) -> Tensor:
         # A tensor: by a number a GPU would not divide, but multiply with its reciprocal.
         x = x / torch.tensor(float(np.iinfo(values.dtype).max), device=device)
     return x.permute(2, 0, 1)[None]
+
+
+def _three(grey: Tensor) -> Tensor:
+    """(1, 1, h, w) -> (1, 3, h, w), which lie in memory as RGB does: another layout is rounded otherwise."""
+    return grey[0].permute(1, 2, 0).repeat(1, 1, 3).permute(2, 0, 1)[None]
 
 
 def _put(y: Tensor, place: Samples) -> None:

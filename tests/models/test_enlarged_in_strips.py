@@ -11,13 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyclesr_dist.config.schema import SRNet
+from cyclesr_dist.config.schema import Speed, SRNet
 from cyclesr_dist.data.images import read_picture, to_samples, write_png
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.infer import upscale_file, upscale_picture
 from cyclesr_dist.models.strips import strips
 from cyclesr_dist.models.upscaler import BicubicUpscaler, NetUpscaler, Upscaler
 from cyclesr_dist.nets.build import build_sr
+from cyclesr_dist.nets.tune import tune
 
 
 def network(scale: int) -> NetUpscaler:
@@ -25,6 +26,7 @@ def network(scale: int) -> NetUpscaler:
     net = build_sr(SRNet("compact", 4, 1, bicubic_skip=True), scale)
     for parameter in net.parameters():
         torch.nn.init.uniform_(parameter, -0.3, 0.3)
+    tune(net, Speed())  # as a model file's is
     return NetUpscaler("compact", net.eval(), scale)
 
 
