@@ -180,7 +180,7 @@ def unpack(scalars: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
         rollbacks=scalars["rollbacks"],
         bad_steps=scalars.get("bad_steps", []),  # older checkpoints have neither
         good_step=scalars.get("good_step", scalars["step"]),
-        start=scalars["identity"].get("start", {}),
+        start=scalars.get("identity", {}).get("start", {}),
     )
 
 
