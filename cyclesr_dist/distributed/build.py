@@ -30,7 +30,7 @@ def build_backend(config: Config, world: World) -> MakePlayer:
     """Raises ConfigError, see `check_backend`, or when the world size does not divide the batch."""
     check_backend(config, world)
     rank_batch = world.rank_batch(config.global_batch)
-    # `auto` is decided when the system has been built (training/fitting_in.py).
+    # `auto` is decided when the system has been built (training/micro_batch.py).
     micro = config.micro_batch if isinstance(config.micro_batch, int) else None
     match config.backend:
         case "single" | "ddp":
