@@ -37,23 +37,30 @@ def expected(config: Config, world: World, system: System, patch: int, num_steps
     if (need or 0) > free and config.micro_batch != "auto":
         say = "too little here; micro_batch=auto finds what fits"
         return [*lines, f"memory: about {gib(need or 0)} a rank, {gib(free)} free: {say}"]
-    return [*lines, *_measured(config, world, system, patch, num_steps, free)]
+    return [*lines, *_tried(config, world, system, patch, num_steps, need, free)]
 
 
-def _measured(config: Config, world: World, system: System, patch: int, num_steps: int, free: int) -> list[str]:
+def _tried(
+    config: Config, world: World, system: System, patch: int, num_steps: int, need: int | None, free: int
+) -> list[str]:
     rank_batch = world.rank_batch(config.global_batch)
     trial = Trial(config, system, patch, world.device)
     few = min(2, at_once(config, world, system))  # a BatchNorm behind a global mean takes no single sample
     world.together(lambda: trial.step(few))  # sets everything up
     seconds = max(world.gather_objects(world.together(lambda: trial.step(few)))) * rank_batch / few
     how = "counted from few samples"
-    lines = []
+    lines = (
+        [f"memory: about {gib(need)} a rank with libraries and loader processes, counted; {gib(free)} free"]
+        if need
+        else []
+    )
     if seconds < _PATIENCE_SECONDS:
         took, seconds = _of_steps(config, world, system, patch, rank_batch)
         how = "measured"
         lines = [f"memory: {gib(took)} a rank, measured; {gib(free)} free"]
     left = f"about {clock(seconds * num_steps)} for {num_steps:,} steps"
-    return [*lines, f"time: {seconds:.2g} s a step on noise ({how}), so {left}; reading photographs comes to it"]
+    each = f"{seconds:.2g}" if seconds < 10 else f"{seconds:.0f}"
+    return [*lines, f"time: {each} s a step on noise ({how}), so {left}; reading photographs comes to it"]
 
 
 def _of_steps(config: Config, world: World, system: System, patch: int, rank_batch: int) -> tuple[int, float]:
