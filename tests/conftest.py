@@ -22,8 +22,9 @@ from helpers.processes import all_marked
 torch.set_num_threads(1)
 # Ranks and loader processes that a test starts in Python begin with what takes seconds to import.
 multiprocessing.set_forkserver_preload(["deepspeed", "torch._dynamo", "cyclesr_dist.training.launched"])
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job, and every child inherits that
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:  # as in a shell's background job, and every child inherits that
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

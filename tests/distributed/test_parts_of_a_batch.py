@@ -73,10 +73,11 @@ def at_once(dtype: torch.dtype, names: tuple[str, ...]) -> Numbers:
 def assert_alike(ranks: int, backend: str, micro: int, dtype: torch.dtype, names: tuple[str, ...]) -> None:
     overrides = ["backend=single"] if backend == "single" else BACKENDS[backend]
     for numbers in run_ranks(trained, ranks, overrides, micro, dtype, names):
-        compare(numbers, at_once(dtype, names), *((1e-6, 1e-8) if dtype is torch.float64 else (1e-4, 2e-5)))
+        # ZeRO updates in fp32 and states are kept in it, so in float64, too, the last digits of fp32 differ.
+        compare(numbers, at_once(dtype, names), *((1e-6, 3e-7) if dtype is torch.float64 else (1e-4, 2e-5)))
 
 
-# Biases without effect, whose gradient is rounding that Adam amplifies (ZeRO updates in fp32): of convolutions before
+# Biases without effect, whose gradient is rounding that Adam amplifies: of convolutions before
 # InstanceNorm, of the residual network's last one, and d_h's last, since RaGAN sees differences alone.
 CANCELLED = ("residual.tail.bias", *(f"critics.{d}.body.{i}.bias" for d in ("d_r", "d_s", "d_h") for i in (2, 5, 8)))
 
