@@ -18,8 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers import tiny_overrides
 from helpers.documents import REPOSITORY, Command, shown
+from helpers.other_projects import RRDBNet
 from PIL import Image
 
 from cyclesr_dist.cli.launch import SCRIPTS
@@ -49,9 +51,12 @@ FEW_STEPS = ["train.max_steps=2", "train.validate_every_steps=2"]
 SMALL_BATCH = ["global_batch=4", "data.workers=0"]
 SMALL_RUN = [*tiny_overrides(), *FEW_STEPS, "data.workers=0"]
 ONE_RUN = ["seeds=[0]", "tracks.mild=null", "tracks.wild=null", "tracks.camera=null", "run.train.steps=2"]
+OF_WEIGHTS = ["nets.sr.channels=8", "nets.sr.blocks=1"]
+"""In the place of RealESRGAN_x4plus, which has 64 and 23."""
 SHRUNK = {
     "cyclesr shards build": ["shards.patch=16", "shards.stride=16"],
     "cyclesr train --config configs/own_photos.yaml --run-dir runs/mysr": [*FEW_STEPS, *SMALL_BATCH],
+    "cyclesr train --config configs/own_photos.yaml --run-dir runs/gan": [*FEW_STEPS, *SMALL_BATCH, *OF_WEIGHTS],
     "cyclesr train --config configs/own_photos.yaml": [*FEW_STEPS, *SMALL_BATCH, "nets.sr.channels=8"],
     "cyclesr train --config runs/jpeg/fit.yaml": FEW_STEPS,
     "cyclesr table": [*ONE_RUN, "run.train.validate_every_steps=2", "systems=[bicubic,sr_syn]"],
@@ -78,7 +83,8 @@ class MySR(nn.Sequential):
 """
 _NAMES = ("estimate", "guide", "kubernetes", "monitoring", "performance", "reliability", "search")
 PAGES = ["README.md", *(f"docs/{name}.md" for name in _NAMES)]
-"""docs/extending.md is run by test_extending.py; tables of docs/results.md take hours, and README has one of them."""
+"""docs/extending.md is run by test_extending.py; tables of docs/results.md take hours, and README has one of them.
+It has the commands of docs/weights.md, too."""
 
 
 def of_page(page: str) -> list[Command]:
@@ -127,6 +133,7 @@ def desk(photographs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Monke
         shutil.copytree(photographs[f"test_{name}"], tmp_path / "test" / name)
     with Image.open(next(iter((tmp_path / "lr").iterdir()))) as image:
         image.save(tmp_path / "photo.jpg")
+    torch.save({"params_ema": RRDBNet(8, 1, 4).state_dict()}, tmp_path / "RealESRGAN_x4plus.pth")
     (tmp_path / "mypackage").mkdir()
     (tmp_path / "mypackage" / "nets.py").write_text(NETWORK)
     monkeypatch.chdir(tmp_path)
