@@ -15,7 +15,7 @@ from cyclesr_dist.data.photo.png_stream import PngStream
 from cyclesr_dist.data.photo.transparency import filled
 from cyclesr_dist.models.strip_memory import check_memory, memory_shortage
 from cyclesr_dist.models.strips import strips
-from cyclesr_dist.models.tiles import Tiles, enlarged, fetched, tiles_of
+from cyclesr_dist.models.tiles import Tiles, enlarged, fetched, tiles_of, tiles_of_photo
 from cyclesr_dist.models.upscaler import BicubicUpscaler, Upscaler
 from cyclesr_dist.runtime.files import size_of
 from cyclesr_dist.runtime.passing import unwritable
@@ -37,7 +37,7 @@ def upscale_picture(upscaler: Upscaler, picture: Picture, tile: int | None = Non
     Colours that nobody can see, where alpha is 0, are made from their neighbours first: they would reach into others.
     """
     rgb, alpha = picture.rgb, picture.alpha
-    cut = tiles_of(upscaler, rgb.shape[0], rgb.shape[1], tile)
+    cut = tiles_of_photo(upscaler, rgb.shape[0], rgb.shape[1], tile)
     if alpha is not None:
         rgb = filled(rgb, alpha)
         alpha = _in_tiles(BicubicUpscaler(upscaler.scale), alpha[:, :, None], cut)[:, :, 0].clip(0, 1)

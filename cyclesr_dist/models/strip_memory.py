@@ -12,7 +12,7 @@ import torch
 from cyclesr_dist.data.photo.kinds import Head
 from cyclesr_dist.errors import MemoryShortError
 from cyclesr_dist.models.tile_memory import tile_bytes
-from cyclesr_dist.models.tiles import UNTILED_PIXELS, tiles_of_file
+from cyclesr_dist.models.tiles import UNTILED_PIXELS, tiles_of_photo
 from cyclesr_dist.models.upscaler import Upscaler
 from cyclesr_dist.runtime.memory import free_on_host, gib, give_back
 
@@ -52,7 +52,7 @@ def check_memory(upscaler: Upscaler, path: Path, head: Head, file_bytes: int, ti
 def need_bytes(upscaler: Upscaler, head: Head, file_bytes: int, tile: int | None) -> Need:
     """Of reading and of enlarging, the larger one."""
     width, height = head.upright
-    cut = tiles_of_file(upscaler, height, width, tile)
+    cut = tiles_of_photo(upscaler, height, width, tile)
     samples = width * height * head.pixel_bytes
     # Decoders and turning hold the picture twice for a while, beside the file and a copy of it without metadata.
     reading = 2 * file_bytes + round(2.4 * samples)
@@ -100,7 +100,7 @@ def _way_out(upscaler: Upscaler, head: Head, file_bytes: int, tile: int | None, 
 
 def _side(upscaler: Upscaler, head: Head, tile: int | None) -> int:
     width, height = head.upright
-    cut = tiles_of_file(upscaler, height, width, tile)
+    cut = tiles_of_photo(upscaler, height, width, tile)
     return min(cut.side, max(head.upright))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from cyclesr_dist.data.images import luma
 from cyclesr_dist.data.photo.kinds import Samples
 from cyclesr_dist.data.photo.transparency import Filling, Planes, some_hidden
-from cyclesr_dist.models.tiles import Span, enlarged, fetched, tiles_of_file
+from cyclesr_dist.models.tiles import Span, enlarged, fetched, tiles_of_photo
 from cyclesr_dist.models.upscaler import BicubicUpscaler, Upscaler
 
 
@@ -23,7 +23,7 @@ def strips(upscaler: Upscaler, samples: Samples, tile: int | None = None) -> Ite
     Equal to `upscale_picture`'s result, rounded. Raises InputError when the model gives values that are not finite.
     """
     height, width, channels = samples.shape
-    scale, cut = upscaler.scale, tiles_of_file(upscaler, height, width, tile)
+    scale, cut = upscaler.scale, tiles_of_photo(upscaler, height, width, tile)
     of_alpha = BicubicUpscaler(scale)
     colours = _Colours(samples)
     for row in cut.spans(height):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +17,8 @@ from cyclesr_dist.runtime.passing import failed, patiently
 _WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model")
 """Where training programs keep a network beside other things; averaged weights first, which they test with."""
 _DATA_PARALLEL = "module."
+
+T = TypeVar("T")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -36,15 +38,7 @@ def _read(path: Path) -> Any:
 
 def tensors_of(path: Path) -> dict[str, Tensor]:
     """Of a safetensors file. Raises InputError."""
-
-    def read() -> dict[str, Tensor]:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-
-    try:
-        return patiently(read)
-    except (SafetensorError, OSError) as error:
-        raise failed(f"{path}: cannot be read as a safetensors file ({error})", error) from error
+    return _opened(path, lambda file: {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118  # not a mapping
 
 
 def is_safetensors(path: Path) -> bool:
@@ -63,10 +57,13 @@ def is_safetensors(path: Path) -> bool:
 
 def metadata_of(path: Path) -> dict[str, str]:
     """Of a safetensors file. Raises InputError."""
+    return _opened(path, lambda file: file.metadata() or {})
 
-    def read() -> dict[str, str]:
+
+def _opened(path: Path, take: Callable[[Any], dict[str, T]]) -> dict[str, T]:
+    def read() -> dict[str, T]:
         with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
+            return take(file)
 
     try:
         return patiently(read)

@@ -69,8 +69,9 @@ def tiles_of(upscaler: Upscaler, height: int, width: int, tile: int | None) -> T
     return Tiles(tile or max(height, width), _margin(upscaler))
 
 
-def tiles_of_file(upscaler: Upscaler, height: int, width: int, tile: int | None) -> Tiles:
-    """`tiles_of`, but `LARGE_TILE` where the network takes little memory, which is tried."""
+def tiles_of_photo(upscaler: Upscaler, height: int, width: int, tile: int | None) -> Tiles:
+    """Of a picture and of its file, which must be equal: `tiles_of`, but `LARGE_TILE` where the network takes little
+    memory, which is tried."""
     if tile is None and height * width > UNTILED_PIXELS:
         side = LARGE_TILE + 2 * _margin(upscaler)
         tile = LARGE_TILE if tile_bytes(upscaler, side, side) <= LARGE_TILE_BYTES else None

@@ -64,6 +64,11 @@ def test_equal_to_the_whole(tmp_path: Path, channels: int, bits: int, scale: int
             check(upscaler, tmp_path, photo(*size, channels, bits), tile)
 
 
+def test_equal_in_tiles_of_the_default_size(tmp_path: Path) -> None:
+    for upscaler in (BicubicUpscaler(2), network(2)):
+        check(upscaler, tmp_path, photo(400, 390, 3, 16), None)
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     height=st.integers(1, 100),
