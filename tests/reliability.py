@@ -29,7 +29,7 @@ import torch
 from helpers import write_photos
 from helpers.data import TinyData
 from helpers.failing_disk import FailingDisk
-from helpers.processes import SUPERVISE, TRAIN, launcher, marked, ranks
+from helpers.processes import SUPERVISE, TRAIN, below, kill, launcher, marked, ranks, words
 from helpers.waiting import until
 from safetensors.torch import load_file
 
@@ -140,8 +140,7 @@ def one_round(run_dir: Path, overrides: list[str], fault: str, backend: str, dis
         tally.orphans[fault] += bool(marked(mark))
     except subprocess.TimeoutExpired:
         tally.hangs[fault] += 1
-    for left in marked(mark):
-        left.kill()
+    kill(marked(mark))
     process.wait()
     # A damaged newest one is passed over for the one before, which was whole when the fault came.
     allowed = before - _EVERY if fault == DAMAGED else before
@@ -181,9 +180,9 @@ def strike(
         process.kill()
         return (-signal.SIGKILL,)
     if fault == "the launcher killed":
-        agents = [p for p in psutil.Process(process.pid).children(recursive=True) if p not in living.values()]
-        launchers = [p for p in agents if any(word in " ".join(p.cmdline()) for word in ("torchrun", "deepspeed"))]
-        random.choice([p for p in launchers if "multiprocessing" not in " ".join(p.cmdline())]).kill()
+        agents = [p for p in below(process.pid) if p not in living.values()]
+        launchers = [p for p in agents if any(word in " ".join(words(p)) for word in ("torchrun", "deepspeed"))]
+        random.choice([p for p in launchers if "multiprocessing" not in " ".join(words(p))]).kill()
         return (1, 75)  # ranks that had not begun have nothing to save
     if fault == DAMAGED and (kept := sorted((run_dir / "checkpoints").glob("step-*"))):
         path = kept[-1] / random.choice(FILES)

@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -47,8 +47,7 @@ def started(command: list[str], **environment: str) -> Iterator[subprocess.Popen
     try:
         yield process
     finally:
-        for other in below(process.pid):
-            other.kill()
+        kill(below(process.pid))
         process.kill()
         if not process.stderr.closed:  # type: ignore[union-attr]
             print(*process.communicate(), sep="\n")  # pytest shows it when the test has failed
@@ -73,8 +72,22 @@ def all_marked() -> Iterator[str]:
     try:
         yield mark
     finally:
-        for process in marked(mark):
+        kill(marked(mark))
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    """All of them. Some end by themselves as soon as another one is gone."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+def words(process: psutil.Process) -> list[str]:
+    """Its command. Of one that has ended: none."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def below(pid: int) -> list[psutil.Process]:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import pytest
 import yaml
 from helpers import tiny_overrides
 from helpers.hosts import Host, hosts
-from helpers.processes import BIN, below, steps_done
+from helpers.processes import BIN, below, kill, steps_done, words
 from helpers.waiting import until
 
 from cyclesr_dist.kubernetes.plan import training_plan
@@ -89,21 +89,25 @@ class Cluster:
                 return str(folder) + word.removeprefix(mount)
         return word
 
-    def process_one(self, index: int) -> psutil.Process:
-        """The pod's, as the machine sees it."""
-        found = [p for p in below(self.running[index].pid) if p.cmdline()[1:3] == [str(BIN / "cyclesr"), "supervise"]]
-        return found[0]
+    def process_one(self, index: int) -> list[psutil.Process]:
+        """The pod's, as the machine sees it. None when that has ended."""
+        return [p for p in below(self.running[index].pid) if words(p)[1:3] == [str(BIN / "cyclesr"), "supervise"]]
+
+    def end(self, index: int) -> None:
+        """As the kubelet does: SIGTERM to process 1, if that has not ended by itself."""
+        for process in self.process_one(index):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGTERM)
 
     def drain(self, index: int) -> None:
-        """As the kubelet ends a pod of a drained node: SIGTERM to process 1, and the condition DisruptionTarget."""
+        """As the pod of a drained node: ended, with the condition DisruptionTarget."""
         self.disrupted.add(index)
-        self.process_one(index).send_signal(signal.SIGTERM)
+        self.end(index)
 
     def lose(self, index: int) -> None:
         """The machine is gone, and with it everything that ran there."""
         self.disrupted.add(index)
-        for process in below(self.running[index].pid):
-            process.kill()
+        kill(below(self.running[index].pid))
 
     def settle(self) -> str:
         """Start pods again as the policy says, until the job is Complete or Failed, or nothing runs that was asked for.
@@ -132,7 +136,7 @@ class Cluster:
             # maxFailedIndexes: 0: the first index that is beyond its limit fails the job
             if action == "FailJob" or self.failures[index] > self.job["spec"]["backoffLimitPerIndex"]:
                 for other in self.running:
-                    self.process_one(other).send_signal(signal.SIGTERM)
+                    self.end(other)
                 for other in self.running.values():
                     other.wait(self.pod["terminationGracePeriodSeconds"])
                 return "Failed"

@@ -23,6 +23,7 @@ from helpers.processes import (
     started,
     steps_done,
     tensors,
+    words,
 )
 from helpers.waiting import stays, until
 
@@ -156,7 +157,7 @@ def test_ranks_whose_launcher_is_killed_save_without_a_supervisor(name, config_f
     command = [*launcher(name.split(",")[0]), TRAIN, *arguments(config_file, tmp_path / "run", *settings, *more)]
     with started(command, MARK=mark) as p:
         begun(tmp_path / "run")
-        own = [c for c in below(p.pid) if any("launcher.launch" in word for word in c.cmdline())]
+        own = [c for c in below(p.pid) if any("launcher.launch" in word for word in words(c))]
         (own[0] if "," in name else p).kill()
         _, stderr = p.communicate(timeout=240)
         ended(mark)

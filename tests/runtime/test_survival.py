@@ -28,6 +28,7 @@ from helpers.processes import (
     started,
     steps_done,
     tensors,
+    words,
 )
 from helpers.waiting import stays, until
 
@@ -129,7 +130,7 @@ def test_a_killed_loader_process_ends_all(config_file, tiny_data, tmp_path) -> N
     command = [*SUPERVISE, *launcher("torchrun"), TRAIN, *arguments(config_file, tmp_path / "run", *settings)]
     with started(command) as p:
         until(lambda: steps_done(tmp_path / "run") >= 3)
-        servers = [c for c in ranks(p)[1].children() if "forkserver" in " ".join(c.cmdline())]
+        servers = [c for c in ranks(p)[1].children() if "forkserver" in " ".join(words(c))]
         (worker,) = servers[0].children()
         worker.kill()
         code, stderr = outcome(p)
@@ -175,7 +176,7 @@ def test_ranks_whose_launcher_is_killed_save(config_file, tiny_data, tmp_path) -
     command = [*SUPERVISE, *launcher("deepspeed"), TRAIN, *arguments(config_file, tmp_path / "run", *settings)]
     with started(command) as p:
         until(lambda: steps_done(tmp_path / "run") >= 3)
-        launchers = [c for c in below(p.pid) if any("launcher.launch" in word for word in c.cmdline())]
+        launchers = [c for c in below(p.pid) if any("launcher.launch" in word for word in words(c))]
         launchers[0].kill()
         code, stderr = outcome(p)
     assert code == 75, stderr
@@ -190,7 +191,7 @@ def test_a_launcher_that_is_killed_before_its_ranks_have_begun_is_no_success(nam
     with started([*SUPERVISE, *launcher(name), str(script), "--quiet"]) as p:
         until(lambda: len(ranks(p, str(script))) == 2)
         word = {"deepspeed": "launcher.launch", "torchrun": "bin/torchrun"}[name]
-        found = [c for c in below(p.pid) if any(word in text for text in c.cmdline())]
+        found = [c for c in below(p.pid) if any(word in text for text in words(c))]
         found[-1].kill()
         code, stderr = outcome(p)
     assert code == 1, stderr

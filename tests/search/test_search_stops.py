@@ -8,11 +8,13 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
-from helpers.processes import marked, outcome, started
+from helpers.processes import kill, marked, outcome, started
 from helpers.runs import REPOSITORY
 from helpers.waiting import until
 
@@ -64,10 +66,20 @@ def test_a_search_stops_in_order(name: str, send, command, mark, tmp_path: Path)
     assert [row["state"] for row in csv.DictReader((tmp_path / "run/trials.csv").open())] == ["unfinished"]
 
 
+def kill_named(mark: str, name: str) -> bool:
+    """Whether there was one."""
+    found = []
+    for process in marked(mark):
+        with suppress(psutil.NoSuchProcess):
+            found += [process] if process.name() == name else []
+    kill(found)
+    return bool(found)
+
+
 @pytest.mark.parametrize("name", ["gcs_server", "raylet"])
 def test_ray_that_dies_as_it_starts_is_one_line(name: str, command, mark) -> None:
     with started(command, MARK=mark) as process:
-        until(lambda: [p.kill() for p in marked(mark) if p.name() == name] or process.poll() is not None)
+        until(lambda: kill_named(mark, name) or process.poll() is not None)
         code, stderr = outcome(process)
         until(lambda: not marked(mark), 180)
     assert code == 1, stderr

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 from helpers.ports import free_port
+from helpers.processes import kill
 from helpers.searches import printed, reports, search, searching, trials
 from helpers.waiting import until
 
@@ -140,8 +141,7 @@ def test_a_killed_rank_a_stop_and_a_resume(write_search, scratch, tmp_path) -> N
     more = ["steps=24", "max_concurrent=1", f"telemetry.port={port}"]
     with searching(config, run, *more) as process:
         until(lambda: len(reports(run)) >= 1)
-        for rank in ranks(scratch):
-            rank.kill()
+        kill(ranks(scratch))
         until(lambda: any(r["step"] == 24 for r in reports(run)))
         until(lambda: len(reports(run)) >= 8)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
@@ -191,9 +191,7 @@ def test_three_raylets_one_is_lost_and_the_driver_too(write_search, scratch, tmp
             until(lambda: validating(scratch, raylet(nodes[0])))
             machine = raylet(nodes[0]).children(recursive=True)
             cluster.remove_node(nodes[0], allow_graceful=False)
-            for process_there in machine:  # they outlive their raylet by long enough to end a trial
-                with suppress(psutil.NoSuchProcess):
-                    process_there.kill()
+            kill(machine)  # they outlive their raylet by long enough to end a trial
             until(lambda: "goes on from its last checkpoint" in printed(run), 400)
             until(lambda: len({r["trial"] for r in reports(run)}) >= 5, 400)
             process.kill()

@@ -20,7 +20,7 @@ import psutil
 import pytest
 import yaml
 from helpers.ports import free_ports
-from helpers.processes import FAULTY, TRAIN, steps_done
+from helpers.processes import FAULTY, TRAIN, below, kill, steps_done
 from helpers.waiting import until
 from PIL import Image
 
@@ -125,8 +125,7 @@ def training(command: list[str], **environment: str) -> Iterator[subprocess.Pope
     try:
         yield process
     finally:
-        for other in [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []:
-            other.kill()
+        kill(below(process.pid))
         process.kill()
         process.wait()
 
