@@ -24,7 +24,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 import torch
 from helpers import write_photos
 from helpers.data import TinyData
