@@ -66,7 +66,7 @@ def load_model(path: FilePath, *, scale: int | None = None, allow_module: bool =
     >>> load_model("bicubic", scale=2)
     Model('bicubic', scale=2)
     """
-    from cyclesr_dist.models.model_file import fingerprint, resolve_model
+    from cyclesr_dist.models.model_name import fingerprint, resolve_model
     from cyclesr_dist.runtime.arguments import text_of, whole
 
     wanted = None if scale is None else whole("scale", scale)

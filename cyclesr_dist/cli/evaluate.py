@@ -77,7 +77,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Score, print the means and write the JSON file. Returns 1 where some images failed. Raises InputError."""
     from cyclesr_dist.data.folders import images_folder
-    from cyclesr_dist.models.model_file import resolve_model
+    from cyclesr_dist.models.model_name import resolve_model
     from cyclesr_dist.nets.vgg import build_vgg
     from cyclesr_dist.scoring.score import Part, evaluate_folder, scorer_of, write_scores
 

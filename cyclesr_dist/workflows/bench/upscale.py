@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from cyclesr_dist.models.infer import upscale_image
-from cyclesr_dist.models.model_file import resolve_model
+from cyclesr_dist.models.model_name import resolve_model
 from cyclesr_dist.workflows.bench.processes import resident_mb
 from cyclesr_dist.workflows.bench.upscale_files import bench_files
 

@@ -16,7 +16,7 @@ from cyclesr_dist.config.schema import Config, Protocol, System, Track
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.distributed.launchers import ALONE
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
-from cyclesr_dist.models.model_file import resolve_model
+from cyclesr_dist.models.model_name import resolve_model
 from cyclesr_dist.runtime.children import run_child
 from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE

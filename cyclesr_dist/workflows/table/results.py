@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from cyclesr_dist import __version__
-from cyclesr_dist.models.model_file import resolve_model
+from cyclesr_dist.models.model_name import resolve_model
 from cyclesr_dist.scoring.score import evaluate_folder, write_scores
 from cyclesr_dist.training.run_folder import read_summary
 from cyclesr_dist.workflows.table.config import Table
