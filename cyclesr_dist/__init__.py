@@ -324,11 +324,13 @@ def train(
     4
     """
     from cyclesr_dist.runtime.arguments import path_of
+    from cyclesr_dist.training.ahead import read_ahead
 
     config, folder = _checked(config), path_of("run_dir", run_dir)
+    load = read_ahead(lambda: config)
     from cyclesr_dist.training.launched import run_training  # takes seconds
 
-    return run_training(lambda: config, folder, resume=resume or with_changes, with_changes=with_changes, quiet=quiet)
+    return run_training(load, folder, resume=resume or with_changes, with_changes=with_changes, quiet=quiet)
 
 
 def _checked(config: Config) -> Config:

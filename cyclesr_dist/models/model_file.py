@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from cyclesr_dist.config.schema import Speed, SRNet
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.models.checkpoint_model import describe_checkpoint, read_checkpoint
-from cyclesr_dist.models.model_name import MAX_SCALE, find_model, whole
 from cyclesr_dist.models.tensor_file import is_safetensors, metadata_of, tensors_of
 from cyclesr_dist.models.upscaler import METADATA_KEY, NetUpscaler
 from cyclesr_dist.nets.build import build_sr
@@ -24,6 +23,7 @@ from cyclesr_dist.runtime.files import is_folder, write_bytes
 # Wide of any real network: they stop a damaged or hostile header from asking for terabytes.
 _MAX_CHANNELS = 4096
 _MAX_BLOCKS = 1024
+MAX_SCALE = 16
 
 
 def net_upscaler(name: str, path: Path, allow_module: bool = False) -> NetUpscaler:
@@ -32,17 +32,6 @@ def net_upscaler(name: str, path: Path, allow_module: bool = False) -> NetUpscal
     net, scale = _load(path, allow_module)
     tune(net, Speed())
     return NetUpscaler(name, net.to("cuda" if torch.cuda.is_available() else "cpu"), scale)
-
-
-def load_network(name: str, allow_module: bool = False) -> tuple[nn.Module, SRNet, int, dict[str, Any]]:
-    """The network of a run folder, checkpoint or model file, on the CPU, with its description, scale and `extra`.
-
-    Raises InputError as `resolve_model` does.
-    """
-    path = find_model(name)
-    net, scale = _load(path, allow_module)
-    sr, _, extra = describe(path)
-    return net, sr, scale, extra
 
 
 def described(sr: SRNet) -> dict[str, Any]:
@@ -158,6 +147,13 @@ def sr_net(values: dict[str, Any]) -> SRNet:
     if not isinstance(sr.module, str) or not isinstance(sr.arguments, dict):
         raise TypeError(f"module is {sr.module!r:.80} with arguments {sr.arguments!r:.80}, not a string and a mapping")
     return replace(sr, init="")
+
+
+def whole(value: object, key: str, largest: int) -> int:
+    """The same. Raises ValueError unless it is an integer from 1 on."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
+        raise ValueError(f"{key} is {value!r}, not an integer from 1 to {largest}")
+    return value
 
 
 def _check_state(path: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:

@@ -6,18 +6,22 @@ An .onnx file is found and opened without torch.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.upscaler import BicubicUpscaler, Upscaler
 from cyclesr_dist.runtime.files import is_file, is_folder, sha256
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cyclesr_dist.config.schema import SRNet
 
 MODEL_FILE = "model.safetensors"
 """In a run folder: the best network so far; the last one where there was no validation."""
 LAST_FILE = "last.safetensors"
 """In a run folder: the network of the newest validation or checkpoint."""
 BEST, LAST = "best", "last"
-MAX_SCALE = 16
-"""Of any model."""
 
 
 def resolve_model(name: str, scale: int = 4, allow_module: bool = False) -> Upscaler:
@@ -29,6 +33,8 @@ def resolve_model(name: str, scale: int = 4, allow_module: bool = False) -> Upsc
     is none of them or the file cannot be used.
     """
     if name == "bicubic":
+        from cyclesr_dist.models.model_file import MAX_SCALE, whole
+
         try:
             return BicubicUpscaler(whole(scale, "scale", MAX_SCALE))
         except ValueError as error:
@@ -53,6 +59,18 @@ def fingerprint(name: str, scale: int = 4) -> str:
 
         return sha256(path / MANIFEST)  # it has the checksums of a checkpoint's files
     return sha256(path)
+
+
+def load_network(name: str, allow_module: bool = False) -> tuple[nn.Module, SRNet, int, dict[str, Any]]:
+    """The network of a run folder, checkpoint or model file, on the CPU, with its description, scale and `extra`.
+
+    Raises InputError as `resolve_model` does.
+    """
+    from cyclesr_dist.models.model_file import describe, load_model
+
+    path = find_model(name)
+    net = load_model(path, allow_module)
+    return net, *describe(path)
 
 
 def find_model(name: str) -> Path:
@@ -89,10 +107,3 @@ def _of_run(run: Path, which: str | None) -> Path:
         if found is not None:
             return found
     raise InputError(f"{run}: no model in this folder; a run folder has one after its first validation or checkpoint")
-
-
-def whole(value: object, key: str, largest: int) -> int:
-    """The same. Raises ValueError unless it is an integer from 1 on."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
-        raise ValueError(f"{key} is {value!r}, not an integer from 1 to {largest}")
-    return value
