@@ -18,8 +18,8 @@ from cyclesr_dist.runtime.passing import failed
 from cyclesr_dist.workflows.bench import plans
 
 _DATA_EPILOG = """\
-Compares the stream with a plain webdataset pipeline over the same tars, with a Dataset over folders of PNG files, and
-with decoding alone, in rounds that take turns; prints medians and their ratios, the sizes and times of all encodings,
+Compares the stream with a plain webdataset pipeline over the same tars, with a Dataset over folders of PNG files, with
+raw pixels in LMDB where the package lmdb is installed, and with decoding alone, in rounds that take turns; prints medians and their ratios, the sizes and times of all encodings,
 and the memory used over many epochs.
 
 example:

@@ -68,9 +68,8 @@ def _upscale(_photos: list[Path], folder: Path, quick: bool, _progress: bool, *_
         torch.manual_seed(0)
         models.append(str(folder / f"{name}.safetensors"))
         save_model(Path(models[-1]), build_sr(config.nets.sr, config.scale).state_dict(), config.nets.sr, 4, {})
-    return upscale.bench_upscale(
-        models, [Size(side, side) for side in ([64] if quick else [256, 512, 1024])], 1 if quick else 3
-    )
+    sides = (64,) if quick else (256, 512, 1024)
+    return upscale.bench_upscale(models, [Size(side, side) for side in sides], 1 if quick else 3)
 
 
 def _data(photos: list[Path], folder: Path, quick: bool, progress: bool, *_: object) -> Result:
