@@ -19,7 +19,7 @@ from cyclesr_dist.workflows.bench import plans
 
 _DATA_EPILOG = """\
 Compares the stream with a plain webdataset pipeline over the same tars, with a Dataset over folders of PNG files, with
-raw pixels in LMDB where the package lmdb is installed, and with decoding alone, in rounds that take turns; prints medians
+raw pixels in LMDB where lmdb is installed, and with decoding alone, in rounds that take turns; prints medians
 and their ratios, the sizes and times of all encodings, and the memory used over many epochs.
 
 example:
