@@ -53,6 +53,13 @@ def test_without_loader_processes_none_is_started(words: tuple[int, str]) -> Non
     assert told(*words) == ["0"]
 
 
+def test_what_the_first_step_does_not_need_is_not_imported_before() -> None:
+    late = ("cyclesr_dist.reports.run_report", "deepspeed", "torch._dynamo", "sympy", "scipy", "onnx", "tensorboard")
+    code = f"import sys, cyclesr_dist.training.launched; print(*(set({late}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_a_configuration_is_read_once_and_its_error_is_told_later() -> None:
     calls: list[int] = []
 
