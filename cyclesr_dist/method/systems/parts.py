@@ -86,10 +86,10 @@ def discriminator_player(config: Config, make_player: MakePlayer, net: PatchGANN
 class Pools:
     """The history of fakes of d_r and of d_s, one each for the whole job. Fakes of other discriminators have none."""
 
-    def __init__(self, config: Config, world: World) -> None:
+    def __init__(self, size: int, seed: int, world: World) -> None:
         self.rank = world.rank
         self.device = world.device
-        self.pools = {name: ImagePool(name, config.pool.size, config.seed) for name in ("d_r", "d_s")}
+        self.pools = {name: ImagePool(name, size, seed) for name in ("d_r", "d_s")}
 
     def exchange(self, fakes: Fakes, first_index: int) -> Fakes:
         """What the discriminators are shown. Every rank does the whole batch and keeps its part. All ranks call it."""
