@@ -89,11 +89,14 @@ class Pools:
     def __init__(self, size: int, seed: int, world: World) -> None:
         self.rank = world.rank
         self.device = world.device
+        self.size = size
         self.pools = {name: ImagePool(name, size, seed) for name in ("d_r", "d_s")}
 
     def exchange(self, fakes: Fakes, first_index: int) -> Fakes:
         """What the discriminators are shown. Every rank does the whole batch and keeps its part. All ranks call it."""
         shown = dict(fakes)
+        if not self.size:
+            return shown
         for name, pool in self.pools.items():
             num = len(fakes[name])
             judged = pool.exchange(gather_batch(full(fakes[name])), first_index)
