@@ -8,7 +8,7 @@ from typing import Any
 
 _WAYS = {
     "gradients": "a larger batch a GPU: as many bytes for more samples",
-    "pools of fakes": "pool.size=0, or code that sends each GPU only the fakes that it is to show",
+    "pools of fakes": "a smaller pool.size",
     "data": "more cores a GPU",
     "validation": "a larger train.validate_every_steps, or fewer photographs in data.valid_lr",
     "checkpoints": "a larger train.checkpoint_every_steps",
@@ -25,7 +25,8 @@ class ManyGPUs:
     """Samples of that step."""
     gradient_bytes: int
     fakes_bytes: int
-    """Of one sample: what it adds to all pools."""
+    """Of one sample, for all pools."""
+    pool_size: int = 50
     gpus_a_node: int = 8
     node_gb_s: float = 300.0
     """Of one GPU within a node, one direction (NVLink)."""
@@ -51,8 +52,8 @@ def predict(gpus: ManyGPUs) -> list[dict[str, Any]]:
     """Seconds a step, efficiency and what costs most with 1, 8, 64 and 512 GPUs, with the same batch each.
 
     Ring all-reduce of the gradients, 2 (n - 1) / n of their bytes past each GPU, at the slowest link on the ring; what
-    fits beside the backward passes costs nothing. The fakes of all other GPUs are gathered. Validation photographs are
-    shared out whole. Data costs what it takes beyond the step.
+    fits beside the backward passes costs nothing. Each GPU is sent what the pools hold anew and half of what it shows.
+    Validation photographs are shared out whole. Data costs what it takes beyond the step.
     """
     rows: list[dict[str, Any]] = []
     for n in (1, 8, 64, 512):
@@ -61,12 +62,13 @@ def predict(gpus: ManyGPUs) -> list[dict[str, Any]]:
         if n > gpus.gpus_a_node:  # a ring within each node, and one over the nodes
             hops = 2 * (gpus.gpus_a_node - 1) + 2 * (n // gpus.gpus_a_node - 1)
         reduce_s = 2 * (n - 1) / n * gpus.gradient_bytes / speed + hops * gpus.latency_us * 1e-6
-        gather_s = (n - 1) * gpus.rank_batch * gpus.fakes_bytes / speed
+        swapped = gpus.rank_batch / 2 * (gpus.pool_size > 0 and n > 1)
+        fakes_s = (min(gpus.pool_size, n * swapped) + swapped) * gpus.fakes_bytes / speed
         share = math.ceil(gpus.photographs / n) / gpus.photographs
         data_s = gpus.rank_batch / (gpus.pairs_a_core * gpus.cores_a_gpu)
         costs = {
             "gradients": max(0.0, reduce_s - gpus.hidden * gpus.step_s),
-            "pools of fakes": gather_s,
+            "pools of fakes": fakes_s,
             "data": max(0.0, data_s - gpus.step_s),
             "validation": gpus.validation_s * share / gpus.validate_every,
             "checkpoints": gpus.checkpoint_s / gpus.checkpoint_every,
@@ -76,7 +78,6 @@ def predict(gpus: ManyGPUs) -> list[dict[str, Any]]:
             {
                 "gpus": n,
                 "reduce_s": reduce_s,
-                "gather_s": gather_s,
                 "costs_s": costs,
                 "step_s": seconds,
                 "efficiency": gpus.step_s / seconds,

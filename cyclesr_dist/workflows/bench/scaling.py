@@ -23,7 +23,10 @@ from cyclesr_dist.method.systems.build import build_system
 from cyclesr_dist.workflows.bench.many_gpus import ManyGPUs, describe_model, predict
 from cyclesr_dist.workflows.bench.plans import CASES
 
-_CALLS = ("all_reduce", "all_gather", "broadcast", "reduce_scatter", "all_gather_into_tensor", "reduce_scatter_tensor")
+_CALLS = (
+    "all_reduce", "all_gather", "broadcast", "reduce_scatter", "all_gather_into_tensor", "reduce_scatter_tensor",
+    "all_to_all_single",
+)  # fmt: skip
 
 
 def bench_scaling(case: str, overrides: tuple[str, ...], rounds: int, **known: float) -> dict[str, Any]:
@@ -44,6 +47,7 @@ def bench_scaling(case: str, overrides: tuple[str, ...], rounds: int, **known: f
         "rank_batch": batch,
         "gradient_bytes": gradients,
         "fakes_bytes": one["fakes_bytes"] // batch,
+        "pool_size": one["pool_size"],
     }
     assumed = ManyGPUs(**measured | known)
     seconds = max(rank["seconds"] for rank in two)
@@ -90,7 +94,7 @@ class _Counted:
         real = self._real[name]
 
         def call(*arguments: Any, **options: Any) -> Any:
-            given = arguments[1] if "gather" in name else arguments[0]
+            given = arguments[1] if "gather" in name or "all_to_all" in name else arguments[0]
             tensors = given if isinstance(given, list) else [given]
             self.note(name, sum(t.numel() * t.element_size() for t in tensors))
             return real(*arguments, **options)
@@ -131,6 +135,7 @@ def _measure(world: World, case: str, overrides: tuple[str, ...], rounds: int) -
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for player in system.players.values() for p in player.module.parameters()),
         "fakes_bytes": 2 * batch.syn.numel() * 4,
+        "pool_size": config.pool.size,
         "bytes": dict(counted.bytes),
         "calls": dict(counted.calls),
     }
