@@ -16,7 +16,7 @@ from torch import nn
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.card import Known, card, facts_of_run, model_db
 from cyclesr_dist.models.model_file import described, find_model, load_network, save_model
-from cyclesr_dist.models.native import native_file, native_names, native_remarks
+from cyclesr_dist.models.native import native_file, native_project, native_remarks
 from cyclesr_dist.models.onnx_upscaler import import_onnx
 from cyclesr_dist.models.upscaler import METADATA_KEY, NetUpscaler
 from cyclesr_dist.runtime.files import replacing, write_bytes, write_text
@@ -65,8 +65,7 @@ def export_native(model: str, out: Path, allow_module: bool = False) -> tuple[st
         raise InputError(f"--out {out}: there is no folder {out.parent}")
     if out.suffix in (CARD, ENTRY):
         raise InputError(f"--out {out}: {out.suffix} is what is written beside it; allowed: a name in .safetensors")
-    names = native_names(sr, scale)
-    known = Known(out.stem, names[0], sr, scale, native_remarks(sr), extra, facts_of_run(model))
+    known = Known(out.stem, native_project(sr, scale), sr, scale, native_remarks(sr), extra, facts_of_run(model))
     data = native_file(net.state_dict(), sr, scale)
     texts = {CARD: card(known), ENTRY: model_db(known, data, find_model(model).stat().st_mtime)}
     for suffix, text in texts.items():
