@@ -18,7 +18,8 @@ from cyclesr_dist.models.card import Known, card, facts_of_run, model_db
 from cyclesr_dist.models.model_file import described, find_model, load_network, save_model
 from cyclesr_dist.models.native import native_file, native_project, native_remarks
 from cyclesr_dist.models.onnx_upscaler import import_onnx
-from cyclesr_dist.models.upscaler import METADATA_KEY, NetUpscaler
+from cyclesr_dist.models.reach import reach_of
+from cyclesr_dist.models.upscaler import METADATA_KEY
 from cyclesr_dist.runtime.files import replacing, write_bytes, write_text
 
 ONNX_TOLERANCE = 1e-4
@@ -47,7 +48,7 @@ def export(model: str, form: str, out: Path, allow_module: bool = False) -> dict
     metadata = {
         "sr": described(sr),
         "scale": scale,
-        "reach_px": NetUpscaler(model, net, scale).reach_px,
+        **reach_of(net)._asdict(),
         "extra": extra,
     }
     metadata["largest_difference"] = _export_onnx(net, out, metadata)

@@ -38,15 +38,16 @@ class WindowAttention(nn.Module):
         """`positions` as of `relative_positions`; `apart` as of `separations`, or None where no window is divided."""
         n, windows, pixels, channels = x.shape
         bias = self.relative_position_bias_table[positions].permute(2, 0, 1)
-        qkv = self.qkv(x).unflatten(-1, (3, HEADS, channels // HEADS)).permute(3, 0, 1, 4, 2, 5)
+        qkv = self.qkv(x).view(n, windows, pixels, 3, HEADS, channels // HEADS).permute(3, 0, 1, 4, 2, 5)
         if apart is None:  # (N * windows, heads, pixels, C / heads)
-            q, k, v = qkv.flatten(1, 2)
-            y = F.scaled_dot_product_attention(q, k, v, bias[None]).unflatten(0, (n, windows))
+            q, k, v = qkv.reshape(3, n * windows, HEADS, pixels, channels // HEADS)
+            y = F.scaled_dot_product_attention(q, k, v, bias[None])
         else:  # (N, windows * heads, ...): every window has a bias of its own, and no image of the batch has
-            q, k, v = qkv.flatten(2, 3)
-            own = (bias + apart[:, None]).flatten(0, 1)[None]
-            y = F.scaled_dot_product_attention(q, k, v, own).unflatten(1, (windows, HEADS))
-        out: Tensor = self.proj(y.transpose(2, 3).reshape(n, windows, pixels, channels))
+            q, k, v = qkv.reshape(3, n, windows * HEADS, pixels, channels // HEADS)
+            own = (bias + apart[:, None]).reshape(1, windows * HEADS, pixels, pixels)
+            y = F.scaled_dot_product_attention(q, k, v, own)
+        y = y.reshape(n, windows, HEADS, pixels, channels // HEADS).transpose(2, 3)
+        out: Tensor = self.proj(y.reshape(x.shape))
         return out
 
 
@@ -64,7 +65,7 @@ def separations(rows: int, columns: int, device: torch.device) -> Tensor:
     end, which the shift has brought there."""
     down, right = (_strips(count, device) for count in (rows, columns))
     strips = down[:, None, :, None] * 3 + right[None, :, None, :]  # (rows, columns, 8, 8)
-    of = strips.flatten(0, 1).flatten(1)
+    of = strips.reshape(rows * columns, WINDOW**2)
     return torch.where(of[:, :, None] != of[:, None], _APART, 0.0)
 
 
@@ -101,11 +102,12 @@ class _Layer(nn.Module):
         y = self.norm1(x)
         if self.shifted:
             y = y.roll((-SHIFT, -SHIFT), (1, 2))
-        rows, columns = y.shape[1] // WINDOW, y.shape[2] // WINDOW
-        windows = y.unflatten(2, (columns, WINDOW)).unflatten(1, (rows, WINDOW)).transpose(2, 3)
-        windows = windows.flatten(3, 4).flatten(1, 2)
-        y = self.attn(windows, positions, apart if self.shifted else None)
-        y = y.unflatten(2, (WINDOW, WINDOW)).unflatten(1, (rows, columns)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        n, height, width, channels = y.shape
+        rows, columns = height // WINDOW, width // WINDOW
+        windows = y.reshape(n, rows, WINDOW, columns, WINDOW, channels).transpose(2, 3)
+        windows = windows.reshape(n, rows * columns, WINDOW**2, channels)
+        windows = self.attn(windows, positions, apart if self.shifted else None)
+        y = windows.reshape(n, rows, columns, WINDOW, WINDOW, channels).transpose(2, 3).reshape(y.shape)
         if self.shifted:
             y = y.roll((SHIFT, SHIFT), (1, 2))
         x = x + y
@@ -192,7 +194,7 @@ class SwinIR(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         mean = x.new_tensor(DIV2K_MEAN).view(1, 3, 1, 1)
-        rows, columns = (-(-side // WINDOW) for side in (height, width))
+        rows, columns = ((side + WINDOW - 1) // WINDOW for side in (height, width))
         features = self.conv_first(_reflected(x - mean, rows * WINDOW, columns * WINDOW))
         y = self.patch_embed(features.permute(0, 2, 3, 1))
         positions, apart = relative_positions(x.device), separations(rows, columns, x.device)

@@ -27,6 +27,9 @@ KINDS = {
     "srresnet": SRNet("srresnet", 4, 1),
     "vdsr": SRNet("vdsr", 4, 1),
     "enlarged_resnet": SRNet("enlarged_resnet", 4, 1),
+    "span": SRNet("span", 4, 1, mean_shift=True),
+    "realplksr": SRNet("realplksr", 4, 1),
+    "swinir": SRNet("swinir", 6, 1),
 }
 
 
@@ -54,7 +57,7 @@ def test_onnx_equals_torch_for_any_size(kind: str, tmp_path: Path, capsys: pytes
     assert "[0, 1]" in metadata["extra"]["values"]
     assert str(Path(torch.__file__).parent).encode() not in out.read_bytes()  # no path of the machine
     ours, other = resolve_model(str(run)), resolve_model(str(out))
-    assert (other.scale, other.reach_px) == (ours.scale, ours.reach_px)
+    assert (other.scale, other.reach) == (ours.scale, ours.reach)
     for h, w in ((9, 31), (64, 20)):
         x = torch.rand(1, 3, h, w)
         torch.testing.assert_close(other(x), ours(x), rtol=0, atol=1e-4)

@@ -173,12 +173,12 @@ class TestResolve:
 
 @pytest.mark.parametrize("sr", [*SMALL.values(), SRNet("compact", 4, 2, True)])
 def test_reach_covers_the_receptive_field(sr: SRNet) -> None:
-    """No LR pixel farther away than `reach_px` has any influence on the centre of the output."""
+    """No LR pixel farther away than `reach` says has any influence on the centre of the output."""
     torch.manual_seed(0)
     net = build_sr(sr, 2).eval()
     for parameter in net.parameters():
         nn.init.uniform_(parameter, 0.1, 1)
-    reach = NetUpscaler("", net, 2).reach_px
+    reach = NetUpscaler("", net, 2).reach.reach_px
     centre = reach + 8
     x = torch.rand(1, 3, 2 * centre + 1, 2 * centre + 1, dtype=torch.float64, requires_grad=True)
     net.double()(x)[0, :, 2 * centre, 2 * centre].sum().backward()
