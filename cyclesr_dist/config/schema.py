@@ -134,10 +134,11 @@ class SRNet:
     EDSR, ESRGAN, Real-ESRGAN's small models and BasicSR; `span`, `realplksr` and `swinir` newer ones; `compact` fits a
     laptop, `module` is any network of yours, `enlarged_*` a translator behind bicubic enlargement."""
     channels: Positive = 64
-    """Features of every layer; a wider network may be sharper, and is slower. `realplksr`: a multiple of 4; `swinir`: of
-    6."""
+    """Features of every layer; a wider network may be sharper, and is slower. A multiple of 4 for `realplksr`, of 6 for
+    `swinir`."""
     blocks: Positive = 20
-    """Residual blocks (of 6 layers in `swinir`), or layers of `vdsr`; a deeper network may be sharper, and is slower."""
+    """Residual blocks (each of 6 layers in `swinir`), or layers of `vdsr`; a deeper network may be sharper, and is
+    slower."""
     bicubic_skip: bool = False
     """Add the bicubic enlargement of the input to the output (`compact` only): small nets then start at bicubic."""
     res_scale: Annotated[float, Range(above=0, maximum=1)] = 1.0

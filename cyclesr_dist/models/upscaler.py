@@ -67,4 +67,3 @@ class NetUpscaler:
     def __call__(self, x: Tensor) -> Tensor:
         y: Tensor = self.net(x.to(self.device))
         return y.float().to(x.device)
-

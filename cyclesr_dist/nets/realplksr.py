@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-import torch
 
 KERNEL = 17
 PART = 4
@@ -67,7 +66,8 @@ class RealPLKSR(nn.Module):
 
     Adds to the enlargement by nearest neighbours. The usual 28 blocks of 64 have 7,389,680 parameters at x4. Each block
     normalises by the whole image (GroupNorm), or with `layer_norm` each pixel by its channels, before the block; then
-    with b blocks an output pixel depends on 11 b + 2 LR pixels in each direction. Layers are named as in those projects.
+    with b blocks an output pixel depends on 11 b + 2 LR pixels in each direction. Layers are named as in those
+    projects.
 
     Raises ValueError unless `channels` is a multiple of 4.
     """

@@ -38,7 +38,10 @@ class MergedConv(nn.Module):
 
 
 def merged(
-    beside: tuple[Tensor, Tensor], first: tuple[Tensor, Tensor], middle: tuple[Tensor, Tensor], last: tuple[Tensor, Tensor]
+    beside: tuple[Tensor, Tensor],
+    first: tuple[Tensor, Tensor],
+    middle: tuple[Tensor, Tensor],
+    last: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor]:
     """Kernel (outputs, inputs, 3, 3) and bias (outputs,) of the convolution that the parts, each a kernel and a bias,
     are together."""
@@ -64,10 +67,10 @@ class _Block(nn.Module):
 class SPAN(nn.Module):
     """(N, 3, h, w) in [0, 1] -> (N, 3, h * scale, w * scale), about [0, 1].
 
-    SPAN has 6 blocks of 48 (SPAN-S: 28): 1,840,488 parameters at x4 while it is trained, in kernels
-    of 426,288 together. With b blocks an output pixel depends on 3 b + 3 LR pixels in each direction. With `mean_shift`
-    the layers see 255 * (x - mean), as those of the authors' weights do; nothing is added at the end. Layers are named as
-    in that project.
+    SPAN has 6 blocks of 48 (SPAN-S: 28): 1,840,488 parameters at x4 while it is trained, which are merged into 426,288.
+    With b blocks an output pixel depends on 3 b + 3 LR pixels in each direction. With `mean_shift` the layers see
+    255 * (x - mean), as those of the authors' weights do; nothing is added at the end. Layers are named as in that
+    project.
     """
 
     def __init__(self, channels: int, blocks: int, scale: int, mean_shift: bool = False) -> None:

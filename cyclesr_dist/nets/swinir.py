@@ -23,8 +23,7 @@ _APART = -100.0  # added to the logits of pixels that are no neighbours
 class WindowAttention(nn.Module):
     """Self-attention among the pixels of a window: (N, windows, 64, C) -> the same.
 
-    It sees `SHIFT` px farther than the windowed layer behind it, which has its windows elsewhere (`reach` in
-    models/reach.py).
+    How far a row of them sees: models/reach.py.
     """
 
     def __init__(self, channels: int) -> None:
@@ -61,8 +60,8 @@ def relative_positions(device: torch.device) -> Tensor:
 
 
 def separations(rows: int, columns: int, device: torch.device) -> Tensor:
-    """(windows, 64, 64), 0 or -100, of rows x columns shifted windows: those at the end hold pixels of the image's other
-    end, which the shift has brought there."""
+    """(windows, 64, 64), 0 or -100, of rows x columns shifted windows: those at the end hold pixels of the image's
+    other end, which the shift has brought there."""
     down, right = (_strips(count, device) for count in (rows, columns))
     strips = down[:, None, :, None] * 3 + right[None, :, None, :]  # (rows, columns, 8, 8)
     of = strips.reshape(rows * columns, WINDOW**2)
@@ -152,10 +151,11 @@ class SwinIR(nn.Module):
     """(N, 3, h, w) in [0, 1] -> (N, 3, h * scale, w * scale), about [0, 1]. Sides are filled up to whole windows by
     reflection.
 
-    The lightweight one has 4 blocks of 60 and `pixelshuffledirect` (929,628 parameters at x4), the classical one 6 blocks
-    of 180 and `pixelshuffle` (11,900,199), the real-world one the same and `nearest+conv` (11,715,559). Blocks have 6
-    layers with 6 heads, windows of 8 x 8. Stochastic depth, which the authors train with, is left out: a step depends on
-    its batch alone. With b blocks an output pixel of the lightweight one depends on about 25 b + 8 LR pixels in each direction. Layers are named as in the authors' code.
+    The lightweight one has 4 blocks of 60 and `pixelshuffledirect` (929,628 parameters at x4), the classical one 6
+    blocks of 180 and `pixelshuffle` (11,900,199), the real-world one the same and `nearest+conv` (11,715,559). Blocks
+    have 6 layers with 6 heads, windows of 8 x 8. With b blocks an output pixel of the lightweight one depends on up to
+    24 b + 7 LR pixels in each direction. Stochastic depth, which the authors train with, is left out: a step depends on
+    its batch alone. Layers are named as in the authors' code.
 
     Raises ValueError unless `channels` is a multiple of 6, and for `nearest+conv` at scale 3.
     """

@@ -56,7 +56,7 @@ def assert_as_one_process(found: Steps) -> None:
 
 @pytest.mark.parametrize(
     "backend",
-    [name if name in ("ddp", "zero3") else pytest.param(name, marks=pytest.mark.slow) for name in BACKENDS],
+    [name if name == "zero3" else pytest.param(name, marks=pytest.mark.slow) for name in BACKENDS],
 )
 def test_two_ranks_step_as_one_process(backend: str) -> None:
     for found in run_ranks(two_steps, 2, BACKENDS[backend]):

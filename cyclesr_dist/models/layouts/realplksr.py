@@ -21,7 +21,8 @@ def _held(state: Mapping[str, Tensor]) -> Held | None:
     channels, part = first.shape[0], large.shape[0]
     differs = inputs_differ(first)
     if large.shape[2] != KERNEL or part != channels // PART:
-        differs = f"has kernels of {large.shape[2]} x {large.shape[3]} on {part} of {channels} channels; ours has {KERNEL} x {KERNEL} on a quarter"
+        found = f"{large.shape[2]} x {large.shape[3]} on {part} of {channels} channels"
+        differs = f"has kernels of {found}; ours has {KERNEL} x {KERNEL} on a quarter of them"
     elif "feats.1.attn.f.0.weight" not in state:
         differs = "has no element-wise attention; ours has"
     elif "to_img.init_pos" in state:
