@@ -37,6 +37,7 @@ System = (
 )
 """One of config/systems.py, or a SystemSpec of yours."""
 Downsampling = Literal["bicubic", "bilinear", "nearest"]
+HIGH_ORDER: Literal["high_order"] = "high_order"
 Metric = Literal["auto"] | MetricName | ObjectName
 """One of config/metrics.py, or a MetricSpec of yours."""
 Track = Literal["unknown", "mild", "wild", "camera"] | ObjectName
@@ -319,8 +320,10 @@ class Data:
     """Shard set of aligned (real LR, HR) patches, or several: `system: sr_paired` only."""
     allow_overlap: bool = False
     """Train although the manifests show that some LR patches come from a photograph that HR patches come from."""
-    downsampling: Downsampling = "bicubic"
-    """How synthetic LR is made of HR. The paper's is bicubic; bilinear is antialiased like it, nearest is not."""
+    downsampling: Downsampling | Literal["high_order"] = "bicubic"
+    """How synthetic LR is made of HR. The paper's is bicubic; bilinear is antialiased like it, nearest is not.
+    `high_order` is Real-ESRGAN's: two rounds of blur, resizing, noise and JPEG, drawn anew for every sample; for `system:
+    sr_syn`, or one of yours that trains on HR alone."""
     tail: Literal["drop", "wrap"] = "drop"
     """The last, incomplete global batch of an epoch: `drop` leaves it out, `wrap` fills it from the epoch's start."""
     max_bad_samples: Count = 0
@@ -586,6 +589,11 @@ def check(c: Config) -> None:
             "integer of at least 1"
         )
     spec = spec_of(c.system)
+    if c.data.downsampling == HIGH_ORDER and spec.data != "hr":
+        raise ConfigError(
+            f"data.downsampling = {HIGH_ORDER} with system = {c.system}, which has LR photographs to learn from; allowed "
+            "with it: bicubic, bilinear, nearest; or system=sr_syn"
+        )
     if c.nets.sr.init and c.train.start_from:
         raise ConfigError(
             f"nets.sr.init = {c.nets.sr.init} with train.start_from = {c.train.start_from}; allowed: one of them"

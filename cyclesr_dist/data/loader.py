@@ -31,7 +31,7 @@ from cyclesr_dist.data.order import (
     steps_per_epoch,
 )
 from cyclesr_dist.data.overlap import describe, shared_photographs
-from cyclesr_dist.data.resize import down, to_8bit_grid
+from cyclesr_dist.data.resize import down, downsampling_of, to_8bit_grid
 from cyclesr_dist.data.shards import ShardSet
 from cyclesr_dist.data.shared_slots import Shapes, SharedSlots
 from cyclesr_dist.distributed.world import World
@@ -272,7 +272,7 @@ def batches(
             for remark in item.remarks:
                 _tell(remark)
         hr = _augmented(arrays["hr"], item.changes["hr"], world.device)
-        syn = to_8bit_grid(down(hr, config.scale, config.data.downsampling))
+        syn = to_8bit_grid(down(hr, config.scale, downsampling_of(config.data)))
         real = _augmented(arrays["lr"], item.changes["lr"], world.device) if "lr" in arrays else syn
         noise_tensor = torch.tensor(arrays["noise"], device=world.device)
         index = step * config.global_batch

@@ -25,6 +25,7 @@ _AUGMENT_STREAM = {"hr": 4, "lr": 5, "pairs": 6}
 _NOISE_STREAM = 7
 _REPLACEMENT_STREAM = {"hr": 8, "lr": 9, "pairs": 10}
 _MIXTURE_STREAM = {"hr": 11, "lr": 12, "pairs": 13}
+_DEGRADATION_STREAM = 14
 
 _CHANNEL_ORDERS = tuple(permutations(range(3)))
 
@@ -174,3 +175,8 @@ def noise(seed: int, sample: int, channels: int, size: int) -> np.ndarray:
     """(2, channels, size, size) float32, unit Gaussian, for the sample's position since the start of training."""
     stream = np.random.default_rng([seed, _NOISE_STREAM, sample])
     return stream.standard_normal((2, channels, size, size), dtype=np.float32)
+
+
+def degradation_draws(seed: int, sample: int) -> np.random.Generator:
+    """What the high-order degradation of a sample is drawn from, by its position since the start of training."""
+    return np.random.default_rng([seed, _DEGRADATION_STREAM, sample])

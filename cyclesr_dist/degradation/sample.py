@@ -23,7 +23,7 @@ from cyclesr_dist.data.formats import SUFFIXES
 from cyclesr_dist.data.images import image_size, read_rgb8
 from cyclesr_dist.data.mixture import SampleSet
 from cyclesr_dist.data.remote import RemoteSource
-from cyclesr_dist.data.resize import down, to_8bit_grid
+from cyclesr_dist.data.resize import down, downsampling_of, to_8bit_grid
 from cyclesr_dist.data.shards import MANIFEST, ShardSet, open_source, read_manifest
 from cyclesr_dist.data.source import is_remote, local_folder, shown
 from cyclesr_dist.errors import InputError, NothingLeftError, StorageError
@@ -228,7 +228,7 @@ def _on_lr_grid(image: Window, shrink: int, data: Data) -> Window:
         return image
     height, width = (size // shrink * shrink for size in image.shape[:2])
     tensor = torch.from_numpy(image[:height, :width].copy()).permute(2, 0, 1)[None].float() / 255
-    small = to_8bit_grid(down(tensor, shrink, data.downsampling))
+    small = to_8bit_grid(down(tensor, shrink, downsampling_of(data)))
     return np.asarray((small[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
 
 
