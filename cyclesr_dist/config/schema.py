@@ -322,8 +322,8 @@ class Data:
     """Train although the manifests show that some LR patches come from a photograph that HR patches come from."""
     downsampling: Downsampling | Literal["high_order"] = "bicubic"
     """How synthetic LR is made of HR. The paper's is bicubic; bilinear is antialiased like it, nearest is not.
-    `high_order` is Real-ESRGAN's: two rounds of blur, resizing, noise and JPEG, drawn anew for every sample; for `system:
-    sr_syn`, or one of yours that trains on HR alone."""
+    `high_order` is Real-ESRGAN's: two rounds of blur, resizing, noise and JPEG, drawn anew for every sample; for
+    `system: sr_syn`, or one of yours that trains on HR alone."""
     tail: Literal["drop", "wrap"] = "drop"
     """The last, incomplete global batch of an epoch: `drop` leaves it out, `wrap` fills it from the epoch's start."""
     max_bad_samples: Count = 0
@@ -591,8 +591,8 @@ def check(c: Config) -> None:
     spec = spec_of(c.system)
     if c.data.downsampling == HIGH_ORDER and spec.data != "hr":
         raise ConfigError(
-            f"data.downsampling = {HIGH_ORDER} with system = {c.system}, which has LR photographs to learn from; allowed "
-            "with it: bicubic, bilinear, nearest; or system=sr_syn"
+            f"data.downsampling = {HIGH_ORDER} with system = {c.system}, which has LR photographs to learn from; "
+            "allowed with it: bicubic, bilinear, nearest; or system=sr_syn"
         )
     if c.nets.sr.init and c.train.start_from:
         raise ConfigError(

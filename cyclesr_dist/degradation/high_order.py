@@ -106,13 +106,14 @@ def _blurred(x: Tensor, of: Round, draws: np.random.Generator) -> Tensor:
     if draws.random() >= _ROUND_SHARE[shape]:
         across, angle = draws.uniform(*of.blur_std_px), draws.uniform(-math.pi, math.pi)
     low, high = _SHARPNESS[shape]
-    power = draws.uniform(low, 1.0) if draws.random() < 0.5 else draws.uniform(1.0, high)  # half of them on either side
+    # Half of them on either side of 1, however far the range reaches there.
+    power = draws.uniform(low, 1.0) if draws.random() < 0.5 else draws.uniform(1.0, high)
     return _convolved(x, gaussian(side, (along, across), angle, shape, power))
 
 
 def gaussian(side: int, std_px: tuple[float, float], angle: float, shape: str = "normal", power: float = 1.0) -> Tensor:
-    """A kernel (side, side) of sum 1: exp(-q^power / 2), or 1 / (1 + q^power) for a `plateau`; q is the squared distance
-    from the centre in standard deviations along two axes, turned by `angle`."""
+    """A kernel (side, side) of sum 1: exp(-q^power / 2), or 1 / (1 + q^power) for a `plateau`; q is the squared
+    distance from the centre in standard deviations along two axes, turned by `angle`."""
     line = torch.arange(side, dtype=torch.float64) - side // 2
     y, x = line[:, None], line[None]
     along = (x * math.cos(angle) + y * math.sin(angle)) / std_px[0]

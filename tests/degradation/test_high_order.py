@@ -20,7 +20,9 @@ from cyclesr_dist.errors import ConfigError
 def pictures(num: int, side: int, seed: int = 0) -> torch.Tensor:
     """Smooth shapes of little colour."""
     generator = torch.Generator().manual_seed(seed)
-    coarse = 0.7 * torch.rand(num, 1, 12, 12, generator=generator) + 0.3 * torch.rand(num, 3, 12, 12, generator=generator)
+    coarse = 0.7 * torch.rand(num, 1, 12, 12, generator=generator) + 0.3 * torch.rand(
+        num, 3, 12, 12, generator=generator
+    )
     return torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic").clamp(0, 1)
 
 
