@@ -124,8 +124,8 @@ def gaussian(side: int, std_px: tuple[float, float], angle: float, shape: str = 
 
 
 def sinc(side: int, cutoff: float) -> Tensor:
-    """A kernel (side, side) of sum 1 that lets frequencies below `cutoff` (radians a px) pass: it rings as sharpened and
-    compressed photographs do."""
+    """A kernel (side, side) of sum 1 that lets frequencies below `cutoff` (radians a px) pass: it rings as sharpened
+    and compressed photographs do."""
     line = torch.arange(side, dtype=torch.float64) - side // 2
     r = (line[:, None].square() + line[None].square()).sqrt()
     kernel = cutoff * torch.special.bessel_j1(cutoff * r) / (2 * math.pi * r)

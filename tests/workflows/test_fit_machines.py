@@ -1,4 +1,4 @@
-"""What `cyclesr fit` chooses on five machines: each file is a training that can start, and the guide shows the choices."""
+"""What `cyclesr fit` chooses on five machines: each file is a training that can start, and the guide shows them."""
 
 from __future__ import annotations
 
