@@ -128,7 +128,7 @@ def sinc(side: int, cutoff: float) -> Tensor:
     and compressed photographs do."""
     line = torch.arange(side, dtype=torch.float64) - side // 2
     r = (line[:, None].square() + line[None].square()).sqrt()
-    kernel = cutoff * torch.special.bessel_j1(cutoff * r) / (2 * math.pi * r)
+    kernel: Tensor = cutoff * torch.special.bessel_j1(cutoff * r) / (2 * math.pi * r)
     kernel[side // 2, side // 2] = cutoff**2 / (4 * math.pi)  # the limit
     return (kernel / kernel.sum()).float()
 

@@ -86,14 +86,17 @@ def discriminator_player(config: Config, make_player: MakePlayer, net: PatchGANN
 class Pools:
     """The history of fakes of d_r and of d_s, one each for the whole job. Fakes of other discriminators have none."""
 
-    def __init__(self, config: Config, world: World) -> None:
+    def __init__(self, size: int, seed: int, world: World) -> None:
         self.rank = world.rank
         self.device = world.device
-        self.pools = {name: ImagePool(name, config.pool.size, config.seed) for name in ("d_r", "d_s")}
+        self.size = size
+        self.pools = {name: ImagePool(name, size, seed) for name in ("d_r", "d_s")}
 
     def exchange(self, fakes: Fakes, first_index: int) -> Fakes:
         """What the discriminators are shown. Every rank does the whole batch and keeps its part. All ranks call it."""
         shown = dict(fakes)
+        if not self.size:
+            return shown
         for name, pool in self.pools.items():
             num = len(fakes[name])
             judged = pool.exchange(gather_batch(full(fakes[name])), first_index)
