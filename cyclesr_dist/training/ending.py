@@ -94,7 +94,7 @@ def _gentler(config: Config, run: Path) -> str:
 def simulated(config: Config, sources: Sources) -> bool:
     """Whether the LR photographs were made by `cyclesr degrade`: `track` says something of them only then."""
     if sources.lr is not None:
-        return any("lr_origin_sha256" in source for source in sources.lr.manifest.get("sources", ()))
+        return any("lr_origin_sha256" in source for source in sources.lr.sources)
     return bool(config.data.valid_lr) and (Path(config.data.valid_lr) / RECORD).is_file()
 
 
