@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from cyclesr_dist.config.metrics import METRICS
+from cyclesr_dist.config.metrics import ASKED_FOR, METRICS
 from cyclesr_dist.config.reader import OBJECT_NAME
 from cyclesr_dist.reports.curves import Point, line_chart
 from cyclesr_dist.reports.page import duration, paragraph, table
@@ -39,8 +39,11 @@ def _charts(charts: Iterable[str]) -> str:
 
 def validation(run: RunFiles) -> str:
     charts = []
-    for key in (name for name, spec in METRICS.items() if "pairs" in spec.needs):
-        series = {name: points(run.validation, name) for name in keys_under(run.validation, key)}
+    for key in (name for name, spec in METRICS.items() if "pairs" in spec.needs or spec.asked_for):
+        if key in ASKED_FOR:
+            series = {name: found for name in (key, f"{key}_bicubic") if (found := points(run.validation, name))}
+        else:
+            series = {name: points(run.validation, name) for name in keys_under(run.validation, key)}
         if not any(series.values()):
             continue
         chosen = best(run) if key == "psnr" else None
