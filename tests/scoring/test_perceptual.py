@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import write_photos
-from helpers.backbones import drawn_weights, waves, write_backbones
+from helpers.backbones import drawn_weights, waves
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
@@ -22,7 +22,8 @@ import cyclesr_dist
 from cyclesr_dist.cli.main import main
 from cyclesr_dist.config.metrics import ASKED_FOR, METRICS, lower_is_better
 from cyclesr_dist.data.images import read_rgb8
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import InputError, MemoryShortError
+from cyclesr_dist.scoring.perceptual import scores as perceptual_scores
 from cyclesr_dist.scoring.perceptual.backbones import FOLDER_VARIABLE, backbone_weights
 from cyclesr_dist.scoring.perceptual.distances import Dists, Lpips
 from cyclesr_dist.scoring.perceptual.niqe import niqe
@@ -32,15 +33,9 @@ DISTANCES = tuple(name for name in ASKED_FOR if "pairs" in METRICS[name].needs)
 CLEAN = waves(40, 56)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_backbones(tmp_path_factory.mktemp("backbones"))
-
-
 @pytest.fixture
-def backbones(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(FOLDER_VARIABLE, str(folder))
-    return folder
+def backbones(drawn_backbones: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(drawn_backbones))
 
 
 def of(name: str, sr8: NDArray[np.uint8], hr8: NDArray[np.uint8]) -> float:
@@ -78,10 +73,11 @@ def test_niqe_is_that_of_the_original_program(settings: dict[str, int], grey: fl
 @pytest.mark.parametrize("name", DISTANCES)
 @pytest.mark.usefixtures("backbones")
 def test_a_distance_is_none_to_itself_symmetric_and_grows_with_noise_and_blur(name: str) -> None:
-    assert of(name, CLEAN, CLEAN) == pytest.approx(0, abs=1e-6)
-    assert of(name, waves(40, 56, noise=20), CLEAN) == pytest.approx(of(name, CLEAN, waves(40, 56, noise=20)), rel=1e-3)
+    clean, noisy = waves(32, 32), waves(32, 32, noise=20)
+    assert of(name, clean, clean) == pytest.approx(0, abs=1e-6)
+    assert of(name, noisy, clean) == pytest.approx(of(name, clean, noisy), rel=1e-3)
     for kind, levels in (("noise", (10, 40)), ("blur", (1, 3))):
-        scores = [of(name, waves(40, 56, **{kind: level}), CLEAN) for level in levels]
+        scores = [of(name, waves(32, 32, **{kind: level}), clean) for level in levels]
         assert scores == sorted(scores)
         assert scores[0] > 1e-5
 
@@ -156,6 +152,14 @@ def test_flat_images_and_unequal_sizes_are_refused() -> None:
     assert np.isfinite(niqe(half))  # two blocks are flat, four are not
     with pytest.raises(InputError, match="sizes differ: 56x40 px against 55x40 px"):
         of("lpips", CLEAN, CLEAN[:, 1:])
+
+
+@pytest.mark.usefixtures("backbones")
+def test_images_that_need_more_memory_than_is_free_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perceptual_scores, "free_on_host", lambda: 2**20)
+    with pytest.raises(MemoryShortError, match=r"56x40 px: VGG16 needs about 4 MB of memory .*, 1 MB are free"):
+        of("dists", CLEAN, CLEAN)
+    assert of("lpips", CLEAN, CLEAN) == 0
 
 
 def test_all_of_them_say_that_lower_is_better() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers import tiny_overrides, write_photos
-from helpers.backbones import write_backbones
 from PIL import Image
 
 from cyclesr_dist.cli.main import main
@@ -60,7 +59,7 @@ def run_table(file: Path, *arguments: str) -> int:
 
 
 def test_a_table_of_three_rows_resumed_to_four_with_a_perceptual_score(
-    table_file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    table_file: Path, drawn_backbones: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = table_file.parent / "out"
     assert run_table(table_file, "systems=[bicubic, sr_syn, cyclesr]") == 0
@@ -89,7 +88,7 @@ def test_a_table_of_three_rows_resumed_to_four_with_a_perceptual_score(
     document.write_text("# Results\n\n<!-- table -->\nof the day before\n<!-- /table -->\n\nby hand\n")
     before = (out / "runs/mild/cyclesr/seed0/model.safetensors").stat().st_mtime_ns
     more = ["systems=[bicubic, sr_syn, cyclesr, cycle_sr_separate]", "scores=[lpips]"]
-    monkeypatch.setenv(FOLDER_VARIABLE, str(write_backbones(table_file.parent / "backbones")))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(drawn_backbones))
     assert run_table(table_file, "--into", str(document), *more) == 0
     text = document.read_text()
     assert "of the day before" not in text

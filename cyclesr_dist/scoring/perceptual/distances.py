@@ -37,9 +37,9 @@ class Lpips(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         total = x.new_zeros(x.shape[0])
-        for maps, channels in zip(self.features.maps(torch.cat((x, y))), self.channels, strict=True):
-            a, b = (maps / (maps.square().sum(1, keepdim=True).sqrt() + 1e-10)).chunk(2)
-            total += torch.einsum("nchw,c->n", (a - b).square(), channels) / (a.shape[2] * a.shape[3])
+        for a, b, channels in zip(self.features.maps(x), self.features.maps(y), self.channels, strict=True):
+            difference = (_unit(a) - _unit(b)).square_()
+            total += torch.einsum("nchw,c->n", difference, channels) / (a.shape[2] * a.shape[3])
         return total
 
 
@@ -60,20 +60,24 @@ class Dists(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        both = torch.cat((x, y))
         likeness, used = x.new_zeros(x.shape[0]), 0
-        for maps in chain((both,), self.features.maps(both)):
-            mine = slice(used, used + maps.shape[1])
+        # What an image is itself counts as the first of its maps.
+        for a, b in chain(((x, y),), zip(self.features.maps(x), self.features.maps(y), strict=True)):
+            mine = slice(used, used + a.shape[1])
             used = mine.stop
-            mean = maps.mean((2, 3), keepdim=True)
-            centred = maps - mean
-            (mean_x, mean_y), (x_, y_) = mean[:, :, 0, 0].chunk(2), centred.chunk(2)
-            texture = (2 * mean_x * mean_y + _DISTS_C) / (mean_x.square() + mean_y.square() + _DISTS_C)
-            covariance = (x_ * y_).mean((2, 3))
-            variances = x_.square().mean((2, 3)) + y_.square().mean((2, 3))
+            mean_a, mean_b = (m.mean((2, 3), keepdim=True) for m in (a, b))
+            texture = (2 * mean_a * mean_b + _DISTS_C) / (mean_a.square() + mean_b.square() + _DISTS_C)
+            off_a, off_b = a - mean_a, b - mean_b
+            covariance = (off_a * off_b).mean((2, 3))
+            variances = off_a.square_().mean((2, 3)) + off_b.square_().mean((2, 3))
             structure = (2 * covariance + _DISTS_C) / (variances + _DISTS_C)
-            likeness += texture @ self.alpha[mine] + structure @ self.beta[mine]
+            likeness += texture[:, :, 0, 0] @ self.alpha[mine] + structure @ self.beta[mine]
         return 1 - likeness
+
+
+def _unit(maps: Tensor) -> Tensor:
+    """Of length 1 across the channels, at every pixel."""
+    return maps / (maps.square().sum(1, keepdim=True).sqrt() + 1e-10)
 
 
 def _loaded(features: FeatureMaps, weights: Mapping[str, Tensor]) -> FeatureMaps:

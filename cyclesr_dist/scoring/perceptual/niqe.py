@@ -19,6 +19,8 @@ from cyclesr_dist.scoring.psnr import Image8, luma
 BLOCK = 96
 """Side in px; what is left over at the right and at the bottom does not count."""
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
+_ROUNDING = 1e-9
+"""Differences of 8-bit images from their weighted means are larger, or errors of float64."""
 _HALVING = np.array([-0.01171875, -0.03515625, 0.11328125, 0.43359375])  # MATLAB's bicubic, antialiased; then mirrored
 
 Plane = NDArray[np.float64]
@@ -51,7 +53,9 @@ def _features(plane: Plane, side: int) -> Plane:
     """(H, W), multiples of `side` -> (blocks, 18). NaN where a block is flat."""
     mean = _blurred(plane)
     contrast = np.sqrt(np.abs(_blurred(plane * plane) - mean * mean))
-    normal = (plane - mean) / (contrast + 1)
+    off = plane - mean
+    off[np.abs(off) < _ROUNDING] = 0  # where the image is flat: else the sign of rounding errors would count below
+    normal = off / (contrast + 1)
     height, width = plane.shape
     blocks = normal.reshape(height // side, side, width // side, side).swapaxes(1, 2).reshape(-1, side, side)
     shape, left, right = _asymmetric_gaussian(blocks)
