@@ -124,6 +124,10 @@ def _add_scaling(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--case", choices=list(plans.CASES), default="cyclesr small", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default: %(default)s")
     parser.add_argument("--step-seconds", type=float, metavar="S", help="of one GPU, for the model; default: measured")
+    parser.add_argument("--step-batch", type=int, metavar="N", help="samples of that step; default: as measured here")
+    parser.add_argument(
+        "--validation-seconds", type=float, metavar="S", help="of 100 photographs on one GPU; default: 20"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides")
     add_common_arguments(parser)
@@ -303,13 +307,15 @@ def run_train(args: argparse.Namespace) -> int:
 def run_scaling(args: argparse.Namespace) -> int:
     """Returns 0; raises CycleSRError."""
     check_range("--rounds", args.rounds, minimum=1)
-    if args.step_seconds is not None:
-        check_range("--step-seconds", args.step_seconds, above=0)
+    flags = {"step_s": "--step-seconds", "rank_batch": "--step-batch", "validation_s": "--validation-seconds"}
+    known = {field: getattr(args, flag[2:].replace("-", "_")) for field, flag in flags.items()}
+    known = {field: value for field, value in known.items() if value is not None}
+    for field, value in known.items():
+        check_range(flags[field], value, above=0)
     from cyclesr_dist.workflows.bench import scaling
 
-    links = scaling.Links(step_s=args.step_seconds) if args.step_seconds else None
     load(None, [*plans.CASES[args.case], *args.overrides])  # before any process is started
-    result = scaling.bench_scaling(args.case, tuple(args.overrides), args.rounds, links)
+    result = scaling.bench_scaling(args.case, tuple(args.overrides), args.rounds, **known)
     print(scaling.describe(result))
     _write(args.json, result)
     return 0

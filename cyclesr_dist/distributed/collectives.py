@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -46,10 +47,19 @@ def elementwise_mean_over_ranks(x: Tensor) -> Tensor:
     return mean
 
 
-def gather_batch(x: Tensor) -> Tensor:
-    """(N, ...) of each rank -> (ranks * N, ...) in rank order, without gradient. All ranks call it."""
-    if dist.get_world_size() == 1:
-        return x.detach()
-    parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, x.detach().contiguous())
-    return torch.cat(parts)
+def fetch_samples(x: Tensor, wanted: Sequence[Sequence[int]], rank: int) -> dict[int, Tensor]:
+    """Samples of all ranks' batches, by number, without gradient: sample i is row i % N of rank i // N's x, (N, ...).
+
+    wanted[r]: the numbers that rank r asks for, the same lists on every rank. Only these travel. All ranks call it.
+    """
+    x, num = x.detach(), len(x)
+    mine = {i: x[i % num] for i in wanted[rank] if i // num == rank}
+    asked = [[i for i in wanted[rank] if i // num == r != rank] for r in range(len(wanted))]
+    given = [[i % num for i in of if i // num == rank != r] for r, of in enumerate(wanted)]
+    if all(i // num == r for r, of in enumerate(wanted) for i in of):
+        return mine
+    numbers = [i for of in asked for i in of]
+    got = x.new_empty(len(numbers), *x.shape[1:])
+    rows = x[[row for of in given for row in of]]
+    dist.all_to_all_single(got, rows, [len(of) for of in asked], [len(of) for of in given])
+    return mine | dict(zip(numbers, got, strict=True))

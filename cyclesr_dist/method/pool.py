@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cyclesr_dist.distributed.collectives import fetch_samples
+
 _SWAP_PROBABILITY = 0.5
 
 
@@ -22,27 +24,40 @@ class ImagePool:
         self.seed = seed
         self.images: list[Tensor] = []
 
-    def exchange(self, fakes: Tensor, first_index: int) -> Tensor:
-        """Put the fakes of a *global* batch in, get as many out: (B, 3, h, w) -> (B, 3, h, w), some of them older.
+    def exchange(self, fakes: Tensor, first_index: int, rank: int = 0, num_ranks: int = 1) -> Tensor:
+        """Put the fakes of a global batch in, get as many out, some of them older.
 
-        first_index: index of the batch's first sample since the start of training.
+        fakes: this rank's part, (N, 3, h, w) in [0, 1], without gradient; returns what this rank is to show, the same
+        shape. first_index: index of the global batch's first sample since the start of training. All ranks call it.
         """
         if self.size == 0:
             return fakes
-        shown = [self._exchange_one(image, first_index + i) for i, image in enumerate(fakes)]
-        return torch.stack(shown)
+        num = len(fakes)
+        shown, held = self._plan(num * num_ranks, first_index)
+        added = {sample for sample in held if sample >= 0}
+        shown_by = [shown[r * num : (r + 1) * num] for r in range(num_ranks)]
+        found = fetch_samples(fakes, [sorted(added.union(s for s in of if s >= 0)) for of in shown_by], rank)
+        now = self.images
+        self.images = [found[i].clone() if i >= 0 else now[-1 - i] for i in held]
+        return torch.stack([found[i] if i >= 0 else now[-1 - i] for i in shown_by[rank]])
 
-    def _exchange_one(self, image: Tensor, index: int) -> Tensor:
-        if len(self.images) < self.size:
-            self.images.append(image.clone())
-            return image
-        stream = np.random.default_rng([self.seed, index, *self.name.encode()])
-        if stream.random() >= _SWAP_PROBABILITY:
-            return image
-        slot = int(stream.integers(self.size))
-        older = self.images[slot]
-        self.images[slot] = image.clone()
-        return older
+    def _plan(self, num: int, first_index: int) -> tuple[list[int], list[int]]:
+        """What is shown in place of each sample of the global batch, and what the pool holds after it.
+
+        Both by number: a sample's place in the batch, or -1 - k for what the pool holds at place k now.
+        """
+        held = [-1 - k for k in range(len(self.images))]
+        shown = []
+        for i in range(num):
+            shown.append(i)
+            if len(held) < self.size:
+                held.append(i)
+                continue
+            stream = np.random.default_rng([self.seed, first_index + i, *self.name.encode()])
+            if stream.random() < _SWAP_PROBABILITY:
+                slot = int(stream.integers(self.size))
+                shown[i], held[slot] = held[slot], i
+        return shown, held
 
     def state(self) -> Tensor | None:
         """The images held, (K, 3, h, w) in [0, 1], K <= size; None when empty."""

@@ -82,7 +82,7 @@ def _pieces(folder: Path, run_id: str) -> list[str]:
 class TensorBoard:
     """Event files in `tensorboard/` of the run folder. A resumed run hides what it writes again."""
 
-    def __init__(self, folder: Path, config: Config, start: int, known: dict[str, str]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], start: int, known: dict[str, str]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
@@ -101,7 +101,7 @@ class TensorBoard:
 class WandB:
     """One run; its own environment variables say where, as whom, and of what project."""
 
-    def __init__(self, folder: Path, config: Config, start: int, known: dict[str, str]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], start: int, known: dict[str, str]) -> None:
         import wandb
 
         self.wandb = wandb
@@ -111,7 +111,7 @@ class WandB:
             dir=str(folder),
             id=known.get("wandb"),
             resume="allow",
-            config=to_show(config),
+            config=dict(settings),
         )
         self.run.define_metric("*", step_metric="step")  # its own counter cannot go back after a resume
         self.sent = Sent(folder, resumed="wandb" in known)
@@ -133,7 +133,7 @@ class WandB:
 class MLflow:
     """One run; MLFLOW_TRACKING_URI says where, MLFLOW_EXPERIMENT_NAME of what experiment."""
 
-    def __init__(self, folder: Path, config: Config, start: int, known: dict[str, str]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], start: int, known: dict[str, str]) -> None:
         from mlflow import MlflowClient
 
         self.client = MlflowClient()
@@ -146,7 +146,7 @@ class MLflow:
         experiment = self.client.get_experiment_by_name(project)
         number = experiment.experiment_id if experiment else self.client.create_experiment(project)
         self.run_id = known["mlflow"] = self.client.create_run(number, run_name=folder.name).info.run_id
-        self.client.log_dict(self.run_id, to_show(config), "config.json")
+        self.client.log_dict(self.run_id, dict(settings), "config.json")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in self.sent.without(step, values).items():
@@ -217,10 +217,11 @@ def open_trackers(config: Config, folder: Path, start: int, warn: Callable[[str]
     """
     ids = folder / "trackers.json"
     known: dict[str, str] = json.loads(ids.read_text()) if ids.is_file() else {}
+    settings = to_show(config)
     named: dict[str, Tracker] = {}
     for name in config.telemetry.trackers:
         try:
-            named[name] = tracker_class(name)(folder.resolve(), config, start, known)
+            named[name] = tracker_class(name)(folder.resolve(), settings, start, known)
         except CycleSRError:
             raise
         except ImportError as error:
@@ -236,8 +237,8 @@ def open_trackers(config: Config, folder: Path, start: int, warn: Callable[[str]
     return Trackers(named, warn)
 
 
-TrackerClass = Callable[[Path, Config, int, dict[str, str]], Tracker]
-"""(run folder, configuration, first step, what trackers.json keeps for a resume: its own, by name) -> tracker."""
+TrackerClass = Callable[[Path, Mapping[str, Any], int, dict[str, str]], Tracker]
+"""(run folder, settings as config.yaml has them, first step, names to text that trackers.json keeps) -> tracker."""
 TRACKERS: dict[str, TrackerClass] = {
     "tensorboard": TensorBoard,
     "wandb": WandB,

@@ -14,7 +14,7 @@ from cyclesr_dist.runtime.memory import gib, give_back, peak_growth
 from cyclesr_dist.training.memory_need import free_bytes, step_bytes
 from cyclesr_dist.training.micro_batch import decide
 from cyclesr_dist.training.opening import at_once
-from cyclesr_dist.training.trial import Trial, noise_batch, phases, wait
+from cyclesr_dist.training.trial import noise_batch, phases, trial_of, wait
 
 _PATIENCE_SECONDS = 10.0
 """A step that takes longer is not made: its time is counted from that of few samples."""
@@ -44,7 +44,7 @@ def _tried(
     config: Config, world: World, system: System, patch: int, num_steps: int, need: int | None, free: int
 ) -> list[str]:
     rank_batch = world.rank_batch(config.global_batch)
-    trial = Trial(config, system, patch, world.device)
+    trial = trial_of(config, system, patch, world.device)
     few = min(2, at_once(config, world, system))  # a BatchNorm behind a global mean takes no single sample
     world.together(lambda: trial.step(few))  # sets everything up
     seconds = max(world.gather_objects(world.together(lambda: trial.step(few)))) * rank_batch / few

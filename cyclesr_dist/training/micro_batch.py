@@ -14,7 +14,7 @@ from cyclesr_dist.method.systems.base import System
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.memory import gib, give_back, peak_growth
 from cyclesr_dist.training.memory_need import free_bytes, kept_for_later
-from cyclesr_dist.training.trial import Trial
+from cyclesr_dist.training.trial import Trial, trial_of
 
 _SHARE = 0.85
 """Of what is free: the rest is for loader processes, validation, and what else the machine does."""
@@ -81,7 +81,7 @@ def _device(world: World) -> str:
 
 def _most(config: Config, world: World, system: System, patch: int, rank_batch: int) -> int:
     """The most samples that fit on this rank, at most `rank_batch`; 0: not even one."""
-    trial = Trial(config, system, patch, world.device)
+    trial = trial_of(config, system, patch, world.device)
     later = kept_for_later(config, system, patch, rank_batch)
     if world.device.type == "cuda":
         return _most_on_gpu(trial, later, rank_batch)

@@ -27,18 +27,35 @@ from cyclesr_dist.training.bad_numbers import keep_buffers, restore_buffers
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class Trial:
-    """Of a system on this rank's device, with patches of `patch` px."""
+def trial_of(config: Config, system: System, patch: int, device: torch.device) -> Trial:
+    """With patches of `patch` px, on this rank's device."""
 
-    def __init__(self, config: Config, system: System, patch: int, device: torch.device) -> None:
-        self.config, self.system, self.patch, self.device = config, system, patch, device
+    def batch_of(num: int) -> Batch:
+        return noise_batch(config, patch, num, device)
+
+    return Trial(system, phases(config), batch_of, config.precision, device)
+
+
+class Trial:
+    """Of a system in `phases`, with batches that `batch_of` makes of a number of samples."""
+
+    def __init__(
+        self,
+        system: System,
+        phases: Sequence[Phase],
+        batch_of: Callable[[int], Batch],
+        precision: str,
+        device: torch.device,
+    ) -> None:
+        self.system, self.phases, self.batch_of = system, phases, batch_of
+        self.precision, self.device = precision, device
 
     def step(self, num: int) -> float:
         """A step of every phase on `num` samples of noise, all at once, without the update. Seconds of the longest."""
-        batch = noise_batch(self.config, self.patch, num, self.device)
+        batch = self.batch_of(num)
         seconds = []
         with self._trying():
-            for phase in phases(self.config):
+            for phase in self.phases:
                 began = time.monotonic()
                 self.system.step(batch, phase)
                 wait(self.device)
@@ -49,7 +66,7 @@ class Trial:
     def _trying(self) -> Iterator[None]:
         system = self.system
         players, kept = system.players, keep_buffers(system.players)
-        trying = {name: _Trying(player, self.config, self.device) for name, player in players.items()}
+        trying = {name: _Trying(player, self.precision, self.device) for name, player in players.items()}
         system.players = trying  # type: ignore[assignment]  # of a player a step needs no more
         pools = system.pools if isinstance(system, PlayersAndPools) else None
         if isinstance(system, PlayersAndPools):
@@ -71,14 +88,14 @@ class _NoPools:
 class _Trying:
     """A player whose gradients are computed and dropped. autograd.grad reaches none of DDP's and ZeRO's hooks."""
 
-    def __init__(self, player: Player, config: Config, device: torch.device) -> None:
+    def __init__(self, player: Player, precision: str, device: torch.device) -> None:
         self.module = player.module
         self.micro_batch: int | None = None
         self._params = [p for p in self.module.parameters() if p.requires_grad]
         self._autocast: dict[str, Any] = {
             "device_type": device.type,
-            "dtype": _DTYPES[config.precision],
-            "enabled": config.precision != "fp32",
+            "dtype": _DTYPES[precision],
+            "enabled": precision != "fp32",
         }
 
     def __call__(self, *inputs: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.ports import free_port
 
-from cyclesr_dist.distributed.collectives import gather_batch, mean_over_ranks
+from cyclesr_dist.distributed.collectives import fetch_samples, mean_over_ranks
 from cyclesr_dist.distributed.local_ranks import run_ranks
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError, FailedElsewhere, InputError
@@ -43,7 +43,11 @@ def scenarios(world: World) -> dict[str, object]:
     (mean * (world.rank + 1)).backward()
     results["mean"] = float(mean)
     results["grad"] = x.grad.tolist()  # type: ignore[union-attr]
-    results["gathered"] = gather_batch(torch.full((2, 1), float(world.rank))).flatten().tolist()
+    batch = torch.arange(2.0).add(2 * world.rank).view(2, 1)  # sample i of the whole batch is i
+    results["fetched"] = [
+        {i: float(x) for i, x in fetch_samples(batch, wanted, world.rank).items()}
+        for wanted in ([[0, 3], [1, 2]], [[0, 1, 2, 3], [3]], [[], [0]], [[0], [2]], [[], []])
+    ]
     return results
 
 
@@ -57,7 +61,8 @@ def test_ranks_agree() -> None:
     assert all(r["mean"] == 6.5 for r in results)
     # Gradients 1 and 2 of the two ranks' losses are averaged, then spread over each rank's two elements.
     assert all(r["grad"] == [0.75, 0.75] for r in results)
-    assert all(r["gathered"] == [0, 0, 1, 1] for r in results)
+    assert results[0]["fetched"] == [{0: 0, 3: 3}, {0: 0, 1: 1, 2: 2, 3: 3}, {}, {0: 0}, {}]
+    assert results[1]["fetched"] == [{1: 1, 2: 2}, {3: 3}, {0: 0}, {2: 2}, {}]
 
 
 def test_run_ranks_reports_a_failing_rank() -> None:

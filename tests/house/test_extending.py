@@ -253,7 +253,7 @@ UNKNOWN = Target(lambda plan: [{"kind": "Thing", "metadata": {"name": "x"}}])
 FAILING = Target(fails)
 
 class Keeps:
-    def __init__(self, folder, config, start, known): known["mine"] = 1
+    def __init__(self, folder, settings, start, known): known["mine"] = 1
     def scalars(self, step, values): pass
     def picture(self, step, name, image): pass
     def close(self): pass

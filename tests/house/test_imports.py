@@ -192,3 +192,21 @@ def test_the_actions_tried_are_all_there_are() -> None:
         for word in action.choices
     ]
     assert sorted(found) == sorted(ACTIONS)
+
+
+def test_only_what_assembles_a_system_is_given_the_whole_configuration() -> None:
+    """Functions that build may have it. What they build is given what it needs."""
+    found = set()
+    for module, path in MODULES.items():
+        for owner in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for method in owner.body if isinstance(owner, ast.ClassDef) else ():
+                if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+                    types = (ast.unparse(argument.annotation) for argument in method.args.args if argument.annotation)
+                    found |= {f"{module}.{owner.name}"} if "Config" in types else set()
+    bench = "cyclesr_dist.workflows.bench."  # its contenders are assembled from it, in turns
+    assert {name for name in found if not name.startswith(bench)} == {
+        f"cyclesr_dist.method.systems.{system}" for system in (
+            "cyclegan.CycleGANSystem", "estimated.EstimatedSystem", "joint.JointSystem",
+            "separate.SeparateSystem", "sr_only.SyntheticSystem",
+        )
+    }  # fmt: skip

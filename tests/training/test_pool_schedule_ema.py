@@ -1,10 +1,14 @@
 """Image pool, schedule and moving average."""
 
+import itertools
+
 import pytest
 import torch
 
 from cyclesr_dist.config.schema import Train
 from cyclesr_dist.config.systems import SYSTEMS, Phase
+from cyclesr_dist.distributed.local_ranks import run_ranks
+from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.pool import ImagePool
 from cyclesr_dist.training.ema import EMA
 from cyclesr_dist.training.schedule import Schedule
@@ -52,6 +56,26 @@ def test_pool_state_continues_exactly() -> None:
     resumed.load_state(part.state())
     rest = [float(v) for i in range(40, 80, 4) for v in resumed.exchange(images(i, 4), i)[:, 0, 0, 0]]
     assert first + rest == expected
+
+
+def shown_by_ranks(world: World) -> tuple[list[list[float]], list[float]]:
+    pool = ImagePool("d_r", 5, 3)
+    shown = []
+    for first in range(0, 48, 12):
+        mine = images(first, 12)[world.rank * 12 // world.num_ranks :][: 12 // world.num_ranks]
+        shown.append(pool.exchange(mine, first, world.rank, world.num_ranks)[:, 0, 0, 0].tolist())
+    state = pool.state()
+    assert state is not None
+    return shown, state[:, 0, 0, 0].tolist()
+
+
+def test_ranks_show_together_what_one_would() -> None:
+    """And all hold the same images, which alone make the next checkpoint."""
+    alone, held = shown_by_ranks(World())
+    results = run_ranks(shown_by_ranks, 3)
+    together = zip(*(shown for shown, _ in results), strict=True)
+    assert [[*itertools.chain(*parts)] for parts in together] == alone
+    assert all(after == held for _, after in results)
 
 
 def test_pool_does_not_hold_memory_of_the_caller() -> None:

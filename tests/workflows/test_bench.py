@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import tiny_overrides
 
 from cyclesr_dist.cli.main import main as cyclesr
-from cyclesr_dist.workflows.bench.scaling import Links, predict
+from cyclesr_dist.workflows.bench.many_gpus import ManyGPUs, describe_model, predict
 
 
 def test_bench_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,26 +116,50 @@ def test_a_part_that_fails_does_not_stop_the_rest(tmp_path: Path, capsys: pytest
 
 
 def test_bench_scaling(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["bench", "scaling", "--rounds", "1", "--step-seconds", "0.25", "--json", str(tmp_path / "s.json")]
+    argv = ["bench", "scaling", "--rounds", "1", "--step-seconds", "0.25", "--step-batch", "7"]
+    argv += ["--json", str(tmp_path / "s.json")]
     assert cyclesr([*argv, *SMALL_NETS]) == 0
     result = json.loads((tmp_path / "s.json").read_text())
     sent = result["bytes_by_collective"]
     assert sent["gradient buckets"] == result["theoretical_bytes"]  # each gradient travels once
-    assert sent["all_gather"] == result["fakes_bytes"] == 2 * 2 * 3 * 16 * 16 * 4
-    assert set(sent) == {"gradient buckets", "all_gather"}
+    assert result["fakes_bytes"] == 2 * 2 * 3 * 16 * 16 * 4
+    assert sent["all_to_all_single"] <= result["fakes_bytes"]
+    assert set(sent) == {"gradient buckets", "all_to_all_single"}
     assert [row["gpus"] for row in result["model"]["rows"]] == [1, 8, 64, 512]
-    assert result["model"]["rows"][0]["efficiency"] == 1
+    assert result["model"]["assumptions"]["step_s"] == 0.25
+    fakes_s = result["model"]["rows"][1]["costs_s"]["pools of fakes"]  # 8 GPUs of 7 samples, half of them swapped
+    assert fakes_s == pytest.approx((7 * 8 / 2 + 7 / 2) * result["fakes_bytes"] / 2 / 300e9)
     assert "GB/s" in capsys.readouterr().out
 
 
 def test_the_model_of_many_gpus() -> None:
-    slow = Links(step_s=0.1, network_gb_s=1.0, hidden=0.0, latency_us=0.0)
-    rows = {int(row["gpus"]): row for row in predict(gradient_bytes=10**8, fakes_bytes=0, rank_batch=4, links=slow)}
+    free = {"validation_s": 0.0, "checkpoint_s": 0.0, "latency_us": 0.0, "network_gb_s": 1.0}
+    slow = ManyGPUs(0.1, rank_batch=4, gradient_bytes=10**8, fakes_bytes=0, **free, hidden=0.0)
+    rows = {row["gpus"]: row for row in predict(slow)}
     assert rows[64]["reduce_s"] == pytest.approx(2 * 63 / 64 * 0.1)
     assert rows[64]["efficiency"] == pytest.approx(0.1 / (0.1 + 2 * 63 / 64 * 0.1))
     assert rows[64]["patches_per_second"] == pytest.approx(64 * 4 / rows[64]["step_s"])
-    hidden = predict(10**8, 0, 4, Links(step_s=10.0, network_gb_s=1.0, latency_us=0.0))
-    assert all(row["efficiency"] == 1 for row in hidden)
+    hidden = ManyGPUs(10.0, rank_batch=4, gradient_bytes=10**8, fakes_bytes=0, **free)
+    assert all(row["efficiency"] == 1 for row in predict(hidden))
+
+
+@pytest.mark.parametrize(
+    ("changed", "most"),
+    [
+        ({"gradient_bytes": 10**10}, "gradients"),
+        ({"fakes_bytes": 10**8}, "pools of fakes"),
+        ({"cores_a_gpu": 0.01}, "data"),
+        ({"validation_s": 10**5}, "validation"),
+        ({"checkpoint_s": 10**5}, "checkpoints"),
+    ],
+)
+def test_the_model_names_what_costs_most(changed: dict[str, float], most: str) -> None:
+    usual: dict[str, Any] = {"step_s": 0.1, "rank_batch": 4, "gradient_bytes": 10**6, "fakes_bytes": 10**4}
+    rows = predict(ManyGPUs(**usual | changed))
+    assert {row["most"] for row in rows[1:]} == {most}
+    assert rows[2]["costs_s"][most] > 5 * sum(cost for name, cost in rows[2]["costs_s"].items() if name != most)
+    lines = describe_model(ManyGPUs(**usual | changed), rows)
+    assert sum(f"GPUs: {most} cost most. What helps: " in line for line in lines) == 3
 
 
 def test_bench_upscale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

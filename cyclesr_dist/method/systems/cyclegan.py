@@ -37,7 +37,7 @@ class CycleGANSystem(PlayersAndPools):
             "g": make_player(generators, groups),
             "d": discriminator_player(config, make_player, config.nets.d_h),
         }
-        self.pools = Pools(config, world)
+        self.pools = Pools(config.pool.size, config.seed, world)
 
     def step(self, batch: Batch, phase: Phase) -> StepResult:
         noise = _enlarged_noise(batch.noise, self.scale)

@@ -63,7 +63,7 @@ class JointSystem(PlayersAndPools):
         if measured and spec_of(config.system).keeps_estimated:
             torch.manual_seed(config.seed)
             self.players["e"] = sr_player(config, make_player, MeasuredDegradation(degradation))
-        self.pools = Pools(config, world)
+        self.pools = Pools(config.pool.size, config.seed, world)
 
     @property
     def sr_players(self) -> dict[str, Player]:

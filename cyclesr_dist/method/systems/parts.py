@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclesr_dist.config.schema import Config, PatchGANNet, Speed
-from cyclesr_dist.distributed.collectives import elementwise_mean_over_ranks, gather_batch, mean_over_ranks
+from cyclesr_dist.distributed.collectives import elementwise_mean_over_ranks, mean_over_ranks
 from cyclesr_dist.distributed.player import MakePlayer, ParamGroup, Player
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError
@@ -86,19 +86,17 @@ def discriminator_player(config: Config, make_player: MakePlayer, net: PatchGANN
 class Pools:
     """The history of fakes of d_r and of d_s, one each for the whole job. Fakes of other discriminators have none."""
 
-    def __init__(self, config: Config, world: World) -> None:
-        self.rank = world.rank
+    def __init__(self, size: int, seed: int, world: World) -> None:
+        self.rank, self.num_ranks = world.rank, world.num_ranks
         self.device = world.device
-        self.pools = {name: ImagePool(name, config.pool.size, config.seed) for name in ("d_r", "d_s")}
+        self.pools = {name: ImagePool(name, size, seed) for name in ("d_r", "d_s")}
 
     def exchange(self, fakes: Fakes, first_index: int) -> Fakes:
-        """What the discriminators are shown. Every rank does the whole batch and keeps its part. All ranks call it."""
-        shown = dict(fakes)
-        for name, pool in self.pools.items():
-            num = len(fakes[name])
-            judged = pool.exchange(gather_batch(full(fakes[name])), first_index)
-            shown[name] = judged[self.rank * num : (self.rank + 1) * num]
-        return shown
+        """What the discriminators are shown. Every rank decides for the whole batch. All ranks call it."""
+        return fakes | {
+            name: pool.exchange(full(fakes[name]).detach(), first_index, self.rank, self.num_ranks)
+            for name, pool in self.pools.items()
+        }
 
     def load(self, saved: dict[str, Tensor]) -> None:
         for name, pool in self.pools.items():

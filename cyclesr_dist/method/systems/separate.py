@@ -43,7 +43,7 @@ class SeparateSystem(PlayersAndPools):
             "sr": sr_player(config, make_player),
         }
         self.g_s2r = translators.g_s2r
-        self.pools = Pools(config, world)
+        self.pools = Pools(config.pool.size, config.seed, world)
 
     @property
     def sr_players(self) -> dict[str, Player]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from statistics import median
 from typing import Any
 
@@ -20,41 +20,36 @@ from cyclesr_dist.distributed.build import build_backend
 from cyclesr_dist.distributed.local_ranks import run_ranks
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.systems.build import build_system
+from cyclesr_dist.workflows.bench.many_gpus import ManyGPUs, describe_model, predict
 from cyclesr_dist.workflows.bench.plans import CASES
 
-_CALLS = ("all_reduce", "all_gather", "broadcast", "reduce_scatter", "all_gather_into_tensor", "reduce_scatter_tensor")
+_CALLS = (
+    "all_reduce", "all_gather", "broadcast", "reduce_scatter", "all_gather_into_tensor", "reduce_scatter_tensor",
+    "all_to_all_single",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Links:
-    """What the model of many GPUs assumes."""
-
-    step_s: float
-    """One rank's step without communication, at its share of the batch."""
-    gpus_a_node: int = 8
-    node_gb_s: float = 300.0
-    """Of one GPU within a node, one direction (NVLink)."""
-    network_gb_s: float = 25.0
-    """Of one GPU between nodes, one direction (200 Gbit/s each)."""
-    latency_us: float = 15.0
-    """Of one hop of a collective."""
-    hidden: float = 0.5
-    """Share of the step that gradients can travel beside: the backward passes."""
-
-
-def bench_scaling(case: str, overrides: tuple[str, ...], rounds: int, links: Links | None) -> dict[str, Any]:
+def bench_scaling(case: str, overrides: tuple[str, ...], rounds: int, **known: float) -> dict[str, Any]:
     """Steps of 1 and 2 ranks with the same batch a rank, the bytes of each collective of a step, and the model.
 
-    Without `links` the model starts from the step measured here. Raises ConfigError for overrides that cannot be used.
+    `known` are fields of ManyGPUs; the others are those measured here, or its assumptions. Raises ConfigError for
+    overrides that cannot be used.
     """
     # The same share of the machine for every rank, also for the one that is alone.
     os.environ.setdefault("CYCLESR_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // 2)))
     one = run_ranks(_measure, 1, case, overrides, rounds)[0]
     two = run_ranks(_measure, 2, case, overrides, rounds)
     sent = two[0]["bytes"]
-    links = links or Links(step_s=one["seconds"])
     gradients = one["parameters"] * 4
     batch = one["rank_batch"]
+    measured = {
+        "step_s": one["seconds"],
+        "rank_batch": batch,
+        "gradient_bytes": gradients,
+        "fakes_bytes": one["fakes_bytes"] // batch,
+        "pool_size": one["pool_size"],
+    }
+    assumed = ManyGPUs(**measured | known)
     seconds = max(rank["seconds"] for rank in two)
     return {
         "case": case,
@@ -69,37 +64,8 @@ def bench_scaling(case: str, overrides: tuple[str, ...], rounds: int, links: Lin
         "overhead": sum(sent.values()) / gradients - 1,
         "collectives": two[0]["calls"],
         "fakes_bytes": one["fakes_bytes"],
-        "model": {"assumptions": asdict(links), "rows": predict(gradients, one["fakes_bytes"], batch, links)},
+        "model": {"assumptions": asdict(assumed), "rows": predict(assumed)},
     }
-
-
-def predict(gradient_bytes: int, fakes_bytes: int, rank_batch: int, links: Links) -> list[dict[str, float]]:
-    """Seconds and efficiency of 1, 8, 64 and 512 GPUs with the same batch each.
-
-    Ring all-reduce of the gradients, 2 (n - 1) / n of their bytes past each GPU, at the slowest link on the ring, and
-    the fakes of the pools gathered, (n - 1) of a rank's. What fits beside the backward passes costs nothing.
-    """
-    rows = []
-    for n in (1, 8, 64, 512):
-        speed = (links.node_gb_s if n <= links.gpus_a_node else links.network_gb_s) * 1e9
-        reduce_s = 2 * (n - 1) / n * gradient_bytes / speed + 2 * (n - 1) * links.latency_us * 1e-6 * (n > 1)
-        if n > links.gpus_a_node:  # a ring within each node, and one over the nodes
-            hops = 2 * (links.gpus_a_node - 1) + 2 * (n // links.gpus_a_node - 1)
-            reduce_s = 2 * (n - 1) / n * gradient_bytes / speed + hops * links.latency_us * 1e-6
-        gather_s = (n - 1) * fakes_bytes / speed
-        exposed_s = max(0.0, reduce_s - links.hidden * links.step_s) + gather_s
-        seconds = links.step_s + exposed_s
-        rows.append(
-            {
-                "gpus": n,
-                "reduce_s": reduce_s,
-                "gather_s": gather_s,
-                "step_s": seconds,
-                "efficiency": links.step_s / seconds,
-                "patches_per_second": n * rank_batch / seconds,
-            }
-        )
-    return rows
 
 
 class _Counted:
@@ -128,7 +94,7 @@ class _Counted:
         real = self._real[name]
 
         def call(*arguments: Any, **options: Any) -> Any:
-            given = arguments[1] if "gather" in name else arguments[0]
+            given = arguments[1] if "gather" in name or "all_to_all" in name else arguments[0]
             tensors = given if isinstance(given, list) else [given]
             self.note(name, sum(t.numel() * t.element_size() for t in tensors))
             return real(*arguments, **options)
@@ -169,6 +135,7 @@ def _measure(world: World, case: str, overrides: tuple[str, ...], rounds: int) -
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for player in system.players.values() for p in player.module.parameters()),
         "fakes_bytes": 2 * batch.syn.numel() * 4,
+        "pool_size": config.pool.size,
         "bytes": dict(counted.bytes),
         "calls": dict(counted.calls),
     }
@@ -204,8 +171,7 @@ def _batch(config: Config, num: int, seed: int) -> Batch:
 
 def describe(result: dict[str, Any]) -> str:
     """The figures as text for the terminal."""
-    r, model = result, result["model"]
-    a = model["assumptions"]
+    r = result
     lines = [
         f"{r['case']}, {r['rank_batch']} patches and {r['threads_a_rank']} threads a rank of two, gloo",
         f"1 rank  {r['seconds']['1']:8.3f} s a step  {r['patches_per_second']['1']:8.2f} patches/s",
@@ -213,16 +179,6 @@ def describe(result: dict[str, Any]) -> str:
         f"bytes a step that a rank gives: {r['payload_bytes']:,}; gradients alone are {r['theoretical_bytes']:,} "
         f"({r['overhead']:+.2%})",
         *(f"  {name}: {size:,} in {r['collectives'][name]}" for name, size in r["bytes_by_collective"].items()),
-        "model: the same batch each GPU; ring all-reduce, 2 (n - 1) / n of the gradients' bytes past each GPU, beside "
-        "the backward passes",
-        f"  step {a['step_s']:.3f} s, {a['gpus_a_node']} GPUs a node, {a['node_gb_s']:.0f} GB/s within it, "
-        f"{a['network_gb_s']:.0f} GB/s a GPU between, {a['latency_us']:.0f} us a hop, {a['hidden']:.0%} of the step "
-        "can hide communication",
-        f"{'GPUs':>6}{'reduce ms':>12}{'gather ms':>12}{'step ms':>12}{'efficiency':>12}{'patches/s':>12}",
-    ]
-    lines += [
-        f"{row['gpus']:6.0f}{1e3 * row['reduce_s']:12.2f}{1e3 * row['gather_s']:12.2f}{1e3 * row['step_s']:12.1f}"
-        f"{row['efficiency']:12.1%}{row['patches_per_second']:12.0f}"
-        for row in model["rows"]
+        *describe_model(ManyGPUs(**r["model"]["assumptions"]), r["model"]["rows"]),
     ]
     return "\n".join(lines)
