@@ -27,7 +27,7 @@ from cyclesr_dist.config.marks import (
     ToRead,
     check_marks,
 )
-from cyclesr_dist.config.metrics import MetricName
+from cyclesr_dist.config.metrics import MetricName, PerceptualName
 from cyclesr_dist.config.reader import OBJECT_NAME, ObjectName, Samples, check_range, read, to_dict
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
@@ -359,6 +359,9 @@ class Validate:
     which the degradation is measured between `data.hr` and `data.lr`, or spectrum_hr where a system does without these;
     and without sharp photographs agreement. scoring/reference_free.py explains these scores.
     `package.module:METRIC` is one of yours."""
+    scores: tuple[PerceptualName, ...] = ()
+    """Perceptual scores that are taken besides, of whole photographs (docs/scores.md). `metric` need not be among them.
+    All but niqe need pairs, and weights that are fetched once."""
     pictures: Annotated[int, Range(minimum=0, maximum=12)] = 2
     """Photographs whose centres are kept as pictures at validations, for the report; 0: none."""
 
