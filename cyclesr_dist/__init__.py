@@ -113,8 +113,9 @@ class Model:
         LA, RGB, RGBA or I;16 (palettes and CMYK become RGB), upright, with its colour profile. With a path, `out`
         writes the PNG that `cyclesr upscale` writes instead, and returns its path. Transparency is enlarged too.
 
-        `tile` is the side in px of the squares that large images are worked on in; None: by size, 0: one piece.
-        Raises InputError.
+        `tile` is the side in px of the squares that large images are worked on in; None: by size, 0: one piece. A
+        network that normalises by the whole image gives another result in tiles; None is one piece for it. Raises
+        InputError.
 
         >>> import numpy as np
         >>> model = load_model("bicubic")

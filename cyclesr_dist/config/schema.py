@@ -124,17 +124,22 @@ class SRNet:
         "compact",
         "srvgg",
         "msrresnet",
+        "span",
+        "realplksr",
+        "swinir",
         "module",
         "enlarged_resnet",
         "enlarged_residual",
     ] = "vdsr"
     """`vdsr` (NTIRE 2017) and `srresnet` (NTIRE 2018) are the paper's; `edsr`, `rrdb`, `srvgg` and `msrresnet` those of
-    EDSR, ESRGAN, Real-ESRGAN's small models and BasicSR; `compact` fits a laptop, `module` is any network of yours,
-    `enlarged_*` a translator behind bicubic enlargement."""
+    EDSR, ESRGAN, Real-ESRGAN's small models and BasicSR; `span`, `realplksr` and `swinir` newer ones; `compact` fits a
+    laptop, `module` is any network of yours, `enlarged_*` a translator behind bicubic enlargement."""
     channels: Positive = 64
-    """Features of every layer; a wider network may be sharper, and is slower."""
+    """Features of every layer; a wider network may be sharper, and is slower. A multiple of 4 for `realplksr`, of 6 for
+    `swinir`."""
     blocks: Positive = 20
-    """Residual blocks, or layers of `vdsr`; a deeper network may be sharper, and is slower."""
+    """Residual blocks (each of 6 layers in `swinir`), or layers of `vdsr`; a deeper network may be sharper, and is
+    slower."""
     bicubic_skip: bool = False
     """Add the bicubic enlargement of the input to the output (`compact` only): small nets then start at bicubic."""
     res_scale: Annotated[float, Range(above=0, maximum=1)] = 1.0
@@ -145,10 +150,16 @@ class SRNet:
     arguments: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of that class."""
     mean_shift: bool = False
-    """Work on colours minus DIV2K's mean, times 255, as EDSR's own weights need it (`edsr` only)."""
+    """Work on colours minus DIV2K's mean, times 255, as the own weights of EDSR and SPAN need it (`edsr` and `span`
+    only)."""
+    layer_norm: bool = False
+    """Normalise each pixel, not the whole image (`realplksr` only): tiles then give what one piece gives."""
+    upsampler: Literal["pixelshuffledirect", "pixelshuffle", "nearest+conv"] = "pixelshuffledirect"
+    """How `swinir` enlarges: as the authors' lightweight, classical or real-world networks."""
     init: PathToRead = ""
     """What g_l2h starts from: a run folder, RUN@last, a checkpoint's folder, a model file, or weights of ESRGAN,
-    Real-ESRGAN, EDSR or MSRResNet (.pth, .safetensors). The network must be the same. Empty: drawn by `seed`."""
+    Real-ESRGAN, EDSR, MSRResNet, SPAN, RealPLKSR or SwinIR (.pth, .safetensors). The network must be the same. Empty:
+    drawn by `seed`."""
 
 
 @dataclass(frozen=True)
@@ -580,10 +591,7 @@ def check(c: Config) -> None:
             f"nets.sr.module = {c.nets.sr.module!r} with nets.sr.kind = {c.nets.sr.kind}; "
             "a class, package.module:Class, belongs to kind: module and to no other"
         )
-    if c.nets.sr.bicubic_skip and c.nets.sr.kind != "compact":
-        raise ConfigError(f"nets.sr.bicubic_skip = true with nets.sr.kind = {c.nets.sr.kind}; allowed with: compact")
-    if c.nets.sr.mean_shift and c.nets.sr.kind != "edsr":
-        raise ConfigError(f"nets.sr.mean_shift = true with nets.sr.kind = {c.nets.sr.kind}; allowed with: edsr")
+    _check_sr(c.nets.sr, c.scale)
     if isinstance(c.micro_batch, int):  # of Python: the reader refuses such a number by itself
         check_range("micro_batch", c.micro_batch, minimum=1)
     if c.micro_batch == "auto" and c.backend == "deepspeed" and c.zero_stage == 3:
@@ -628,6 +636,33 @@ def _check_sets(key: str, sets: str | tuple[str | WeightedSet, ...]) -> None:
             raise ConfigError(f"{key}[{i}] is empty; allowed: the folder or URL of a shard set")
     if len({type(one) for one in sets}) > 1:
         raise ConfigError(f"{key} has weights for some of its {len(sets)} shard sets; allowed: for all, or for none")
+
+
+_ONLY_WITH = {
+    "bicubic_skip": ("compact",),
+    "mean_shift": ("edsr", "span"),
+    "layer_norm": ("realplksr",),
+    "upsampler": ("swinir",),
+}
+"""Keys of `nets.sr`, and the kinds that have them."""
+_MULTIPLES = {"realplksr": 4, "swinir": 6}
+"""Of `nets.sr.channels`: groups and heads share them."""
+
+
+def _check_sr(sr: SRNet, scale: int) -> None:
+    for name, kinds in _ONLY_WITH.items():
+        value = getattr(sr, name)
+        if value != getattr(SRNet(), name) and sr.kind not in kinds:
+            raise ConfigError(
+                f"nets.sr.{name} = {str(value).lower()} with nets.sr.kind = {sr.kind}; allowed with: {', '.join(kinds)}"
+            )
+    multiple = _MULTIPLES.get(sr.kind, 1)
+    if sr.channels % multiple:
+        raise ConfigError(
+            f"nets.sr.channels = {sr.channels} with nets.sr.kind = {sr.kind}; allowed: a multiple of {multiple}"
+        )
+    if sr.upsampler == "nearest+conv" and scale == 3:
+        raise ConfigError("nets.sr.upsampler = nearest+conv with scale = 3; allowed: scale 2, 4 or 8")
 
 
 def check_listening(t: Listening) -> None:

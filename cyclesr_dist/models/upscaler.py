@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclesr_dist.data.resize import bicubic_up
+from cyclesr_dist.models.reach import BICUBIC_PX, Reach, reach_of
 
 METADATA_KEY = "cyclesr"
 """Where model files, safetensors and ONNX, hold their description."""
@@ -24,8 +25,8 @@ class Upscaler(Protocol):
     def scale(self) -> int: ...
 
     @property
-    def reach_px(self) -> int:
-        """LR pixels farther away than this do not change an output pixel."""
+    def reach(self) -> Reach:
+        """How far it sees."""
 
     @property
     def device(self) -> torch.device:
@@ -39,7 +40,7 @@ class BicubicUpscaler:
     """The baseline `bicubic`."""
 
     name = "bicubic"
-    reach_px = 3
+    reach = Reach(BICUBIC_PX)
     device = torch.device("cpu")
 
     def __init__(self, scale: int) -> None:
@@ -56,7 +57,7 @@ class NetUpscaler:
         self.name = name
         self.net = net
         self.scale = scale
-        self.reach_px = _reach_px(net)
+        self.reach = reach_of(net)
 
     @property
     def device(self) -> torch.device:
@@ -66,16 +67,3 @@ class NetUpscaler:
     def __call__(self, x: Tensor) -> Tensor:
         y: Tensor = self.net(x.to(self.device))
         return y.float().to(x.device)
-
-
-def _reach_px(net: nn.Module) -> int:
-    """Receptive radius in LR px if all convolutions followed one another at LR size: never too small for SR networks.
-
-    The 3 px more are those of a bicubic skip.
-    """
-    reach, jump = 3, 1
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            reach += jump * max(d * (k - 1) // 2 for k, d in zip(module.kernel_size, module.dilation, strict=True))
-            jump *= max(module.stride)
-    return reach
