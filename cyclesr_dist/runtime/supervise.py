@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from cyclesr_dist.errors import InputError, Preempted
-from cyclesr_dist.runtime.exit_codes import FOLDER_VARIABLE
+from cyclesr_dist.runtime.exit_codes import FOLDER_VARIABLE, OF_RANKS
 from cyclesr_dist.runtime.guard import Guard
 from cyclesr_dist.runtime.lifeline import lives, started_by_this, watching
 from cyclesr_dist.runtime.signals import Insistence, requests
@@ -36,8 +36,6 @@ _TICK_SECONDS = 0.1
 _PATIENCE_SECONDS = 15.0
 _LAUNCHER_SECONDS = 5.0
 _PR_SET_CHILD_SUBREAPER = 36
-_OF_RANKS = ("RANK", "LOCAL_RANK")
-"""Environment variables that launchers set for ranks."""
 
 
 class Supervisor:
@@ -138,7 +136,7 @@ class Supervisor:
         found = set()
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
-                is_rank = any(name in process.environ() and name not in os.environ for name in _OF_RANKS)
+                is_rank = any(name in process.environ() and name not in os.environ for name in OF_RANKS)
                 if is_rank and self.command[-1] in process.cmdline() and lives(process):
                     found.add(process.pid)
         return found
@@ -165,6 +163,8 @@ class Supervisor:
             code = Preempted.exit_code  # nothing had begun
         elif codes:
             code = 0 if left == {0} else 1
+        elif early := {record["code"] for record in self._records("early")} - {0}:  # before they said who they are
+            code = early.pop() if early in ({InputError.exit_code}, {Preempted.exit_code}) else 1
         elif self._left_behind:  # they still import their modules: nothing has begun, whatever the launcher says
             code = 1
         else:  # no rank at all: a launcher's own --help or bad usage, or another program
