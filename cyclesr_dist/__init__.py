@@ -66,7 +66,7 @@ def load_model(path: FilePath, *, scale: int | None = None, allow_module: bool =
     >>> load_model("bicubic", scale=2)
     Model('bicubic', scale=2)
     """
-    from cyclesr_dist.models.model_file import fingerprint, resolve_model
+    from cyclesr_dist.models.model_name import fingerprint, resolve_model
     from cyclesr_dist.runtime.arguments import text_of, whole
 
     wanted = None if scale is None else whole("scale", scale)
@@ -328,11 +328,13 @@ def train(
     4
     """
     from cyclesr_dist.runtime.arguments import path_of
+    from cyclesr_dist.training.ahead import read_ahead
 
     config, folder = _checked(config), path_of("run_dir", run_dir)
+    load = read_ahead(lambda: config)
     from cyclesr_dist.training.launched import run_training  # takes seconds
 
-    return run_training(lambda: config, folder, resume=resume or with_changes, with_changes=with_changes, quiet=quiet)
+    return run_training(load, folder, resume=resume or with_changes, with_changes=with_changes, quiet=quiet)
 
 
 def _checked(config: Config) -> Config:

@@ -85,9 +85,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Score, print the means and write the JSON file. Returns 1 where some images failed. Raises InputError."""
     from cyclesr_dist.data.folders import images_folder
-    from cyclesr_dist.models.model_file import resolve_model
+    from cyclesr_dist.models.model_name import resolve_model
     from cyclesr_dist.nets.vgg import build_vgg
-    from cyclesr_dist.scoring.perceptual.scores import Perceptual, check_names
+    from cyclesr_dist.scoring.perceptual.scores import Perceptual, check_names, device_of
     from cyclesr_dist.scoring.score import Part, evaluate_folder, scorer_of, write_scores
 
     if args.json:
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
             part=part,
             recursive=args.recursive,
             tally=tally,
-            perceptual_scores=Perceptual(names, model.device) if names else None,
+            perceptual_scores=Perceptual(names, device_of(model)) if names else None,
         )
     print(f"{scores['model']}, {scores['protocol']}{_of_what(part)}, mean of {len(scores['images'])} images")
     for name, value in scores["mean"].items():

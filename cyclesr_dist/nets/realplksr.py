@@ -53,6 +53,7 @@ class _Block(nn.Module):
         self.refine = nn.Conv2d(channels, channels, 1)
         self.norm = nn.Identity() if layer_norm else nn.GroupNorm(PART, channels)
         for layer in (self.channel_mixer[2], self.lk.conv, self.attn.f[0], self.refine):
+            assert isinstance(layer.weight, Tensor)
             nn.init.trunc_normal_(layer.weight, std=_STD)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ def _strips(windows: int, device: torch.device) -> Tensor:
     """(windows, 8): 0; in the last window 1 before the end of the image, and 2 behind it."""
     place = torch.arange(windows * WINDOW, device=device)
     end = windows * WINDOW
-    return ((place >= end - WINDOW).int() + (place >= end - SHIFT).int()).unflatten(0, (windows, WINDOW))
+    return ((place >= end - WINDOW).int() + (place >= end - SHIFT).int()).view(windows, WINDOW)
 
 
 class _Mlp(nn.Module):

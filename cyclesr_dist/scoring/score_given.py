@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from cyclesr_dist.data.folders import images_folder
 from cyclesr_dist.data.python_images import read_given
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.upscaler import Upscaler
 from cyclesr_dist.runtime.arguments import is_path, path_of, word
-from cyclesr_dist.scoring.perceptual.scores import Perceptual
+from cyclesr_dist.scoring.perceptual.scores import Perceptual, device_of
 from cyclesr_dist.scoring.score import evaluate_folder, score_image, scorer_of, to_uint8
 
 
@@ -26,7 +24,7 @@ def score_given(
     Raises InputError.
     """
     scorer_of(word("protocol", protocol))  # an unknown one is refused before any work
-    more = Perceptual(scores, upscaler.device if upscaler else torch.device("cpu")) if scores else None
+    more = Perceptual(scores, device_of(upscaler)) if scores else None
     first, second = (_folder(name, value) for name, value in (("image", image), ("original", original)))
     if first and second:
         lr = images_folder(first, upscaler.scale) if upscaler else first

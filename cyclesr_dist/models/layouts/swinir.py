@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from cyclesr_dist.models.layouts.base import Held, Layout, State, count, inputs_
 from cyclesr_dist.nets.swinir import HEADS, LAYERS, WINDOW, relative_positions, separations
 
 _TABLE = "layers.0.residual_group.blocks.0.attn.relative_position_bias_table"
+Upsampler = Literal["pixelshuffledirect", "pixelshuffle", "nearest+conv"]
 _PATCH_WINDOWS = 8
 """Along a side of the patches, 64 x 64 px, that a file's table is made for."""
 
@@ -28,7 +30,7 @@ def _held(state: Mapping[str, Tensor]) -> Held | None:
     return Held(sr, scale, inputs_differ(first) or _differs(state, upsampler, table, channels))
 
 
-def _enlarging(state: Mapping[str, Tensor]) -> tuple[str, int]:
+def _enlarging(state: Mapping[str, Tensor]) -> tuple[Upsampler | Literal[""], int]:
     """The upsampler, empty where there is none, and the scale."""
     if "conv_up1.weight" in state:
         return "nearest+conv", 2 ** count(state, lambda n: f"conv_up{n + 1}.weight")

@@ -36,6 +36,12 @@ def check_names(where: str, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def device_of(upscaler: object) -> torch.device:
+    """Where the scores of its results are computed: where it computes itself, if that is torch."""
+    device = getattr(upscaler, "device", None)
+    return device if isinstance(device, torch.device) else torch.device("cpu")
+
+
 class Perceptual:
     """Takes the scores of `names`, which are those of config/metrics.py that are taken only where asked for."""
 

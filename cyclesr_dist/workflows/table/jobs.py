@@ -19,12 +19,12 @@ from cyclesr_dist.data.folders import list_images
 from cyclesr_dist.data.images import image_size
 from cyclesr_dist.distributed.launchers import ALONE
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
-from cyclesr_dist.models.model_file import resolve_model
+from cyclesr_dist.models.model_name import resolve_model
 from cyclesr_dist.models.upscaler import Upscaler
 from cyclesr_dist.runtime.children import run_child
 from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
-from cyclesr_dist.scoring.perceptual.scores import Perceptual
+from cyclesr_dist.scoring.perceptual.scores import Perceptual, device_of
 from cyclesr_dist.scoring.score import evaluate_folder, write_scores
 from cyclesr_dist.training.run_folder import read_summary
 from cyclesr_dist.workflows.table.config import Table
@@ -204,7 +204,7 @@ def take_scores(
     path: Path, model: Upscaler, lr: Path, hr: Path, protocol: Protocol, perceptual: tuple[str, ...]
 ) -> None:
     """Write the scores of a folder to `path`. Raises InputError as `evaluate_folder` does, or for missing weights."""
-    besides = Perceptual(perceptual, model.device) if perceptual else None
+    besides = Perceptual(perceptual, device_of(model)) if perceptual else None
     write_scores(path, evaluate_folder(model, lr, hr, protocol, perceptual_scores=besides))
 
 

@@ -13,7 +13,7 @@ import torch
 
 from cyclesr_dist import __version__
 from cyclesr_dist.config.metrics import lower_is_better
-from cyclesr_dist.models.model_file import resolve_model
+from cyclesr_dist.models.model_name import resolve_model
 from cyclesr_dist.training.run_folder import read_summary
 from cyclesr_dist.workflows.table.config import Table
 from cyclesr_dist.workflows.table.data import TableData
