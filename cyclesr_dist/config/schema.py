@@ -112,6 +112,9 @@ class PatchGANNet:
     REMOVED: ClassVar[Mapping[str, Removed]] = {"norm": Removed("instance", "discriminators have InstanceNorm")}
 
 
+Upsampler = Literal["pixelshuffledirect", "pixelshuffle", "nearest+conv"]
+
+
 @dataclass(frozen=True)
 class SRNet:
     """g_l2h."""
@@ -154,7 +157,7 @@ class SRNet:
     only)."""
     layer_norm: bool = False
     """Normalise each pixel, not the whole image (`realplksr` only): tiles then give what one piece gives."""
-    upsampler: Literal["pixelshuffledirect", "pixelshuffle", "nearest+conv"] = "pixelshuffledirect"
+    upsampler: Upsampler = "pixelshuffledirect"
     """How `swinir` enlarges: as the authors' lightweight, classical or real-world networks."""
     init: PathToRead = ""
     """What g_l2h starts from: a run folder, RUN@last, a checkpoint's folder, a model file, or weights of ESRGAN,

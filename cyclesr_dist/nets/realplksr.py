@@ -52,9 +52,8 @@ class _Block(nn.Module):
         self.attn = _Gate(channels)
         self.refine = nn.Conv2d(channels, channels, 1)
         self.norm = nn.Identity() if layer_norm else nn.GroupNorm(PART, channels)
-        for layer in (self.channel_mixer[2], self.lk.conv, self.attn.f[0], self.refine):
-            assert isinstance(layer.weight, Tensor)
-            nn.init.trunc_normal_(layer.weight, std=_STD)
+        for drawn in ("channel_mixer.2", "lk.conv", "attn.f.0", "refine"):
+            nn.init.trunc_normal_(self.get_parameter(f"{drawn}.weight"), std=_STD)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.channel_mixer(self.layer_norm(x))

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from cyclesr_dist.config.schema import SRNet
+from cyclesr_dist.config.schema import SRNet, Upsampler
 from cyclesr_dist.models.layouts.base import Held, Layout, State, count, inputs_differ, own_names
 from cyclesr_dist.nets.swinir import HEADS, LAYERS, WINDOW, relative_positions, separations
 
 _TABLE = "layers.0.residual_group.blocks.0.attn.relative_position_bias_table"
-Upsampler = Literal["pixelshuffledirect", "pixelshuffle", "nearest+conv"]
 _PATCH_WINDOWS = 8
 """Along a side of the patches, 64 x 64 px, that a file's table is made for."""
 
@@ -30,20 +28,20 @@ def _held(state: Mapping[str, Tensor]) -> Held | None:
     return Held(sr, scale, inputs_differ(first) or _differs(state, upsampler, table, channels))
 
 
-def _enlarging(state: Mapping[str, Tensor]) -> tuple[Upsampler | Literal[""], int]:
-    """The upsampler, empty where there is none, and the scale."""
+def _enlarging(state: Mapping[str, Tensor]) -> tuple[Upsampler | None, int]:
+    """The upsampler, and the scale."""
     if "conv_up1.weight" in state:
         return "nearest+conv", 2 ** count(state, lambda n: f"conv_up{n + 1}.weight")
     enlarging = state.get("upsample.0.weight")
     if enlarging is None:
-        return "", 1
+        return None, 1
     if "conv_before_upsample.0.weight" not in state:
         return "pixelshuffledirect", math.isqrt(enlarging.shape[0] // 3)
     stages = count(state, lambda n: f"upsample.{2 * n}.weight")
     return "pixelshuffle", 3 if enlarging.shape[0] == 9 * enlarging.shape[1] else 2**stages
 
 
-def _differs(state: Mapping[str, Tensor], upsampler: str, table: Tensor, channels: int) -> str:
+def _differs(state: Mapping[str, Tensor], upsampler: str | None, table: Tensor, channels: int) -> str:
     layers = count(state, lambda i: f"layers.0.residual_group.blocks.{i}.norm1.weight")
     hidden = state.get("layers.0.residual_group.blocks.0.mlp.fc1.bias")
     if not upsampler:
