@@ -163,8 +163,8 @@ class Supervisor:
             code = Preempted.exit_code  # nothing had begun
         elif codes:
             code = 0 if left == {0} else 1
-        elif early := {record["code"] for record in self._records("early")} - {0}:  # before they said who they are
-            code = early.pop() if early in ({InputError.exit_code}, {Preempted.exit_code}) else 1
+        elif early := {record["code"] for record in self._records("early")} - {0}:
+            code = self._code_of_early(early)
         elif self._left_behind:  # they still import their modules: nothing has begun, whatever the launcher says
             code = 1
         else:  # no rank at all: a launcher's own --help or bad usage, or another program
@@ -172,6 +172,13 @@ class Supervisor:
         if code not in (0, Preempted.exit_code):
             self._print_cause(codes)
         return code
+
+    def _code_of_early(self, left: set[int]) -> int:
+        """Of ranks that left before they said who they are. A launcher that finds one dead asks the others to stop, so
+        75 counts only where it noticed no failure."""
+        if InputError.exit_code in left:
+            return InputError.exit_code
+        return Preempted.exit_code if left == {Preempted.exit_code} and self.launcher_code == 0 else 1
 
     def _exit_codes(self) -> dict[int, int | None]:
         """Of each rank's last process; None where it ended without a word."""

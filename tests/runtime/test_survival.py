@@ -216,14 +216,27 @@ LEAVES = "import time\nfrom cyclesr_dist.runtime.command import end_process, gua
 
 
 @pytest.mark.parametrize(
-    ("codes", "expected"), [((75, 75), 75), ((2, 2), 2), ((1, 1), 1), ((75, 1), 1), ((0, 0), 0), ((0, 2), 2)]
+    ("codes", "launcher_code", "expected"),
+    [
+        ((75, 75), 0, 75),
+        ((75, 75), 1, 1),  # a rank was killed, and the launcher asked these to stop
+        ((2, 2), 0, 2),
+        ((2, 75), 1, 2),
+        ((0, 2), 0, 2),
+        ((1, 1), 0, 1),
+        ((75, 1), 0, 1),
+        ((0, 0), 0, 0),
+        ((0, 0), 1, 1),
+    ],
 )
-def test_codes_of_ranks_that_never_said_who_they_are(codes: tuple[int, int], expected: int, tmp_path: Path) -> None:
+def test_codes_of_ranks_that_never_said_who_they_are(
+    codes: tuple[int, int], launcher_code: int, expected: int, tmp_path: Path
+) -> None:
     """A launcher that ends with 0 does not hide them."""
     rank = tmp_path / "rank.py"
     rank.write_text(f"import sys\n{LEAVES}end_process(lambda: int(sys.argv[1]))\n")
     one = f'LOCAL_RANK=%s "{sys.executable}" "{rank}" %s'
-    script = " & ".join(one % pair for pair in enumerate(codes)) + " & wait; exit 0"
+    script = " & ".join(one % pair for pair in enumerate(codes)) + f" & wait; exit {launcher_code}"
     with started([*SUPERVISE, "sh", "-c", script]) as p:
         code, stderr = outcome(p)
     assert code == expected, stderr
