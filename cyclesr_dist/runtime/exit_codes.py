@@ -23,11 +23,11 @@ _rank: int | None = None
 _last: list[Callable[[], None]] = []
 
 
-def started_as(rank: int) -> None:
-    """Tell the supervisor, if there is one, which process this rank is."""
+def started_as(rank: int, num_here: int = 1) -> None:
+    """Tell the supervisor, if there is one, which process this rank is, and how many ranks this machine has."""
     global _rank
     _rank = rank
-    _write("rank")
+    _write("rank", num_here=num_here)
 
 
 def cause(text: str) -> None:

@@ -157,7 +157,7 @@ class Supervisor:
         asked = self.asked_at is not None
         if InputError.exit_code in left:
             code = InputError.exit_code
-        elif left == {Preempted.exit_code} or (asked and Preempted.exit_code in left):
+        elif (left == {Preempted.exit_code} and not self._one_failed(codes)) or (asked and Preempted.exit_code in left):
             code = Preempted.exit_code  # ranks note it when all have agreed and saved: a launcher cannot undo it
         elif asked and not codes and not self.forced:
             code = Preempted.exit_code  # nothing had begun
@@ -173,12 +173,20 @@ class Supervisor:
             self._print_cause(codes)
         return code
 
+    def _one_failed(self, codes: dict[int, int | None]) -> bool:
+        """Whether a rank is missing that never said who it is, and the launcher noticed a failure: it asked the others
+        to stop."""
+        expected = max((record["num_here"] for record in self._records("rank")), default=0)
+        early = {record["code"] for record in self._records("early")}
+        missing = len(codes) < expected or (not codes and Preempted.exit_code in early)
+        return missing and self.launcher_code not in (0, Preempted.exit_code)
+
     def _code_of_early(self, left: set[int]) -> int:
         """Of ranks that left before they said who they are. A launcher that finds one dead asks the others to stop, so
         75 counts only where it noticed no failure."""
         if InputError.exit_code in left:
             return InputError.exit_code
-        return Preempted.exit_code if left == {Preempted.exit_code} and self.launcher_code == 0 else 1
+        return Preempted.exit_code if left == {Preempted.exit_code} and not self._one_failed({}) else 1
 
     def _exit_codes(self) -> dict[int, int | None]:
         """Of each rank's last process; None where it ended without a word."""
@@ -197,6 +205,8 @@ class Supervisor:
             _say(f"error: rank {', '.join(map(str, killed))} ended without a word, as a killed process does")
         elif self._left_behind:
             _say("error: the launcher was gone before the ranks had begun")
+        elif self._one_failed(codes):
+            _say("error: a rank ended before it had begun, as a killed process does")
         if causes:
             _say(f"error: {causes[0]['cause']}")
 

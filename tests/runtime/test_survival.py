@@ -215,6 +215,20 @@ def test_ranks_that_leave_a_killed_launcher_before_they_have_begun_are_no_succes
 LEAVES = "import time\nfrom cyclesr_dist.runtime.command import end_process, guarded\n"
 
 
+@pytest.mark.parametrize(("launcher_code", "expected"), [(1, 1), (0, 75), (75, 75)])
+def test_a_rank_that_is_killed_before_it_said_who_it_is(launcher_code: int, expected: int, tmp_path: Path) -> None:
+    """The launcher asks the other one to stop, and notices a failure. Where it noticed none, there is none."""
+    rank = tmp_path / "rank.py"
+    rank.write_text(
+        f"from cyclesr_dist.runtime.exit_codes import started_as\n{LEAVES}started_as(0, 2)\nend_process(lambda: 75)\n"
+    )
+    script = f'RANK=0 "{sys.executable}" "{rank}"; exit {launcher_code}'
+    with started([*SUPERVISE, "sh", "-c", script]) as p:
+        code, stderr = outcome(p)
+    assert code == expected, stderr
+    assert ("a rank ended before it had begun" in "".join(stderr)) == (code == 1)
+
+
 @pytest.mark.parametrize(
     ("codes", "launcher_code", "expected"),
     [
