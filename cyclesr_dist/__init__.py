@@ -66,7 +66,7 @@ def load_model(path: FilePath, *, scale: int | None = None, allow_module: bool =
     >>> load_model("bicubic", scale=2)
     Model('bicubic', scale=2)
     """
-    from cyclesr_dist.models.model_file import fingerprint, resolve_model
+    from cyclesr_dist.models.model_name import fingerprint, resolve_model
     from cyclesr_dist.runtime.arguments import text_of, whole
 
     wanted = None if scale is None else whole("scale", scale)
@@ -266,12 +266,14 @@ def score(
     *,
     protocol: str = "plain",
     model: Model | None = None,
+    scores: Sequence[str] = (),
 ) -> dict[str, float]:
     """PSNR in dB, infinite for equal images, and SSIM, after rounding to 8 bits.
 
     Of two images, or of two folders, whose files are matched by name as `cyclesr evaluate` does: then the means.
     `protocol` is `plain`, `ntire2017`, `ntire2018`, or `package.module:function` of yours. With a `model` the first
-    image or folder is LR, and is enlarged before: the scores of `cyclesr evaluate`. Transparency is left out. Raises
+    image or folder is LR, and is enlarged before: the scores of `cyclesr evaluate`. `scores` are perceptual ones that
+    are taken besides: `lpips`, `lpips_vgg`, `dists`, `niqe`; lower is better. Transparency is left out. Raises
     InputError, and ConfigError for a protocol that cannot be imported.
 
     >>> small = simulate("photo.jpg", "mild")
@@ -285,7 +287,8 @@ def score(
 
     if model is not None and not isinstance(model, Model):
         raise InputError(f"model = {model!r:.80} is no Model; load_model makes one")
-    return score_given(image, original, protocol, None if model is None else model._upscaler)
+    names = (scores,) if isinstance(scores, str) else tuple(scores)
+    return score_given(image, original, protocol, None if model is None else model._upscaler, names)
 
 
 def load_config(path: FilePath | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -325,11 +328,13 @@ def train(
     4
     """
     from cyclesr_dist.runtime.arguments import path_of
+    from cyclesr_dist.training.ahead import read_ahead
 
     config, folder = _checked(config), path_of("run_dir", run_dir)
+    load = read_ahead(lambda: config)
     from cyclesr_dist.training.launched import run_training  # takes seconds
 
-    return run_training(lambda: config, folder, resume=resume or with_changes, with_changes=with_changes, quiet=quiet)
+    return run_training(load, folder, resume=resume or with_changes, with_changes=with_changes, quiet=quiet)
 
 
 def _checked(config: Config) -> Config:

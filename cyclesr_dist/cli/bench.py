@@ -18,9 +18,9 @@ from cyclesr_dist.runtime.passing import failed
 from cyclesr_dist.workflows.bench import plans
 
 _DATA_EPILOG = """\
-Compares the stream with a plain webdataset pipeline over the same tars, with a Dataset over folders of PNG files, and
-with decoding alone, in rounds that take turns; prints medians and their ratios, the sizes and times of all encodings,
-and the memory used over many epochs.
+Compares the stream with a plain webdataset pipeline over the same tars, with a Dataset over folders of PNG files, with
+raw pixels in LMDB where lmdb is installed, and with decoding alone, in rounds that take turns; prints medians
+and their ratios, the sizes and times of all encodings, and the memory used over many epochs.
 
 example:
   cyclesr bench data --json data.json
@@ -143,7 +143,14 @@ def _add_upscale(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
         epilog="example: cyclesr bench upscale --model runs/demo --model demo.onnx --sides 256 512 1024",
     )
     parser.add_argument("--model", action="append", required=True, help="as of `cyclesr upscale`; again for more")
-    parser.add_argument("--sides", type=int, nargs="+", default=[256, 512, 1024, 2048], metavar="PX", help="LR px")
+    parser.add_argument(
+        "--sides",
+        type=_size,
+        nargs="+",
+        default=[plans.Size(side, side) for side in (256, 512, 1024, 2048)],
+        metavar="PX",
+        help="of the image, LR px: of a square, or 1024x768; default: 256 512 1024 2048",
+    )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     add_common_arguments(parser)
@@ -240,6 +247,13 @@ def _add_estimate(actions: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run_estimate)
 
 
+def _size(text: str) -> plans.Size:
+    sides = text.split("x") if "x" in text else [text, text]
+    if len(sides) != 2 or not all(side.isdecimal() for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r}: a side in px, or width x height as in 1024x768, is needed")
+    return plans.Size(int(sides[0]), int(sides[1]))
+
+
 def _counts(text: str) -> tuple[int, ...]:
     try:
         counts = tuple(int(part) for part in text.split(","))
@@ -324,8 +338,8 @@ def run_scaling(args: argparse.Namespace) -> int:
 def run_upscale(args: argparse.Namespace) -> int:
     """Returns 0; raises CycleSRError."""
     check_range("--rounds", args.rounds, minimum=1)
-    for side in args.sides:
-        check_range("--sides", side, minimum=64)
+    for size in args.sides:
+        check_range("--sides", min(size), minimum=64)
     from cyclesr_dist.workflows.bench import upscale
 
     result = upscale.bench_upscale(args.model, args.sides, args.rounds)

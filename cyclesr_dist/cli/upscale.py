@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     tally = Tally(debug=args.debug)
     inputs = _inputs(args.inputs, args.out, args.recursive, tally)
     from cyclesr_dist.models.flat_colours import colour_warning
-    from cyclesr_dist.models.model_file import fingerprint, resolve_model
+    from cyclesr_dist.models.model_name import fingerprint, resolve_model
     from cyclesr_dist.models.tiles import tile_warning
     from cyclesr_dist.models.upscale_files import Enlarging, Task, upscale_files
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cyclesr_dist.distributed.collectives import fetch_samples
-
-_SWAP_PROBABILITY = 0.5
+from cyclesr_dist.method.pool_draws import draw_swaps
 
 
 class ImagePool:
@@ -47,15 +45,11 @@ class ImagePool:
         Both by number: a sample's place in the batch, or -1 - k for what the pool holds at place k now.
         """
         held = [-1 - k for k in range(len(self.images))]
-        shown = []
-        for i in range(num):
-            shown.append(i)
+        shown = list(range(num))
+        for i, slot in enumerate(draw_swaps(self.seed, self.name, first_index, num, self.size).tolist()):
             if len(held) < self.size:
                 held.append(i)
-                continue
-            stream = np.random.default_rng([self.seed, first_index + i, *self.name.encode()])
-            if stream.random() < _SWAP_PROBABILITY:
-                slot = int(stream.integers(self.size))
+            elif slot >= 0:
                 shown[i], held[slot] = held[slot], i
         return shown, held
 

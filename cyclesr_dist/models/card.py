@@ -17,7 +17,7 @@ from cyclesr_dist.degradation.record import FACTS
 from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.checkpoint_model import newest_checkpoint
-from cyclesr_dist.models.model_file import LAST_FILE, MODEL_FILE, find_model
+from cyclesr_dist.models.model_name import LAST_FILE, MODEL_FILE, find_model
 from cyclesr_dist.runtime.files import is_folder
 from cyclesr_dist.runtime.passing import failed, patiently
 

@@ -15,7 +15,8 @@ from torch import nn
 
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.card import Known, card, facts_of_run, model_db
-from cyclesr_dist.models.model_file import described, find_model, load_network, save_model
+from cyclesr_dist.models.model_file import described, save_model
+from cyclesr_dist.models.model_name import find_model, load_network
 from cyclesr_dist.models.native import native_file, native_project, native_remarks
 from cyclesr_dist.models.onnx_upscaler import import_onnx
 from cyclesr_dist.models.reach import reach_of

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cyclesr_dist.data.images import Picture, look_at, read_stored, say_what_is_left_out
@@ -15,7 +14,7 @@ from cyclesr_dist.data.photo.png_stream import PngStream
 from cyclesr_dist.data.photo.transparency import filled
 from cyclesr_dist.models.strip_memory import check_memory, memory_shortage
 from cyclesr_dist.models.strips import strips
-from cyclesr_dist.models.tiles import Tiles, enlarged, fetched, tiles_of, tiles_of_photo
+from cyclesr_dist.models.tiles import Tiles, enlarged, tiles_of, tiles_of_photo
 from cyclesr_dist.models.upscaler import BicubicUpscaler, Upscaler
 from cyclesr_dist.runtime.files import size_of
 from cyclesr_dist.runtime.passing import unwritable
@@ -67,11 +66,11 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, tile: int | Non
 def _in_tiles(upscaler: Upscaler, planes: NDArray[np.floating[Any]], cut: Tiles) -> NDArray[np.float32]:
     """(h, w, C) -> (h * scale, w * scale, C): the middles of tiles that overlap by `cut.margin`."""
     (height, width, channels), scale = planes.shape, upscaler.scale
+    arithmetic = upscaler.arithmetic
     out = np.empty((height * scale, width * scale, channels), np.float32)
     for row in cut.spans(height):
         for column in cut.spans(width):
-            part = np.ascontiguousarray(planes[row.read, column.read], dtype=np.float32)
-            x = torch.from_numpy(part).permute(2, 0, 1)[None].to(upscaler.device)
-            y = enlarged(upscaler, x)[0, :, row.inner(scale), column.inner(scale)].permute(1, 2, 0)
-            torch.from_numpy(out[row.made(scale), column.made(scale)]).copy_(fetched(y))
+            x = arithmetic.taken(planes[row.read, column.read].astype(np.float32, copy=False))
+            y = enlarged(upscaler, x)[:, :, row.inner(scale), column.inner(scale)]
+            arithmetic.give(y, out[row.made(scale), column.made(scale)])
     return out

@@ -1,4 +1,4 @@
-"""What `--model` may name: g_l2h on disk (a model file, a run folder, a checkpoint) or a baseline, as an `Upscaler`."""
+"""g_l2h on disk: model files, and what else a model's name may stand for (model_name.py), read and written."""
 
 from __future__ import annotations
 
@@ -13,95 +13,25 @@ from torch import Tensor, nn
 
 from cyclesr_dist.config.schema import Speed, SRNet
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.models.checkpoint import MANIFEST
-from cyclesr_dist.models.checkpoint_model import describe_checkpoint, is_checkpoint, newest_checkpoint, read_checkpoint
-from cyclesr_dist.models.onnx_upscaler import OnnxUpscaler
+from cyclesr_dist.models.checkpoint_model import describe_checkpoint, read_checkpoint
 from cyclesr_dist.models.tensor_file import is_safetensors, metadata_of, tensors_of
-from cyclesr_dist.models.upscaler import METADATA_KEY, BicubicUpscaler, NetUpscaler, Upscaler
+from cyclesr_dist.models.upscaler import METADATA_KEY, NetUpscaler
 from cyclesr_dist.nets.build import build_sr
 from cyclesr_dist.nets.tune import tune
-from cyclesr_dist.runtime.files import is_file, is_folder, sha256, write_bytes
+from cyclesr_dist.runtime.files import is_folder, write_bytes
 
-MODEL_FILE = "model.safetensors"
-"""In a run folder: the best network so far; the last one where there was no validation."""
-LAST_FILE = "last.safetensors"
-"""In a run folder: the network of the newest validation or checkpoint."""
-BEST, LAST = "best", "last"
 # Wide of any real network: they stop a damaged or hostile header from asking for terabytes.
 _MAX_CHANNELS = 4096
 _MAX_BLOCKS = 1024
-_MAX_SCALE = 16
+MAX_SCALE = 16
 
 
-def resolve_model(name: str, scale: int = 4, allow_module: bool = False) -> Upscaler:
-    """`bicubic` (which enlarges by `scale`), a `.safetensors` file, a run folder (`RUN` and `RUN@best`: its best
-    network, `RUN@last`: its last), a checkpoint's folder, or an `.onnx` file that `export` wrote; on the GPU where
-    there is one (ONNX: on the CPU).
-
-    A file may name a Python class to import for its network; only `allow_module` lets it. Raises InputError when `name`
-    is none of them or the file cannot be used.
-    """
-    if name == "bicubic":
-        try:
-            return BicubicUpscaler(_whole(scale, "scale", _MAX_SCALE))
-        except ValueError as error:
-            raise InputError(f"model 'bicubic': {error}") from error
-    path = find_model(name)
-    if path.suffix == ".onnx":
-        return OnnxUpscaler(name, path)
-    net, own_scale = _load(path, allow_module)
-    tune(net, Speed())
-    return NetUpscaler(name, net.to("cuda" if torch.cuda.is_available() else "cpu"), own_scale)
-
-
-def fingerprint(name: str, scale: int = 4) -> str:
-    """What tells the network that `resolve_model` loads from every other one. Raises InputError as it does."""
-    if name == "bicubic":
-        return f"bicubic x{scale}"
-    path = find_model(name)
-    return sha256(path / MANIFEST if is_folder(path) else path)  # a checkpoint's manifest has its files' checksums
-
-
-def load_network(name: str, allow_module: bool = False) -> tuple[nn.Module, SRNet, int, dict[str, Any]]:
-    """The network of a run folder, checkpoint or model file, on the CPU, with its description, scale and `extra`.
-
-    Raises InputError as `resolve_model` does.
-    """
-    path = find_model(name)
+def net_upscaler(name: str, path: Path, allow_module: bool = False) -> NetUpscaler:
+    """The network of a model file or checkpoint, on the GPU where there is one. Raises InputError as `resolve_model`
+    of model_name.py does."""
     net, scale = _load(path, allow_module)
-    sr, _, extra = describe(path)
-    return net, sr, scale, extra
-
-
-def find_model(name: str) -> Path:
-    """The model file or checkpoint folder that `name` stands for. Raises InputError."""
-    path = Path(name)
-    if is_file(path):
-        return path
-    if is_folder(path):
-        return path if is_checkpoint(path) else _of_run(path, None)
-    run, at, which = name.rpartition("@")
-    if at and is_folder(Path(run)):
-        if which not in (BEST, LAST):
-            raise InputError(f"model {name!r}: @{which} is not known; allowed: {run}@{BEST}, {run}@{LAST}")
-        return _of_run(Path(run), which)
-    raise InputError(
-        f"model {name!r}: neither 'bicubic' nor an existing run folder, checkpoint folder or .safetensors file"
-    )
-
-
-def _of_run(run: Path, which: str | None) -> Path:
-    """The best network of a run folder, or the last; None: the best, and where none was chosen yet, the last."""
-    best, last = run / MODEL_FILE, run / LAST_FILE
-    if which != LAST and is_file(best):
-        if which == BEST and _describe(best).get("extra", {}).get("chosen") == LAST:
-            raise InputError(f"{run}@{BEST}: no network was chosen, since the run was not validated; use {run}@{LAST}")
-        return best
-    if which != BEST:
-        found = last if is_file(last) else newest_checkpoint(run)
-        if found is not None:
-            return found
-    raise InputError(f"{run}: no model in this folder; a run folder has one after its first validation or checkpoint")
+    tune(net, Speed())
+    return NetUpscaler(name, net.to("cuda" if torch.cuda.is_available() else "cpu"), scale)
 
 
 def described(sr: SRNet) -> dict[str, Any]:
@@ -174,9 +104,15 @@ def describe(path: Path) -> tuple[SRNet, int, dict[str, Any]]:
     description = _describe(path)
     try:
         extra = dict(description.get("extra", {}))
-        return sr_net(description["sr"]), _whole(description["scale"], "scale", _MAX_SCALE), extra
+        return sr_net(description["sr"]), whole(description["scale"], "scale", MAX_SCALE), extra
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: unusable description of the network ({error})") from error
+
+
+def chosen(path: Path) -> object:
+    """Why a run's file holds this network, as `save_model` was told in `extra`: model_name.py's BEST or LAST. Raises
+    InputError."""
+    return _describe(path).get("extra", {}).get("chosen")
 
 
 def _describe(path: Path) -> dict[str, Any]:
@@ -201,8 +137,8 @@ def sr_net(values: dict[str, Any]) -> SRNet:
     kinds = get_args(get_type_hints(SRNet)["kind"])
     if sr.kind not in kinds:
         raise ValueError(f"unknown kind {sr.kind!r}; known: {', '.join(kinds)}")
-    _whole(sr.channels, "channels", _MAX_CHANNELS)
-    _whole(sr.blocks, "blocks", _MAX_BLOCKS)
+    whole(sr.channels, "channels", _MAX_CHANNELS)
+    whole(sr.blocks, "blocks", _MAX_BLOCKS)
     for name, value in (
         ("bicubic_skip", sr.bicubic_skip),
         ("mean_shift", sr.mean_shift),
@@ -220,7 +156,8 @@ def sr_net(values: dict[str, Any]) -> SRNet:
     return replace(sr, init="")
 
 
-def _whole(value: object, key: str, largest: int) -> int:
+def whole(value: object, key: str, largest: int) -> int:
+    """The same. Raises ValueError unless it is an integer from 1 on."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
         raise ValueError(f"{key} is {value!r}, not an integer from 1 to {largest}")
     return value

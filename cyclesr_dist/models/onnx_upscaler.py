@@ -1,4 +1,4 @@
-"""Upscaling from an .onnx file that `cyclesr export` wrote."""
+"""Upscaling from an .onnx file that `cyclesr export` wrote. torch is not needed, and not imported."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.models.arithmetic import NumpyArithmetic
 from cyclesr_dist.models.reach import Reach
 from cyclesr_dist.models.upscaler import METADATA_KEY
+from cyclesr_dist.runtime.cores import compute_threads
 from cyclesr_dist.runtime.extras import install_hint
 
 
 class OnnxUpscaler:
     """A network in an .onnx file that `export` wrote, run by onnxruntime on the CPU."""
 
-    device = torch.device("cpu")
+    arithmetic = NumpyArithmetic()
 
     def __init__(self, name: str, path: Path) -> None:
         """Raises InputError when onnxruntime is missing or the file cannot be used."""
         runtime = import_onnx("onnxruntime")
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = compute_threads()
         try:
             self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             metadata = self.session.get_modelmeta().custom_metadata_map
@@ -42,10 +43,10 @@ class OnnxUpscaler:
             raise InputError(f"{path}: unusable description of the network (scale {scale!r}, {reach})")
         self.name, self.scale, self.reach = name, scale, reach
 
-    def __call__(self, x: Tensor) -> Tensor:
-        values = np.ascontiguousarray(x.detach().cpu().numpy(), dtype=np.float32)
-        y = self.session.run(None, {self.session.get_inputs()[0].name: values})[0]
-        return torch.from_numpy(y).to(x.device)
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        values = np.ascontiguousarray(x, dtype=np.float32)
+        y: NDArray[np.float32] = self.session.run(None, {self.session.get_inputs()[0].name: values})[0]
+        return y
 
 
 def import_onnx(module: str) -> Any:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import nn
-
-from cyclesr_dist.nets.swinir import SHIFT, WINDOW, WindowAttention
+if TYPE_CHECKING:
+    from torch import nn
 
 BICUBIC_PX = 3
 """What bicubic enlargement sees, also beside a network."""
-_GLOBAL = (
-    nn.GroupNorm,
-    nn.InstanceNorm2d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveMaxPool2d,
-)
-"""Layers that sum up the whole image."""
 
 
 class Reach(NamedTuple):
@@ -36,6 +28,11 @@ def reach_of(net: nn.Module) -> Reach:
     Windows of attention that alternate add half a window a layer, since the next one's border lies in the middle; the
     last one adds nearly a whole window.
     """
+    from torch import nn  # here: .onnx files are enlarged without torch
+
+    from cyclesr_dist.nets.swinir import SHIFT, WINDOW, WindowAttention
+
+    of_all = (nn.GroupNorm, nn.InstanceNorm2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
     px, jump, windowed, sums_up = BICUBIC_PX, 1, False, False
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
@@ -44,6 +41,6 @@ def reach_of(net: nn.Module) -> Reach:
         elif isinstance(module, WindowAttention):
             px += SHIFT
             windowed = True
-        elif isinstance(module, _GLOBAL):
+        elif isinstance(module, of_all):
             sums_up |= not getattr(module, "track_running_stats", False)
     return Reach(px + (SHIFT - 1 if windowed else 0), WINDOW if windowed else 1, sums_up)

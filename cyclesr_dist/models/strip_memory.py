@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from cyclesr_dist.data.photo.kinds import Head
 from cyclesr_dist.errors import MemoryShortError
@@ -60,7 +59,7 @@ def need_bytes(upscaler: Upscaler, head: Head, file_bytes: int, tile: int | None
     strip = 2 * rows * width * upscaler.scale**2 * head.pixel_bytes
     around = [min(part + 2 * cut.margin, side) for part, side in ((rows, height), (columns, width))]
     one = tile_bytes(upscaler, around[0], around[1])
-    on_gpu = upscaler.device.type == "cuda"
+    on_gpu = upscaler.arithmetic.gpu_free() is not None
     host = _ALWAYS + max(reading, samples + strip + (0 if on_gpu else one))
     return Need(round(host * _GAPS), round(one * _GAPS) if on_gpu else 0)
 
@@ -73,16 +72,20 @@ def memory_shortage(upscaler: Upscaler, path: Path, head: Head) -> Iterator[None
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(text in str(error).lower() for text in _NO_MEMORY):
             raise
-        where = " of the GPU" if isinstance(error, torch.OutOfMemoryError) else ""
+        where = " of the GPU" if _is_of_gpu(error) else ""
         raise MemoryShortError(
             f"{path}: {_size(head)}, enlarged x{upscaler.scale}, needs more memory{where} than is free; "
             "a smaller --tile may help"
         ) from error
 
 
+def _is_of_gpu(error: BaseException) -> bool:
+    torch = sys.modules.get("torch")  # which else cannot have raised it
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
 def _free(upscaler: Upscaler) -> Need:
-    gpu = int(torch.cuda.mem_get_info(upscaler.device)[0]) if upscaler.device.type == "cuda" else 0
-    return Need(free_on_host(), gpu)
+    return Need(free_on_host(), upscaler.arithmetic.gpu_free() or 0)
 
 
 def _fits(need: Need, free: Need) -> bool:

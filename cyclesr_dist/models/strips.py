@@ -6,14 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from cyclesr_dist.data.images import luma
 from cyclesr_dist.data.photo.kinds import Samples
 from cyclesr_dist.data.photo.transparency import Filling, Planes, some_hidden
-from cyclesr_dist.models.tiles import Span, enlarged, fetched, tiles_of_photo
+from cyclesr_dist.models.tiles import Span, enlarged, tiles_of_photo
 from cyclesr_dist.models.upscaler import BicubicUpscaler, Upscaler
 
 
@@ -31,12 +28,11 @@ def strips(upscaler: Upscaler, samples: Samples, tile: int | None = None) -> Ite
         band = colours.rows(row)
         for column in cut.spans(width):
             inner, place = (..., row.inner(scale), column.inner(scale)), strip[:, column.made(scale)]
-            x = _in_levels(band[:, column.read], upscaler.device)
-            y = enlarged(upscaler, x if x.shape[1] == 3 else _three(x))[inner]
-            _put(y, place[:, :, : 1 if channels <= 2 else 3])
+            x = upscaler.arithmetic.taken(_in_colour(band[:, column.read]))
+            upscaler.arithmetic.give_samples(enlarged(upscaler, x)[inner], place[:, :, : 1 if channels <= 2 else 3])
             if channels in (2, 4):
-                alpha = _in_levels(samples[row.read, column.read, -1:], of_alpha.device)
-                _put(enlarged(of_alpha, alpha)[inner], place[:, :, -1:])
+                alpha = of_alpha.arithmetic.taken(samples[row.read, column.read, -1:])
+                of_alpha.arithmetic.give_samples(enlarged(of_alpha, alpha)[inner], place[:, :, -1:])
         yield strip
 
 
@@ -66,30 +62,6 @@ class _Colours:
         return levels[:, :, : self._colours].copy(), levels[:, :, -1:]
 
 
-def _in_levels(values: NDArray[Any], device: torch.device) -> Tensor:
-    """(h, w, C) samples, or values in [0, 1], as (1, C, h, w) in [0, 1]."""
-    there = torch.from_numpy(np.ascontiguousarray(values)).to(device)
-    x = there.float()
-    if values.dtype.kind == "u":
-        # A tensor: by a number a GPU would not divide, but multiply with its reciprocal.
-        x = x / torch.tensor(float(np.iinfo(values.dtype).max), device=device)
-    return x.permute(2, 0, 1)[None]
-
-
-def _three(grey: Tensor) -> Tensor:
-    """(1, 1, h, w) -> (1, 3, h, w), which lie in memory as RGB does: another layout is rounded otherwise."""
-    return grey[0].permute(1, 2, 0).repeat(1, 1, 3).permute(2, 0, 1)[None]
-
-
-def _put(y: Tensor, place: Samples) -> None:
-    """(1, C, h, w) about [0, 1] as samples into (h, w, c); c = 1 of colours is their luma. Rounded where `y` is."""
-    planes = y[0].permute(1, 2, 0)
-    if planes.shape[2] > place.shape[2]:
-        planes = luma(planes)
-    levels = planes.clamp(0, 1).mul_(float(np.iinfo(place.dtype).max)).round_()
-    eight = place.dtype == np.uint8
-    # torch's uint16 knows little: with a sign on the way.
-    whole = fetched(levels.to(torch.uint8) if eight else (levels - 32768).to(torch.int16)).numpy()
-    for channel in range(place.shape[2]):  # planes lie one behind the other, and are copied faster one by one
-        plane = whole[:, :, channel]
-        place[:, :, channel] = plane if eight else plane.view(np.uint16) ^ np.uint16(32768)
+def _in_colour(values: NDArray[Any]) -> NDArray[Any]:
+    """(h, w, 1|3) -> (h, w, 3)."""
+    return values if values.shape[2] == 3 else np.repeat(values, 3, axis=2)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import Any
 
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.tile_memory import tile_bytes
@@ -103,25 +100,16 @@ def _whole(upscaler: Upscaler, side: int) -> int:
     return -(-side // grid) * grid
 
 
-def enlarged(upscaler: Upscaler, x: Tensor) -> Tensor:
-    """(1, C, h, w) -> (1, C, h * scale, w * scale) in one piece, whatever the size; on the device of `x`.
+def enlarged(upscaler: Upscaler, x: Any) -> Any:
+    """(1, C, h, w) -> (1, C, h * scale, w * scale) in one piece, whatever the size, as `upscaler.arithmetic` has them.
 
     Raises InputError when the model gives values that are not finite.
     """
     h, w = x.shape[-2:]
-    padding = (0, max(_SMALLEST_SIDE - w, 0), 0, max(_SMALLEST_SIDE - h, 0))
-    if any(padding):
-        x = F.pad(x, padding, mode="replicate")
+    below, right = max(_SMALLEST_SIDE - h, 0), max(_SMALLEST_SIDE - w, 0)
+    if below or right:
+        x = upscaler.arithmetic.padded(x, below, right)
     y = upscaler(x)[:, :, : h * upscaler.scale, : w * upscaler.scale]
-    # Both are nan where any value is, and no mask as large as the tile is made.
-    if not torch.isfinite(torch.stack(torch.aminmax(y))).all():
+    if not upscaler.arithmetic.is_finite(y):
         raise InputError(f"model {upscaler.name}: gives values that are not finite")
     return y
-
-
-def fetched(x: Tensor) -> Tensor:
-    """On the CPU; from a GPU through memory that its copies need not go around, and that is used again."""
-    if x.device.type != "cuda":
-        return x.cpu()
-    host = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
-    return host.copy_(x)

@@ -1,14 +1,16 @@
-"""What enlarges an image: a network, or bicubic."""
+"""What enlarges an image: a network, or bicubic. torch is imported when one of these two is used, not before: an .onnx
+file needs none."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from torch import Tensor, nn
-
-from cyclesr_dist.data.resize import bicubic_up
+from cyclesr_dist.models.arithmetic import Arithmetic
 from cyclesr_dist.models.reach import BICUBIC_PX, Reach, reach_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 METADATA_KEY = "cyclesr"
 """Where model files, safetensors and ONNX, hold their description."""
@@ -29,10 +31,10 @@ class Upscaler(Protocol):
         """How far it sees."""
 
     @property
-    def device(self) -> torch.device:
-        """Where it computes; an `x` that is there already need not be moved."""
+    def arithmetic(self) -> Arithmetic:
+        """Whose arrays it takes and gives."""
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Any) -> Any:
         """(1, 3, h, w) in [0, 1] -> (1, 3, h * scale, w * scale), about [0, 1], float32, on the device of `x`."""
 
 
@@ -41,12 +43,23 @@ class BicubicUpscaler:
 
     name = "bicubic"
     reach = Reach(BICUBIC_PX)
-    device = torch.device("cpu")
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
 
+    @property
+    def device(self) -> torch.device:
+        import torch
+
+        return torch.device("cpu")
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        return _of_torch(self.device)
+
     def __call__(self, x: Tensor) -> Tensor:
+        from cyclesr_dist.data.resize import bicubic_up
+
         return bicubic_up(x, self.scale)
 
 
@@ -63,7 +76,19 @@ class NetUpscaler:
     def device(self) -> torch.device:
         return next(self.net.parameters()).device
 
-    @torch.no_grad()
+    @property
+    def arithmetic(self) -> Arithmetic:
+        return _of_torch(self.device)
+
     def __call__(self, x: Tensor) -> Tensor:
-        y: Tensor = self.net(x.to(self.device))
-        return y.float().to(x.device)
+        import torch
+
+        with torch.no_grad():
+            y: Tensor = self.net(x.to(self.device))
+            return y.float().to(x.device)
+
+
+def _of_torch(device: torch.device) -> Arithmetic:
+    from cyclesr_dist.models.torch_arithmetic import TorchArithmetic
+
+    return TorchArithmetic(device)

@@ -13,7 +13,8 @@ from cyclesr_dist.config.schema import SRNet
 from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.models.layouts.base import renamed
 from cyclesr_dist.models.layouts.known import recognised
-from cyclesr_dist.models.model_file import describe, find_model, is_ours, read_state
+from cyclesr_dist.models.model_file import describe, is_ours, read_state
+from cyclesr_dist.models.model_name import find_model
 from cyclesr_dist.models.native import noted
 from cyclesr_dist.models.tensor_file import read_tensors
 from cyclesr_dist.nets.build import build_sr

@@ -8,7 +8,8 @@ from pathlib import Path
 from cyclesr_dist.distributed.player import TensorDict
 from cyclesr_dist.errors import TrainingError
 from cyclesr_dist.method.systems.base import ESTIMATED, G_L2H
-from cyclesr_dist.models.model_file import BEST, LAST, save_model
+from cyclesr_dist.models.model_file import save_model
+from cyclesr_dist.models.model_name import BEST, LAST
 from cyclesr_dist.nets.build import inference_net
 from cyclesr_dist.telemetry.record import ValidationRecord
 from cyclesr_dist.training.ema import Averages

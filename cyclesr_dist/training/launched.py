@@ -19,7 +19,6 @@ from cyclesr_dist.distributed.watch import Watch
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.method.systems.build import build_system
-from cyclesr_dist.reports.run_report import write_report
 from cyclesr_dist.runtime.command import show_traceback
 from cyclesr_dist.runtime.exit_codes import started_as
 from cyclesr_dist.runtime.files import write_text
@@ -63,7 +62,7 @@ def run_training(
     stop = StopRequest()
     with stop.listening(), LibraryWarnings() as libraries:
         world = World.from_env()
-        started_as(world.rank)
+        started_as(world.rank, world.local_num_ranks)
         store = world.join(str(run_dir))
         watch = Watch(store, world, stop)
         folder = RunFolder(run_dir)
@@ -152,6 +151,8 @@ def _dry_run(inputs: RunInputs, world: World) -> None:
 
 def _finish(run: Run, summary: dict[str, Any]) -> None:
     """The main rank: summary and report."""
+    from cyclesr_dist.reports.run_report import write_report  # what it imports need not be there for the first step
+
     run.ownership.verify()
     write_text(run.folder.summary, json.dumps(summary, indent=1) + "\n")
     run.journal.ended()

@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyclesr_dist.runtime.command import RankParser, add_common_arguments, checked_overrides, guarded
+from cyclesr_dist.training.ahead import read_ahead
+
+if TYPE_CHECKING:
+    from cyclesr_dist.config.schema import Config
 
 _EXAMPLE = """example:
   deepspeed --num_gpus 8 launch/train.py --config configs/ntire17_t2.yaml --run-dir runs/t2 data.hr=/data/hr
@@ -43,12 +48,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "train.py") -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from cyclesr_dist.config.schema import load
-    from cyclesr_dist.training.launched import run_training
+    load_config = read_ahead(lambda: _load(args), trains=not args.dry_run)
+    from cyclesr_dist.training.launched import run_training  # takes seconds
 
     folder = args.run_dir or Path("runs") / Path(args.config).stem
     run_training(
-        lambda: load(args.config, checked_overrides(args.overrides)),
+        load_config,
         folder,
         resume=args.resume or args.resume_with_changes,
         with_changes=args.resume_with_changes,
@@ -56,3 +61,9 @@ def _run(args: argparse.Namespace) -> int:
         dry_run=args.dry_run,
     )
     return 0
+
+
+def _load(args: argparse.Namespace) -> Config:
+    from cyclesr_dist.config.schema import load
+
+    return load(args.config, checked_overrides(args.overrides))

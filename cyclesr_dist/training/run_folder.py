@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclesr_dist.errors import InputError, TrainingError
-from cyclesr_dist.models.model_file import LAST_FILE, MODEL_FILE
+from cyclesr_dist.models.model_name import LAST_FILE, MODEL_FILE
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.passing import failed, patiently
 

@@ -15,7 +15,8 @@ from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.method.systems.base import ESTIMATED, G_L2H, System
 from cyclesr_dist.models.checkpoint import Checkpoint, read
 from cyclesr_dist.models.checkpoint_model import is_checkpoint, newest_checkpoint
-from cyclesr_dist.models.model_file import fingerprint, sr_net
+from cyclesr_dist.models.model_file import sr_net
+from cyclesr_dist.models.model_name import fingerprint
 from cyclesr_dist.models.weights import check_same, check_scale, check_unseen, weights_for
 from cyclesr_dist.nets.measured import MeasuredDegradation
 from cyclesr_dist.runtime.files import is_file, sha256

@@ -29,7 +29,7 @@ from cyclesr_dist.data.shards import Kind
 from cyclesr_dist.degradation.simulate_folder import degrade_folder
 from cyclesr_dist.errors import CycleSRError, InputError
 from cyclesr_dist.models.infer import upscale_image
-from cyclesr_dist.models.model_file import resolve_model
+from cyclesr_dist.models.model_name import resolve_model
 from cyclesr_dist.reports.run_report import write_report
 from cyclesr_dist.reports.strips import save_comparison
 from cyclesr_dist.runtime.children import run_child

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 from cyclesr_dist.data.images import image_size, read_picture, read_rgb8
 from cyclesr_dist.data.photo import notes
 from cyclesr_dist.models.infer import upscale_file
-from cyclesr_dist.models.model_file import resolve_model
+from cyclesr_dist.models.model_name import resolve_model
 
 BICUBIC = resolve_model("bicubic", 2)
 TAGS = ExifTags.Base

@@ -14,7 +14,7 @@ from cyclesr_dist.data.images import read_picture, read_rgb8
 from cyclesr_dist.data.photo.transparency import Filling, filled
 from cyclesr_dist.data.resize import bicubic_up
 from cyclesr_dist.models.infer import upscale_file, upscale_picture
-from cyclesr_dist.models.model_file import resolve_model
+from cyclesr_dist.models.model_name import resolve_model
 
 BICUBIC = resolve_model("bicubic", 4)
 Y, X = np.mgrid[0:40, 0:48]

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from cyclesr_dist.config.schema import SRNet
 from cyclesr_dist.data.resize import bicubic_up
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.models.model_file import load_model, resolve_model, save_model
+from cyclesr_dist.models.model_file import load_model, save_model
+from cyclesr_dist.models.model_name import resolve_model
 from cyclesr_dist.models.upscaler import METADATA_KEY, NetUpscaler
 from cyclesr_dist.nets.build import build_sr
 

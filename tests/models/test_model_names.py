@@ -16,7 +16,7 @@ from cyclesr_dist.config.schema import Speed
 from cyclesr_dist.data.images import image_size
 from cyclesr_dist.degradation.record import VERSION, Degradation, save
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.models.model_file import load_network, resolve_model
+from cyclesr_dist.models.model_name import load_network, resolve_model
 from cyclesr_dist.nets.tune import tune
 
 X = torch.rand(1, 3, 9, 10, generator=torch.Generator().manual_seed(0))

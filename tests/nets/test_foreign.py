@@ -15,7 +15,8 @@ import cyclesr_dist
 from cyclesr_dist.config.reader import dump, write_resolved
 from cyclesr_dist.config.schema import SRNet, TranslatorNet, load
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.models.model_file import load_model, resolve_model, save_model
+from cyclesr_dist.models.model_file import load_model, save_model
+from cyclesr_dist.models.model_name import resolve_model
 from cyclesr_dist.nets.build import build_sr, build_translator
 from cyclesr_dist.nets.by_class import build_by_class
 

@@ -16,7 +16,7 @@ from helpers.runs import REPOSITORY, launch, lines, newest, outcome_alone, run, 
 from helpers.waiting import until
 from safetensors.torch import load_file
 
-from cyclesr_dist.models.model_file import resolve_model
+from cyclesr_dist.models.model_name import resolve_model
 from cyclesr_dist.training.validation import Validator
 
 # One epoch, 4 steps, a round, so that cycle_sr_separate reaches its second one.

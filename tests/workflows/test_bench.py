@@ -163,11 +163,12 @@ def test_the_model_names_what_costs_most(changed: dict[str, float], most: str) -
 
 
 def test_bench_upscale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["bench", "upscale", "--model", "bicubic", "--sides", "64", "128", "--rounds", "1"]
+    argv = ["bench", "upscale", "--model", "bicubic", "--sides", "64", "128x96", "--rounds", "1"]
     assert cyclesr([*argv, "--json", str(tmp_path / "u.json")]) == 0
     found = json.loads((tmp_path / "u.json").read_text())
     cases = found["cases"]
     assert [case["side_px"] for case in cases] == [case["side_px"] for case in found["files"]] == [64, 128]
+    assert [case["pixels"] for case in cases] == [case["pixels"] for case in found["files"]] == [64 * 64, 128 * 96]
     assert all(case["cpu_seconds"] > 0 and case["memory_mb"] > 20 for case in found["files"])
     assert all(case["megapixels_per_second"] > 0 for case in cases)
     assert "MP/s" in capsys.readouterr().out

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -23,7 +24,15 @@ from cyclesr_dist.data.shards import Kind, ShardSet
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.bars import Bar, each
-from cyclesr_dist.workflows.bench.loaders import Rate, decode_limit, png_loader, rate, square, webdataset_loader
+from cyclesr_dist.workflows.bench.loaders import (
+    Rate,
+    decode_limit,
+    endless,
+    png_loader,
+    rate,
+    square,
+    webdataset_loader,
+)
 from cyclesr_dist.workflows.bench.plans import Settings
 from cyclesr_dist.workflows.bench.processes import memory_mb
 
@@ -46,7 +55,7 @@ class Sets:
         hr, lr = self.sources.hr, self.sources.lr
         assert hr is not None
         assert lr is not None
-        return list(zip(_encoded(hr), _encoded(lr), strict=False))
+        return list(zip(_encoded(hr.sets), _encoded(lr.sets), strict=False))
 
 
 def bench_data(photos: list[Path], folder: Path, settings: Settings, progress: bool) -> dict[str, Any]:
@@ -68,6 +77,8 @@ def bench_data(photos: list[Path], folder: Path, settings: Settings, progress: b
         "webdataset": lambda: webdataset_loader(sets.tars("hr"), sets.tars("lr"), batch, workers),
         "png folders": lambda: png_loader(folder / "png_hr", folder / "png_lr", batch, workers),
     }
+    if importlib.util.find_spec("lmdb"):
+        loaders["lmdb, raw"] = _lmdb_loader(sets, settings)
     rates: dict[str, list[Rate]] = {name: [] for name in (*loaders, "decoding alone")}
     for _ in each(range(settings.rounds), "rounds", "round", progress):
         for name, make in loaders.items():
@@ -97,6 +108,18 @@ def bench_data(photos: list[Path], folder: Path, settings: Settings, progress: b
         "storage": storage(sets),
         "memory_mb_by_epoch": memory_by_epoch(sets, settings, progress),
     }
+
+
+def _lmdb_loader(sets: Sets, settings: Settings) -> Callable[[], Iterator[Any]]:
+    from cyclesr_dist.workflows.bench.raw_lmdb import RawLmdb, write_lmdb
+
+    hr, lr = sets.sources.hr, sets.sources.lr
+    assert isinstance(hr, ShardSet)
+    assert isinstance(lr, ShardSet)
+    path = sets.folder / "lmdb"
+    write_lmdb((hr, lr), path)
+    dataset = RawLmdb(path, len(hr), len(lr), settings.patch * settings.scale, settings.patch)
+    return lambda: endless(dataset, len(hr), settings.batch, settings.workers)
 
 
 def make_sets(photos: list[Path], folder: Path, settings: Settings) -> Sets:
@@ -135,8 +158,8 @@ def make_sets(photos: list[Path], folder: Path, settings: Settings) -> Sets:
 
 def measure_encodings(sets: Sets, settings: Settings) -> list[dict[str, Any]]:
     """Size and time of each encoding on HR patches of the set, one process."""
-    hr = sets.sources.hr
-    assert hr is not None
+    assert sets.sources.hr is not None
+    (hr,) = sets.sources.hr.sets
     chosen = range(0, len(hr), max(1, len(hr) // 32))
     patches: list[NDArray[np.uint8]] = [hr.read(i)["hr"] for i in chosen]
     size = settings.patch * settings.scale
@@ -186,8 +209,8 @@ def memory_by_epoch(sets: Sets, settings: Settings, progress: bool) -> list[floa
     return used
 
 
-def _encoded(shard_set: ShardSet) -> list[bytes]:
-    return [next(iter(shard_set.read_encoded(i).values())) for i in range(len(shard_set))]
+def _encoded(sets: Sequence[ShardSet]) -> list[bytes]:
+    return [next(iter(one.read_encoded(i).values())) for one in sets for i in range(len(one))]
 
 
 def describe(result: dict[str, Any]) -> str:

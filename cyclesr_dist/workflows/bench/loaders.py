@@ -55,7 +55,12 @@ def _read_png(path: Path) -> Tensor:
 def png_loader(hr: Path, lr: Path, batch: int, workers: int) -> Iterator[Any]:
     """Endless batches from `PngFolders`."""
     dataset = PngFolders(hr, lr)
-    order = (i for _ in count() for i in torch.randperm(len(dataset.hr)).tolist())
+    return endless(dataset, len(dataset.hr), batch, workers)
+
+
+def endless(dataset: Dataset[Pair], size: int, batch: int, workers: int) -> Iterator[Any]:
+    """Batches of a dataset of so many samples, shuffled anew each time they are through."""
+    order = (i for _ in count() for i in torch.randperm(size).tolist())
     return iter(DataLoader(dataset, batch, sampler=_Endless(order), **_processes(workers)))
 
 

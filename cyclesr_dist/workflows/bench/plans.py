@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cyclesr_dist.config.schema import Config, load
 
@@ -16,6 +16,17 @@ COUNTS = (400, 40, 10, 3)
 """Photographs a side, of the tracks."""
 ENDLESS = 1 << 40
 """Steps."""
+
+
+class Size(NamedTuple):
+    """Of an LR image, px. `str()` is `1024x768`; of a square its side."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}" if self.width != self.height else str(self.width)
+
 
 _SMALL = (
     *("global_batch=8", "shards.patch=32", "weights.cyc=5", "weights.cyc_backward=0", "weights.id=0.5"),

@@ -13,26 +13,27 @@ import numpy as np
 import torch
 
 from cyclesr_dist.models.infer import upscale_image
-from cyclesr_dist.models.model_file import resolve_model
+from cyclesr_dist.models.model_name import resolve_model
+from cyclesr_dist.workflows.bench.plans import Size
 from cyclesr_dist.workflows.bench.processes import resident_mb
 from cyclesr_dist.workflows.bench.upscale_files import bench_files
 
 
-def bench_upscale(models: Sequence[str], sides: Sequence[int], rounds: int) -> dict[str, Any]:
-    """Square images of these sides, LR px, with each model. `memory_mb` is what the process needs at most beyond its
+def bench_upscale(models: Sequence[str], sizes: Sequence[Size], rounds: int) -> dict[str, Any]:
+    """Images of these sizes, with each model. `memory_mb` is what the process needs at most beyond its
     start, less the input and the output themselves; `files` are `bench_files`. Raises InputError for models that
     cannot be used."""
     for model in models:
         resolve_model(model)
-    cases = [_in_a_process(model, side, rounds) for model in models for side in sides]
-    files = bench_files(models, sides, rounds)
+    cases = [_in_a_process(model, size, rounds) for model in models for size in sizes]
+    files = bench_files(models, sizes, rounds)
     return {"cases": cases, "files": files, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
-def _in_a_process(model: str, side: int, rounds: int) -> dict[str, Any]:
+def _in_a_process(model: str, size: Size, rounds: int) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(model, side, rounds, torch.get_num_threads(), sender))
+    process = context.Process(target=_measure, args=(model, size, rounds, torch.get_num_threads(), sender))
     process.start()
     sender.close()
     try:
@@ -42,10 +43,10 @@ def _in_a_process(model: str, side: int, rounds: int) -> dict[str, Any]:
     return result
 
 
-def _measure(model: str, side: int, rounds: int, threads: int, sender: Connection) -> None:
+def _measure(model: str, size: Size, rounds: int, threads: int, sender: Connection) -> None:
     torch.set_num_threads(threads)
     upscaler = resolve_model(model)
-    rgb = np.random.default_rng(0).random((side, side, 3), dtype=np.float32)
+    rgb = np.random.default_rng(0).random((size.height, size.width, 3), dtype=np.float32)
     upscale_image(upscaler, rgb[:64, :64])
     before, times = resident_mb("VmRSS"), []
     for _ in range(rounds):
@@ -56,8 +57,9 @@ def _measure(model: str, side: int, rounds: int, threads: int, sender: Connectio
         del out  # or the next round would have two
     sender.send(
         {
-            "name": f"{model} {side} px",
-            "side_px": side,
+            "name": f"{model} {size} px",
+            "side_px": max(size),
+            "pixels": size.width * size.height,
             "seconds": median(times),
             "megapixels_per_second": shape[0] * shape[1] / 1e6 / median(times),
             "memory_mb": resident_mb("VmHWM") - before - image_mb,

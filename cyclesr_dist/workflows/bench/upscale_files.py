@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from cyclesr_dist.errors import CycleSRError
+from cyclesr_dist.workflows.bench.plans import Size
 
 _PLAIN = """
 import sys
@@ -36,8 +37,8 @@ Image.fromarray(samples).save(target)
 """In one piece, as a first program with onnxruntime is written."""
 
 
-def bench_files(models: Sequence[str], sides: Sequence[int], rounds: int) -> list[dict[str, Any]]:
-    """A bundled photograph of each side, in LR px, from a PNG file to a PNG file, in processes that take turns.
+def bench_files(models: Sequence[str], sizes: Sequence[Size], rounds: int) -> list[dict[str, Any]]:
+    """A bundled photograph of each size, from a PNG file to a PNG file, in processes that take turns.
 
     Wall time, processor time and the most memory of the whole process, imports included: medians. Raises CycleSRError
     where a process fails.
@@ -45,16 +46,16 @@ def bench_files(models: Sequence[str], sides: Sequence[int], rounds: int) -> lis
     threads = str(torch.get_num_threads())
     with TemporaryDirectory(prefix="cyclesr-bench-") as name:
         folder = Path(name)
-        commands: dict[tuple[str, int], list[str]] = {}
-        for side in sides:
-            source = _photo(folder / f"{side}.png", side)
+        commands: dict[tuple[str, Size], list[str]] = {}
+        for size in sizes:
+            source = _photo(folder / f"{size}.png", size)
             for model in models:
                 ours = ["-m", "cyclesr_dist.cli.main", "upscale", str(source), "--model", model, "--quiet"]
-                commands[f"{model} {side} px", side] = [*ours, "--overwrite", "--out", str(folder / "out")]
+                commands[f"{model} {size} px", size] = [*ours, "--overwrite", "--out", str(folder / "out")]
                 if model.endswith(".onnx") and importlib.util.find_spec("onnxruntime"):
                     plain = ["-c", _PLAIN, model, str(source), str(folder / "plain.png"), threads]
-                    commands[f"onnxruntime: {model} {side} px", side] = plain
-        runs: dict[tuple[str, int], list[tuple[float, float, float]]] = {key: [] for key in commands}
+                    commands[f"onnxruntime: {model} {size} px", size] = plain
+        runs: dict[tuple[str, Size], list[tuple[float, float, float]]] = {key: [] for key in commands}
         for _ in range(rounds):
             for key, words in commands.items():
                 for made in (folder / "out").glob("*.png"):  # or it would be kept
@@ -62,15 +63,20 @@ def bench_files(models: Sequence[str], sides: Sequence[int], rounds: int) -> lis
                 runs[key].append(_measured([sys.executable, *words], threads))
     fields = ("seconds", "cpu_seconds", "memory_mb")
     return [
-        {"name": name, "side_px": side, **dict(zip(fields, map(median, zip(*found, strict=True)), strict=True))}
-        for (name, side), found in runs.items()
+        {
+            "name": name,
+            "side_px": max(size),
+            "pixels": size.width * size.height,
+            **dict(zip(fields, map(median, zip(*found, strict=True)), strict=True)),
+        }
+        for (name, size), found in runs.items()
     ]
 
 
-def _photo(path: Path, side: int) -> Path:
+def _photo(path: Path, size: Size) -> Path:
     photos = Path(str(resources.files("cyclesr_dist.workflows") / "demo_photos"))
     with Image.open(min(photos.glob("*.webp"))) as image:
-        image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC).save(path)
+        image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(path)
     return path
 
 

@@ -14,7 +14,7 @@ from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.models.model_file import save_model
 from cyclesr_dist.nets.build import build_sr
 from cyclesr_dist.workflows.bench import checkpoint, data, train, upscale
-from cyclesr_dist.workflows.bench.plans import CASES, Settings, StepBench
+from cyclesr_dist.workflows.bench.plans import CASES, Settings, Size, StepBench
 
 _ON_GPU = ("precision=bf16", "precision=bf16 speed.compile=true", "precision=bf16 speed.recompute=true")
 _ON_CPU = ("speed.plain=true", "speed.recompute=true")
@@ -68,7 +68,8 @@ def _upscale(_photos: list[Path], folder: Path, quick: bool, _progress: bool, *_
         torch.manual_seed(0)
         models.append(str(folder / f"{name}.safetensors"))
         save_model(Path(models[-1]), build_sr(config.nets.sr, config.scale).state_dict(), config.nets.sr, 4, {})
-    return upscale.bench_upscale(models, [64] if quick else [256, 512, 1024], 1 if quick else 3)
+    sides = (64,) if quick else (256, 512, 1024)
+    return upscale.bench_upscale(models, [Size(side, side) for side in sides], 1 if quick else 3)
 
 
 def _data(photos: list[Path], folder: Path, quick: bool, progress: bool, *_: object) -> Result:

@@ -15,7 +15,7 @@ from cyclesr_dist.data.covered import covered
 from cyclesr_dist.data.folders import match_pairs
 from cyclesr_dist.data.images import read_rgb8
 from cyclesr_dist.models.infer import upscale_image
-from cyclesr_dist.models.model_file import resolve_model
+from cyclesr_dist.models.model_name import resolve_model
 from cyclesr_dist.reports.strips import save_comparison
 from cyclesr_dist.scoring.score import to_uint8
 from cyclesr_dist.workflows.table.config import Table

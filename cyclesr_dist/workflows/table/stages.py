@@ -18,7 +18,7 @@ from cyclesr_dist.config.schema import Protocol
 from cyclesr_dist.data.folders import match_pairs
 from cyclesr_dist.data.images import read_picture
 from cyclesr_dist.models.infer import upscale_image
-from cyclesr_dist.models.model_file import resolve_model
+from cyclesr_dist.models.model_name import resolve_model
 from cyclesr_dist.models.upscaler import NetUpscaler, Upscaler
 from cyclesr_dist.runtime.lifeline import end_with_parent
 from cyclesr_dist.scoring.score import score_file
