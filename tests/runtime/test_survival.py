@@ -116,7 +116,7 @@ def test_a_failing_rank_ends_all_with_the_first_cause_last(name, fault, said, co
         until(lambda: steps_done(tmp_path / "run") >= 3)
         at = time.monotonic()
         code, stderr = outcome(p)
-        assert time.monotonic() - at < 60
+        assert time.monotonic() - at < 300  # torch would wait for ten minutes
         assert not below(p.pid)
     assert code == 1
     assert said in stderr[-1], stderr
