@@ -113,8 +113,9 @@ class Model:
         LA, RGB, RGBA or I;16 (palettes and CMYK become RGB), upright, with its colour profile. With a path, `out`
         writes the PNG that `cyclesr upscale` writes instead, and returns its path. Transparency is enlarged too.
 
-        `tile` is the side in px of the squares that large images are worked on in; None: by size, 0: one piece.
-        Raises InputError.
+        `tile` is the side in px of the squares that large images are worked on in; None: by size, 0: one piece. A
+        network that normalises by the whole image gives another result in tiles; None is one piece for it. Raises
+        InputError.
 
         >>> import numpy as np
         >>> model = load_model("bicubic")
@@ -265,12 +266,14 @@ def score(
     *,
     protocol: str = "plain",
     model: Model | None = None,
+    scores: Sequence[str] = (),
 ) -> dict[str, float]:
     """PSNR in dB, infinite for equal images, and SSIM, after rounding to 8 bits.
 
     Of two images, or of two folders, whose files are matched by name as `cyclesr evaluate` does: then the means.
     `protocol` is `plain`, `ntire2017`, `ntire2018`, or `package.module:function` of yours. With a `model` the first
-    image or folder is LR, and is enlarged before: the scores of `cyclesr evaluate`. Transparency is left out. Raises
+    image or folder is LR, and is enlarged before: the scores of `cyclesr evaluate`. `scores` are perceptual ones that
+    are taken besides: `lpips`, `lpips_vgg`, `dists`, `niqe`; lower is better. Transparency is left out. Raises
     InputError, and ConfigError for a protocol that cannot be imported.
 
     >>> small = simulate("photo.jpg", "mild")
@@ -284,7 +287,8 @@ def score(
 
     if model is not None and not isinstance(model, Model):
         raise InputError(f"model = {model!r:.80} is no Model; load_model makes one")
-    return score_given(image, original, protocol, None if model is None else model._upscaler)
+    names = (scores,) if isinstance(scores, str) else tuple(scores)
+    return score_given(image, original, protocol, None if model is None else model._upscaler, names)
 
 
 def load_config(path: FilePath | None = None, overrides: Sequence[str] = ()) -> Config:

@@ -16,6 +16,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's
 
 import pytest
 import torch
+from helpers.backbones import write_backbones
 from helpers.data import TinyData, make_tiny_data
 from helpers.processes import all_marked
 
@@ -37,6 +38,12 @@ def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
     return make_tiny_data(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def drawn_backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for CYCLESR_WEIGHTS."""
+    return write_backbones(tmp_path_factory.mktemp("backbones"))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cyclesr_dist.config.metrics import ASKED_FOR, lower_is_better
 from cyclesr_dist.config.schema import PROTOCOLS
 from cyclesr_dist.runtime.command import add_common_arguments
 from cyclesr_dist.runtime.files import check_writable
@@ -23,6 +24,7 @@ exit code is 1. BasicSR's figures for Y at scale 4: --y --crop-border 4.
 examples:
   cyclesr evaluate --model runs/demo --lr valid/lr --hr valid/hr --protocol ntire2018 --json scores.json
   cyclesr evaluate --model runs/demo --lr valid/lr --hr valid/hr --y --crop-border 4
+  cyclesr evaluate --model runs/demo --lr valid/lr --hr valid/hr --scores lpips,dists,niqe
 """
 
 
@@ -58,6 +60,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--vgg-layer", type=int, default=34, metavar="N", help="default: 34, conv5_4 of VGG19")
     parser.add_argument(
+        "--scores",
+        default="",
+        metavar="NAMES",
+        help=f"also take perceptual scores: {', '.join(ASKED_FOR)}, several with commas; lower is better",
+    )
+    parser.add_argument(
         "--recursive", action="store_true", help="enter sub-folders, which are named alike on both sides"
     )
     parser.add_argument(
@@ -79,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
     from cyclesr_dist.data.folders import images_folder
     from cyclesr_dist.models.model_name import resolve_model
     from cyclesr_dist.nets.vgg import build_vgg
+    from cyclesr_dist.scoring.perceptual.scores import Perceptual, check_names, device_of
     from cyclesr_dist.scoring.score import Part, evaluate_folder, scorer_of, write_scores
 
     if args.json:
@@ -86,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     scorer_of(args.protocol)
     part = Part(args.crop_border, args.y)
     part.check(args.protocol)
+    names = check_names("--scores", [name.strip() for name in args.scores.split(",")] if args.scores else [])
     model = resolve_model(args.model, args.scale, args.allow_module)
     keep_freed()  # of a photograph, for the next one
     with telling("image", None, args.debug) as tally:
@@ -99,10 +109,12 @@ def run(args: argparse.Namespace) -> int:
             part=part,
             recursive=args.recursive,
             tally=tally,
+            perceptual_scores=Perceptual(names, device_of(model)) if names else None,
         )
     print(f"{scores['model']}, {scores['protocol']}{_of_what(part)}, mean of {len(scores['images'])} images")
     for name, value in scores["mean"].items():
-        print(f"  {name:14}{value:8.3f} dB" if name.startswith("psnr") else f"  {name:14}{value:9.4f}")
+        better = "  lower is better" if lower_is_better(name) else ""
+        print(f"  {name:14}{value:8.3f} dB" if name.startswith("psnr") else f"  {name:14}{value:9.4f}{better}")
     sys.stdout.flush()  # before the file, which may fail
     if args.json:
         write_scores(args.json, scores)

@@ -38,7 +38,10 @@ def add_parser(subparsers: Any) -> None:
             "--ray", metavar="ADDRESS", help="spread the runs over Ray: local, auto, or the address of a cluster"
         )
         parser.add_argument(
-            "--into", type=Path, metavar="FILE", help="Markdown file whose generated part is replaced by the result"
+            "--into",
+            type=Path,
+            metavar="FILE",
+            help="Markdown file whose generated part is replaced by the result; charts go into images/ beside it",
         )
         parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="overrides, e.g. run.train.epochs=2")
         add_common_arguments(parser)
@@ -46,8 +49,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from cyclesr_dist.workflows.table.config import load_table
-    from cyclesr_dist.workflows.table.document import check_marks, insert, origin
-    from cyclesr_dist.workflows.table.render import markdown
+    from cyclesr_dist.workflows.table.document import IMAGES, check_marks, insert, origin, place_images
+    from cyclesr_dist.workflows.table.render import markdown, plane_file, planes
     from cyclesr_dist.workflows.table.run import run_table
 
     table = load_table(args.config, args.overrides)
@@ -55,7 +58,9 @@ def run(args: argparse.Namespace) -> int:
         check_marks(args.into, "table")
     content = run_table(table, args.run_dir, args.ray, partial(_announce, "table"), args.quiet)
     if args.into:
-        insert(args.into, "table", f"{origin(_command('table', args), content)}\n\n{markdown(content)}")
+        place_images(args.run_dir, args.into, [plane_file(track) for track in planes(content)])
+        text = markdown(content, images=f"{IMAGES}/")
+        insert(args.into, "table", f"{origin(_command('table', args), content)}\n\n{text}")
     print("\n" + markdown(content))
     print(f"with pictures: {args.run_dir / 'table.html'}")
     return 0

@@ -78,13 +78,14 @@ def run(args: argparse.Namespace) -> int:
     inputs = _inputs(args.inputs, args.out, args.recursive, tally)
     from cyclesr_dist.models.flat_colours import colour_warning
     from cyclesr_dist.models.model_name import fingerprint, resolve_model
+    from cyclesr_dist.models.tiles import tile_warning
     from cyclesr_dist.models.upscale_files import Enlarging, Task, upscale_files
 
     # First: a training may replace the file in between, and results must not pass for those of the later network.
     model = fingerprint(args.model, args.scale)
     upscaler = resolve_model(args.model, args.scale, args.allow_module)
     keep_freed()  # of a tile, for the next one
-    if warning := colour_warning(upscaler):
+    for warning in filter(None, (colour_warning(upscaler), tile_warning(upscaler, args.tile))):
         print(f"cyclesr: warning: {warning}", file=sys.stderr, flush=True)
     _make(args.out)
     how = Enlarging(upscaler, model, args.tile, args.overwrite)

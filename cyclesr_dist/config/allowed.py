@@ -20,6 +20,8 @@ def allowed(kind: Any) -> str:
 
 def _kind(kind: Any) -> str:
     origin = get_origin(kind)
+    if origin in (Union, UnionType) and any(get_origin(part) is tuple or is_dataclass(part) for part in get_args(kind)):
+        return ", or ".join(map(allowed, get_args(kind)))
     if origin in (Literal, Union, UnionType) or kind in (ObjectName, Samples):
         return ", ".join(_words(kind))
     if is_dataclass(kind):

@@ -10,7 +10,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from functools import cache
 from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin
@@ -73,8 +73,20 @@ def _section(cls: type, defaults: Any, text: str) -> dict[str, Any]:
     return described | {"type": ["object", "null"], "additionalProperties": False, "properties": properties}
 
 
+def _item(cls: type) -> dict[str, Any]:
+    """Of a mapping in a list, all of whose keys have to be given."""
+    texts = field_texts(cls)
+    properties = {name: _key(kind, None, texts[name]) for name, kind in annotated_types(cls).items()}
+    described = {"description": class_text(cls), "type": "object", "additionalProperties": False}
+    return described | {"properties": properties, "required": list(properties)}
+
+
 def _key(kind: Any, default: Any, text: str, has_default: bool = False) -> dict[str, Any]:
     inner, marks, optional = split_marks(kind)
+    if is_dataclass(inner) and any(
+        field.default is MISSING and field.default_factory is MISSING for field in fields(inner)
+    ):
+        return _item(inner)  # type: ignore[arg-type]  # a class
     if is_dataclass(inner):
         return _section(inner, inner() if default is None else default, text)  # type: ignore[operator,arg-type]  # a class
     schema = _type(inner)
@@ -108,6 +120,8 @@ def _type(kind: Any) -> dict[str, Any]:
         return {"type": "array", "prefixItems": several, "items": False, "minItems": len(several)}
     if origin is dict:
         return {"type": "object"}
+    if any(get_origin(split_marks(part)[0]) is tuple or is_dataclass(part) for part in get_args(kind)):
+        return {"anyOf": [_key(part, None, "") for part in get_args(kind)]}
     # Of several names, all that any of them allows; or one of the user's own, or a number.
     parts = get_args(kind)
     schema: dict[str, Any] = {"enum": [name for part in parts for name in get_args(part)]}

@@ -108,6 +108,17 @@ def split_marks(kind: Any) -> tuple[Any, tuple[_Mark, ...], bool]:
     return inner, tuple(mark for mark in marks if isinstance(mark, _Mark)), optional
 
 
+def fitting(kind: Any, value: Any) -> Any:
+    """Of a union such as a path or a list of paths, the member that `value` is of; any other type as it is."""
+    if get_origin(kind) in (Union, UnionType):
+        for part in get_args(kind):
+            inner = split_marks(part)[0]
+            cls = get_origin(inner) or inner
+            if isinstance(cls, type) and isinstance(value, cls):
+                return part
+    return kind
+
+
 def check_marks(config: Any, prefix: str = "") -> None:
     """Raise ConfigError naming the key, the value and what is allowed where a value of a dataclass breaks a mark."""
     for name, kind in annotated_types(type(config)).items():
@@ -115,7 +126,7 @@ def check_marks(config: Any, prefix: str = "") -> None:
 
 
 def _check(kind: Any, value: Any, key: str) -> None:
-    inner, marks, _ = split_marks(kind)
+    inner, marks, _ = split_marks(fitting(kind, value))
     if value is None:
         return
     for mark in marks:
@@ -140,16 +151,22 @@ def found_beside(config: T, folder: Path) -> T:
     """
     if folder.absolute() == Path.cwd():
         return config
-    changes: dict[str, Any] = {}
-    for name, kind in annotated_types(type(config)).items():
-        value = getattr(config, name)
-        _, marks, _ = split_marks(kind)
-        if is_dataclass(value):
-            changes[name] = found_beside(value, folder)
-        elif any(isinstance(mark, ToRead) and value not in mark.names for mark in marks) and _is_relative(value):
-            place = (folder / value).absolute()
-            changes[name] = str(place) if os.path.exists(place) else value
+    kinds = annotated_types(type(config))
+    changes = {name: _found(kind, getattr(config, name), folder) for name, kind in kinds.items()}
     return replace(config, **changes)  # type: ignore[type-var]  # T is a dataclass type
+
+
+def _found(kind: Any, value: Any, folder: Path) -> Any:
+    inner, marks, _ = split_marks(fitting(kind, value))
+    if is_dataclass(value):
+        return found_beside(value, folder)
+    if get_origin(inner) is tuple and value is not None:
+        items = item_types(inner, len(value))
+        return tuple(_found(item, one, folder) for item, one in zip(items, value, strict=True))
+    if any(isinstance(mark, ToRead) and value not in mark.names for mark in marks) and _is_relative(value):
+        place = (folder / value).absolute()
+        return str(place) if os.path.exists(place) else value
+    return value
 
 
 def _is_relative(value: str) -> bool:

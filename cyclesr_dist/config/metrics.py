@@ -31,6 +31,8 @@ class MetricSpec:
     worst: float = 1e9
     """A finite number that no network is as bad as: what a failed trial of a search is given."""
     needs: tuple[Need, ...] = ()
+    asked_for: bool = False
+    """Taken only where a configuration or an option names it: it costs time, and some need weights of others."""
     score: Callable[[Any, Any], float] | None = None
     """Of a metric of yours: (g_l2h(lr), lr) -> a number, both tensors (1, 3, height, width) in [0, 1]. Its mean over
     the photographs of `data.valid_lr`, of each the centre, is the score."""
@@ -80,13 +82,50 @@ METRICS: dict[str, MetricSpec] = {
         worst=0.0,
         needs=("sharp", "estimate"),
     ),
+    "lpips": MetricSpec(
+        "LPIPS (AlexNet)",
+        "Perceptual distance to the original, in AlexNet's features.",
+        "LPIPS",
+        needs=("pairs",),
+        asked_for=True,
+    ),
+    "lpips_vgg": MetricSpec(
+        "LPIPS (VGG16)",
+        "Perceptual distance to the original, in VGG16's features.",
+        "LPIPS",
+        needs=("pairs",),
+        asked_for=True,
+    ),
+    "dists": MetricSpec(
+        "DISTS",
+        "Perceptual distance to the original, which forgives texture that differs pixel by pixel.",
+        "DISTS",
+        needs=("pairs",),
+        asked_for=True,
+    ),
+    "niqe": MetricSpec(
+        "NIQE",
+        "How far the statistics of enlarged photographs are from those of undamaged ones; without an original.",
+        "NIQE",
+        asked_for=True,
+    ),
 }
 """Ours, by the word of `validate.metric`, which is also their name in validation.jsonl."""
 
+ASKED_FOR = tuple(name for name, spec in METRICS.items() if spec.asked_for)
+"""The perceptual scores (scoring/perceptual/)."""
+
 if TYPE_CHECKING:
     MetricName = str
+    PerceptualName = str
 else:  # a type checker cannot read the names from the dictionary, the schema can
     MetricName = Literal[tuple(METRICS)]
+    PerceptualName = Literal[ASKED_FOR]
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether `name` is one of our scores that says so."""
+    return name in METRICS and not METRICS[name].larger_is_better
 
 
 def metric_of(key: str, name: str) -> MetricSpec:

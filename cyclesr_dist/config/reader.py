@@ -1,7 +1,7 @@
 """YAML and `key.sub=value` overrides -> frozen dataclasses, and back. Knows nothing of any particular configuration.
 
-Fields may be str, int, float, bool, Literal, Optional, tuples and nested dataclasses of those, and dict[str, Any] for
-plain values that somebody else reads. The YAML is composed to
+Fields may be str, int, float, bool, Literal, Optional, tuples and nested dataclasses of those, a str or a tuple, and
+dict[str, Any] for plain values that somebody else reads. The YAML is composed to
 nodes, never constructed: no tag can build an object, and every error can name its line.
 """
 
@@ -140,8 +140,15 @@ def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
     for f in fields(config):
         value = getattr(config, f.name)
         key = prefix + f.name
-        found |= leaves(value, f"{key}.") if is_dataclass(value) else {key: value}
+        found |= leaves(value, f"{key}.") if is_dataclass(value) else {key: _undressed(value)}
     return found
+
+
+def _undressed(value: Any) -> Any:
+    """With the items of a list as plain dicts, where they are dataclasses."""
+    if isinstance(value, tuple):
+        return tuple(map(_undressed, value))
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def to_show(config: Any) -> dict[str, Any]:
@@ -183,8 +190,39 @@ def _field_types(cls: type) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in fields(cls) if f.init}
 
 
+def _one_or_several(kind: Any) -> bool:
+    """Whether it is a text, or something with parts in its place: `str | tuple[...]`, `str | SomeSection`."""
+    parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else ()
+    return str in parts and any(get_origin(part) is tuple or is_dataclass(part) for part in parts)
+
+
+def _member(kind: Any, node: yaml.Node) -> Any:
+    """Of a text or something with parts, what the node looks like; any other type as it is."""
+    if not _one_or_several(kind):
+        return kind
+    for part in get_args(kind):
+        if isinstance(node, yaml.SequenceNode) and get_origin(part) is tuple:
+            return part
+        if isinstance(node, yaml.MappingNode) and is_dataclass(part):
+            return part
+    return str
+
+
+def _name_of(kind: Any) -> str:
+    """For messages: what a value has to be."""
+    if not _one_or_several(kind):
+        return KIND_NAMES[_without_none(kind)[0]]
+    several = [part for part in get_args(kind) if part is not str]
+    words = [
+        "a list" if get_origin(part) is tuple else f"a mapping of {', '.join(_field_types(part))}" for part in several
+    ]
+    return " or ".join([KIND_NAMES[str], *words])
+
+
 def _without_none(kind: Any) -> tuple[Any, bool]:
-    """(X, whether it may be null) of X, X | None, X | ObjectName and X | Samples."""
+    """(X, whether it may be null) of X, X | None, X | ObjectName and X | Samples; `str | tuple[...]` as it is."""
+    if _one_or_several(kind):
+        return kind, False
     if get_origin(kind) not in (Union, UnionType):
         return kind, False
     inner = [arg for arg in get_args(kind) if arg not in (NoneType, ObjectName, Samples)]
@@ -294,6 +332,7 @@ def _section(cls: type[T], node: yaml.Node | None, prefix: str, source: _Source,
 def _convert(kind: Any, node: yaml.Node, key: str, source: _Source, defaults: Any = None) -> Any:
     """A node to a value of type `kind`; `defaults` is of that type, too, where it is a dataclass."""
     _refuse_tag(node, key, source)
+    whole, kind = kind, _member(kind, node)
     inner, optional = _without_none(kind)
     if optional and _is_null(node):
         return None
@@ -334,7 +373,7 @@ def _convert(kind: Any, node: yaml.Node, key: str, source: _Source, defaults: An
     try:
         return _scalar(inner, node)
     except _MismatchError:
-        source.fail(f"{key} = {_show(node)} is not {KIND_NAMES[inner]}{or_null}", node.start_mark)
+        source.fail(f"{key} = {_show(node)} is not {_name_of(whole)}{or_null}", node.start_mark)
 
 
 def _plain(node: yaml.Node, key: str, source: _Source) -> Any:
@@ -454,10 +493,12 @@ def _apply(config: T, override: str, source: _Source) -> T:
 def _override_node(text: str, kind: Any, source: _Source) -> yaml.Node:
     """The value of an override as a YAML node.
 
-    Unquoted text is one plain scalar whatever it holds, so that `data.hr=a #1: {b}` needs no YAML quoting.
+    Unquoted text is one plain scalar whatever it holds, so that `data.hr=a #1: {b}` needs no YAML quoting; but where a
+    list may stand, `[a, b]` is one.
     """
     text = text.strip()
-    if text.startswith(("'", '"')) or kind is list or get_origin(kind) in (tuple, dict):
+    is_list = _one_or_several(kind) and text.startswith("[")
+    if is_list or text.startswith(("'", '"')) or kind is list or get_origin(kind) in (tuple, dict):
         node = _compose(text, source)
         if node is not None:
             return node

@@ -27,7 +27,7 @@ from cyclesr_dist.config.marks import (
     ToRead,
     check_marks,
 )
-from cyclesr_dist.config.metrics import MetricName
+from cyclesr_dist.config.metrics import MetricName, PerceptualName
 from cyclesr_dist.config.reader import OBJECT_NAME, ObjectName, Samples, check_range, read, to_dict
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
@@ -37,6 +37,7 @@ System = (
 )
 """One of config/systems.py, or a SystemSpec of yours."""
 Downsampling = Literal["bicubic", "bilinear", "nearest"]
+HIGH_ORDER: Literal["high_order"] = "high_order"
 Metric = Literal["auto"] | MetricName | ObjectName
 """One of config/metrics.py, or a MetricSpec of yours."""
 Track = Literal["unknown", "mild", "wild", "camera"] | ObjectName
@@ -111,6 +112,9 @@ class PatchGANNet:
     REMOVED: ClassVar[Mapping[str, Removed]] = {"norm": Removed("instance", "discriminators have InstanceNorm")}
 
 
+Upsampler = Literal["pixelshuffledirect", "pixelshuffle", "nearest+conv"]
+
+
 @dataclass(frozen=True)
 class SRNet:
     """g_l2h."""
@@ -123,17 +127,22 @@ class SRNet:
         "compact",
         "srvgg",
         "msrresnet",
+        "span",
+        "realplksr",
+        "swinir",
         "module",
         "enlarged_resnet",
         "enlarged_residual",
     ] = "vdsr"
     """`vdsr` (NTIRE 2017) and `srresnet` (NTIRE 2018) are the paper's; `edsr`, `rrdb`, `srvgg` and `msrresnet` those of
-    EDSR, ESRGAN, Real-ESRGAN's small models and BasicSR; `compact` fits a laptop, `module` is any network of yours,
-    `enlarged_*` a translator behind bicubic enlargement."""
+    EDSR, ESRGAN, Real-ESRGAN's small models and BasicSR; `span`, `realplksr` and `swinir` newer ones; `compact` fits a
+    laptop, `module` is any network of yours, `enlarged_*` a translator behind bicubic enlargement."""
     channels: Positive = 64
-    """Features of every layer; a wider network may be sharper, and is slower."""
+    """Features of every layer; a wider network may be sharper, and is slower. A multiple of 4 for `realplksr`, of 6 for
+    `swinir`."""
     blocks: Positive = 20
-    """Residual blocks, or layers of `vdsr`; a deeper network may be sharper, and is slower."""
+    """Residual blocks (each of 6 layers in `swinir`), or layers of `vdsr`; a deeper network may be sharper, and is
+    slower."""
     bicubic_skip: bool = False
     """Add the bicubic enlargement of the input to the output (`compact` only): small nets then start at bicubic."""
     res_scale: Annotated[float, Range(above=0, maximum=1)] = 1.0
@@ -144,10 +153,16 @@ class SRNet:
     arguments: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of that class."""
     mean_shift: bool = False
-    """Work on colours minus DIV2K's mean, times 255, as EDSR's own weights need it (`edsr` only)."""
+    """Work on colours minus DIV2K's mean, times 255, as the own weights of EDSR and SPAN need it (`edsr` and `span`
+    only)."""
+    layer_norm: bool = False
+    """Normalise each pixel, not the whole image (`realplksr` only): tiles then give what one piece gives."""
+    upsampler: Upsampler = "pixelshuffledirect"
+    """How `swinir` enlarges: as the authors' lightweight, classical or real-world networks."""
     init: PathToRead = ""
     """What g_l2h starts from: a run folder, RUN@last, a checkpoint's folder, a model file, or weights of ESRGAN,
-    Real-ESRGAN, EDSR or MSRResNet (.pth, .safetensors). The network must be the same. Empty: drawn by `seed`."""
+    Real-ESRGAN, EDSR, MSRResNet, SPAN, RealPLKSR or SwinIR (.pth, .safetensors). The network must be the same. Empty:
+    drawn by `seed`."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +196,7 @@ class Perceptual:
 
 @dataclass(frozen=True)
 class Optim:
-    """Adam, as in the paper's training details."""
+    """Adam, as in the paper's training details; with `weight_decay`, AdamW."""
 
     lr_cyclegan: AboveZero = 2e-4
     """Learning rate of g_s2r, g_r2s, d_r and d_s."""
@@ -191,6 +206,9 @@ class Optim:
     """Adam's: how much of the mean gradient stays from step to step."""
     beta2: Annotated[float, Range(minimum=0, below=1)] = 0.999
     """Adam's: how much of the mean squared gradient stays from step to step."""
+    weight_decay: Amount = 0.0
+    """Above 0, the optimizer is AdamW: each step takes learning rate times this share off every weight tensor. Biases,
+    norms and PReLU slopes are left out. 0: the paper's Adam."""
     clip_norm: AboveZero = 50.0
     """Largest gradient norm of each player (all generators together; all discriminators together)."""
 
@@ -212,7 +230,12 @@ class Train:
     pretrain_epochs: Count = 5
     """CycleGAN on unpaired LR, SR on bicubic pairs; 0 skips it."""
     constant_epochs: Count = 100
-    """lr is constant for these, then falls linearly to exactly zero at `epochs`."""
+    """lr is constant for these, then falls to exactly zero at `epochs`, as `decay` says."""
+    decay: Literal["linear", "cosine"] = "linear"
+    """How the learning rate falls: on a line, or on half a cosine wave."""
+    warmup_steps: Count = 0
+    """The learning rate rises on a line to its full value over so many steps, at the beginning of every round of the
+    schedule. They count as part of `constant_epochs`."""
     steps: Count = 0
     """Length of the schedule in steps, whatever the size of the data; `pretrain_epochs` and `constant_epochs` then are
     shares of `epochs`. 0: all epochs."""
@@ -285,19 +308,36 @@ class Remote:
 
 
 @dataclass(frozen=True)
+class WeightedSet:
+    """One of several shard sets, with its share."""
+
+    url: PathToRead
+    """A folder or URL."""
+    weight: AboveZero
+    """So many samples are drawn from it for each that a set of weight 1 gives, whatever their sizes."""
+
+
+ShardSets = PathToRead | tuple[PathToRead | WeightedSet, ...]
+"""One place, or a list of places; in a list all have weights or none has."""
+
+
+@dataclass(frozen=True)
 class Data:
     """What a run trains and validates on, and how it is read."""
 
-    hr: PathToRead = ""
-    """Shard set of HR patches: a folder or URL."""
-    lr: PathToRead = ""
-    """Shard set of real LR patches, unrelated to `hr`."""
-    pairs: PathToRead = ""
-    """Shard set of aligned (real LR, HR) patches: `system: sr_paired` only."""
+    hr: ShardSets = ""
+    """Shard set of HR patches: a folder or URL. Or several: `[a, b]` draws every sample as often as any other, `[{url:
+    a, weight: 3}, {url: b, weight: 1}]` draws three of a for each of b."""
+    lr: ShardSets = ""
+    """Shard set of real LR patches, unrelated to `hr`; or several, as there."""
+    pairs: ShardSets = ""
+    """Shard set of aligned (real LR, HR) patches, or several: `system: sr_paired` only."""
     allow_overlap: bool = False
     """Train although the manifests show that some LR patches come from a photograph that HR patches come from."""
-    downsampling: Downsampling = "bicubic"
-    """How synthetic LR is made of HR. The paper's is bicubic; bilinear is antialiased like it, nearest is not."""
+    downsampling: Downsampling | Literal["high_order"] = "bicubic"
+    """How synthetic LR is made of HR. The paper's is bicubic; bilinear is antialiased like it, nearest is not.
+    `high_order` is Real-ESRGAN's: two rounds of blur, resizing, noise and JPEG, drawn anew for every sample; for
+    `system: sr_syn`, or one of yours that trains on HR alone."""
     tail: Literal["drop", "wrap"] = "drop"
     """The last, incomplete global batch of an epoch: `drop` leaves it out, `wrap` fills it from the epoch's start."""
     max_bad_samples: Count = 0
@@ -333,6 +373,9 @@ class Validate:
     which the degradation is measured between `data.hr` and `data.lr`, or spectrum_hr where a system does without these;
     and without sharp photographs agreement. scoring/reference_free.py explains these scores.
     `package.module:METRIC` is one of yours."""
+    scores: tuple[PerceptualName, ...] = ()
+    """Perceptual scores that are taken besides, of whole photographs (docs/scores.md). `metric` need not be among them.
+    All but niqe need pairs, and weights that are fetched once."""
     pictures: Annotated[int, Range(minimum=0, maximum=12)] = 2
     """Photographs whose centres are kept as pictures at validations, for the report; 0: none."""
 
@@ -536,6 +579,8 @@ def check(c: Config) -> None:
     """Raise ConfigError, naming the key, for ranges that types cannot express and values that contradict each other."""
     check_marks(c)
     check_credentials(to_dict(c))
+    for name in ("hr", "lr", "pairs"):
+        _check_sets(f"data.{name}", getattr(c.data, name))
     for name, weight in c.weights.more.items():
         if not OBJECT_NAME.fullmatch(name) or isinstance(weight, bool) or not isinstance(weight, int | float):
             raise ConfigError(f"weights.more = {{{name}: {weight!r}}}; allowed: package.module:function with a number")
@@ -549,10 +594,7 @@ def check(c: Config) -> None:
             f"nets.sr.module = {c.nets.sr.module!r} with nets.sr.kind = {c.nets.sr.kind}; "
             "a class, package.module:Class, belongs to kind: module and to no other"
         )
-    if c.nets.sr.bicubic_skip and c.nets.sr.kind != "compact":
-        raise ConfigError(f"nets.sr.bicubic_skip = true with nets.sr.kind = {c.nets.sr.kind}; allowed with: compact")
-    if c.nets.sr.mean_shift and c.nets.sr.kind != "edsr":
-        raise ConfigError(f"nets.sr.mean_shift = true with nets.sr.kind = {c.nets.sr.kind}; allowed with: edsr")
+    _check_sr(c.nets.sr, c.scale)
     if isinstance(c.micro_batch, int):  # of Python: the reader refuses such a number by itself
         check_range("micro_batch", c.micro_batch, minimum=1)
     if c.micro_batch == "auto" and c.backend == "deepspeed" and c.zero_stage == 3:
@@ -561,6 +603,11 @@ def check(c: Config) -> None:
             "integer of at least 1"
         )
     spec = spec_of(c.system)
+    if c.data.downsampling == HIGH_ORDER and spec.data != "hr":
+        raise ConfigError(
+            f"data.downsampling = {HIGH_ORDER} with system = {c.system}, which has LR photographs to learn from; "
+            "allowed with it: bicubic, bilinear, nearest; or system=sr_syn"
+        )
     if c.nets.sr.init and c.train.start_from:
         raise ConfigError(
             f"nets.sr.init = {c.nets.sr.init} with train.start_from = {c.train.start_from}; allowed: one of them"
@@ -582,6 +629,43 @@ def check(c: Config) -> None:
         )
     if not (c.weights.mse or c.weights.l1) and spec.cycle != "hr" and not spec.perceptual:
         raise ConfigError(f"weights.mse = weights.l1 = 0 with system = {c.system}; one of them must be above 0")
+
+
+def _check_sets(key: str, sets: str | tuple[str | WeightedSet, ...]) -> None:
+    if isinstance(sets, str):
+        return
+    for i, one in enumerate(sets):
+        if not (one if isinstance(one, str) else one.url):
+            raise ConfigError(f"{key}[{i}] is empty; allowed: the folder or URL of a shard set")
+    if len({type(one) for one in sets}) > 1:
+        raise ConfigError(f"{key} has weights for some of its {len(sets)} shard sets; allowed: for all, or for none")
+
+
+_ONLY_WITH = {
+    "bicubic_skip": ("compact",),
+    "mean_shift": ("edsr", "span"),
+    "layer_norm": ("realplksr",),
+    "upsampler": ("swinir",),
+}
+"""Keys of `nets.sr`, and the kinds that have them."""
+_MULTIPLES = {"realplksr": 4, "swinir": 6}
+"""Of `nets.sr.channels`: groups and heads share them."""
+
+
+def _check_sr(sr: SRNet, scale: int) -> None:
+    for name, kinds in _ONLY_WITH.items():
+        value = getattr(sr, name)
+        if value != getattr(SRNet(), name) and sr.kind not in kinds:
+            raise ConfigError(
+                f"nets.sr.{name} = {str(value).lower()} with nets.sr.kind = {sr.kind}; allowed with: {', '.join(kinds)}"
+            )
+    multiple = _MULTIPLES.get(sr.kind, 1)
+    if sr.channels % multiple:
+        raise ConfigError(
+            f"nets.sr.channels = {sr.channels} with nets.sr.kind = {sr.kind}; allowed: a multiple of {multiple}"
+        )
+    if sr.upsampler == "nearest+conv" and scale == 3:
+        raise ConfigError("nets.sr.upsampler = nearest+conv with scale = 3; allowed: scale 2, 4 or 8")
 
 
 def check_listening(t: Listening) -> None:

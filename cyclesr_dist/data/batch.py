@@ -15,7 +15,7 @@ class Batch:
     """One rank's share of a global batch."""
 
     syn: Tensor
-    """I^L_syn (N, 3, h, w), `hr` shrunk as `data.downsampling` says, on the 8-bit grid."""
+    """I^L_syn (N, 3, h, w), made of `hr` as `data.downsampling` says, on the 8-bit grid."""
     real: Tensor
     """I^L_real (N, 3, h, w), of scenes unrelated to `hr` (for sr_paired: of the same scene)."""
     hr: Tensor

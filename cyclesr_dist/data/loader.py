@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cyclesr_dist.config.schema import Config, Data, noise_channels
+from cyclesr_dist.config.paths import places
+from cyclesr_dist.config.schema import Config, Data, WeightedSet, noise_channels
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.faults import Fault, fault_of
+from cyclesr_dist.data.mixture import Mixture, SampleSet
 from cyclesr_dist.data.order import (
     Augmentation,
     Draw,
@@ -29,7 +31,7 @@ from cyclesr_dist.data.order import (
     steps_per_epoch,
 )
 from cyclesr_dist.data.overlap import describe, shared_photographs
-from cyclesr_dist.data.resize import down, to_8bit_grid
+from cyclesr_dist.data.resize import down, downsampling_of, to_8bit_grid
 from cyclesr_dist.data.shards import ShardSet
 from cyclesr_dist.data.shared_slots import Shapes, SharedSlots
 from cyclesr_dist.distributed.world import World
@@ -45,12 +47,12 @@ Faults = dict[tuple[str, int], Fault]
 class Sources:
     """The opened shard sets of a system: `hr` and `lr` for unpaired training, `pairs` alone for sr_paired."""
 
-    hr: ShardSet | None
-    lr: ShardSet | None
-    pairs: ShardSet | None
+    hr: SampleSet | None
+    lr: SampleSet | None
+    pairs: SampleSet | None
 
     @property
-    def epoch_set(self) -> ShardSet:
+    def epoch_set(self) -> SampleSet:
         """The set that one epoch is a pass over."""
         chosen = self.pairs or self.hr
         assert chosen is not None
@@ -76,24 +78,32 @@ def open_sources(config: Config) -> Sources:
     return sources
 
 
-def _open(key: str, url: str, kind: str, config: Config) -> ShardSet:
-    if not url:
+def _open(key: str, value: str | tuple[str | WeightedSet, ...], kind: str, config: Config) -> SampleSet:
+    named = places(key, value)
+    if not named:
         raise ConfigError(f"{key} is empty; give the shard set that `cyclesr shards build` made")
+    sets = [_open_one(url, kind, config) for url in named.values()]
+    weights = None if isinstance(value, str) else [one.weight for one in value if isinstance(one, WeightedSet)]
+    opened = sets[0] if len(sets) == 1 else Mixture(key, sets, weights or None)
+    if config.data.max_bad_samples >= len(opened):
+        raise ConfigError(
+            f"data.max_bad_samples = {config.data.max_bad_samples}, but {opened.url} has {len(opened)} samples; "
+            "allowed: less than that"
+        )
+    return opened
+
+
+def _open_one(url: str, kind: str, config: Config) -> ShardSet:
     shard_set = ShardSet.open(url, kind, config.data)
     if shard_set.scale != config.scale:
         raise ConfigError(f"scale = {config.scale}, but {shard_set.url} was cut for scale {shard_set.scale}")
-    if config.data.max_bad_samples >= len(shard_set):
-        raise ConfigError(
-            f"data.max_bad_samples = {config.data.max_bad_samples}, but {shard_set.url} has {len(shard_set)} samples; "
-            "allowed: less than that"
-        )
     return shard_set
 
 
-def _check_domains(hr: ShardSet, lr: ShardSet, config: Config) -> None:
+def _check_domains(hr: SampleSet, lr: SampleSet, config: Config) -> None:
     if hr.patch != lr.patch:
         raise InputError(f"data.hr has patches for LR size {hr.patch}, data.lr has {lr.patch}; they must be equal")
-    shared = shared_photographs(hr.manifest, lr.manifest)
+    shared = [pair for a in hr.sets for b in lr.sets for pair in shared_photographs(a.manifest, b.manifest)]
     if shared and not config.data.allow_overlap:
         raise InputError(
             f"data.hr and data.lr hold patches of the same photographs: {describe(shared)}; "
@@ -158,14 +168,14 @@ class RankBatches(Dataset[RankBatch]):
         lr_keys: tuple[str, ...] = ()
         changes: dict[str, list[Augmentation]] = {}
         if s.pairs is not None:
-            draws = epoch_draws(self.seed, "pairs", len(s.pairs), self.global_batch, step, self.tail)
+            draws = epoch_draws(self.seed, "pairs", s.pairs.mix, self.global_batch, step, self.tail)
             hr_keys, changes["lr"] = self._fill(s.pairs, self._mine(draws), arrays, faults)
             lr_keys, changes["hr"] = hr_keys, changes["lr"]
         if s.hr is not None:
-            draws = epoch_draws(self.seed, "hr", len(s.hr), self.global_batch, step, self.tail)
+            draws = epoch_draws(self.seed, "hr", s.hr.mix, self.global_batch, step, self.tail)
             hr_keys, changes["hr"] = self._fill(s.hr, self._mine(draws), arrays, faults)
         if s.lr is not None:
-            draws = endless_draws(self.seed, "lr", len(s.lr), self.global_batch, step)
+            draws = endless_draws(self.seed, "lr", s.lr.mix, self.global_batch, step)
             lr_keys, changes["lr"] = self._fill(s.lr, self._mine(draws), arrays, faults)
         first = step * self.global_batch + self.first
         for i in range(self.rank_batch if self.noise_channels else 0):
@@ -180,7 +190,7 @@ class RankBatches(Dataset[RankBatch]):
 
     def _fill(
         self,
-        shard_set: ShardSet,
+        shard_set: SampleSet,
         draws: list[Draw],
         arrays: dict[str, np.ndarray],
         faults: Faults,
@@ -200,7 +210,7 @@ class RankBatches(Dataset[RankBatch]):
                 if fault.storage_code or len(faults) > self.max_faults:
                     return tuple(keys), changes
                 attempt += 1
-                drawn = replacement(self.seed, draw, attempt, len(shard_set))
+                drawn = replacement(self.seed, draw, attempt, shard_set.mix)
                 (sample,) = shard_set.read_many([drawn.index])
             for name, image in sample.items():
                 arrays[name][place] = image
@@ -262,7 +272,7 @@ def batches(
             for remark in item.remarks:
                 _tell(remark)
         hr = _augmented(arrays["hr"], item.changes["hr"], world.device)
-        syn = to_8bit_grid(down(hr, config.scale, config.data.downsampling))
+        syn = to_8bit_grid(down(hr, config.scale, downsampling_of(config.data)))
         real = _augmented(arrays["lr"], item.changes["lr"], world.device) if "lr" in arrays else syn
         noise_tensor = torch.tensor(arrays["noise"], device=world.device)
         index = step * config.global_batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from cyclesr_dist.config.schema import Downsampling
+from cyclesr_dist.config.schema import HIGH_ORDER, Data, Downsampling
 
 
 def down(x: Tensor, scale: int, method: Downsampling) -> Tensor:
@@ -20,6 +20,11 @@ def down(x: Tensor, scale: int, method: Downsampling) -> Tensor:
     if method == "nearest":
         return F.interpolate(x, size=size, mode="nearest-exact")
     return F.interpolate(x, size=size, mode=method, antialias=True).clamp(0, 1)
+
+
+def downsampling_of(data: Data) -> Downsampling:
+    """How images are shrunk and nothing else; what `high_order` does besides is degradation/high_order.py's."""
+    return "bicubic" if data.downsampling == HIGH_ORDER else data.downsampling
 
 
 def bicubic_down(x: Tensor, scale: int) -> Tensor:

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from cyclesr_dist.config.schema import Data, Remote
 from cyclesr_dist.data.encoding import EXTENSIONS, decode
+from cyclesr_dist.data.order import Mix
 from cyclesr_dist.data.overlap import BOXES
 from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.data.source import LocalSource, Piece, Source, is_remote, local_folder
@@ -125,6 +126,27 @@ class ShardSet:
             for number in range(len(manifest.shards)):
                 check_sizes(source, manifest, number)
         return cls(source, manifest)
+
+    @property
+    def sets(self) -> tuple[ShardSet, ...]:
+        """Itself: where there may be several, these are asked for."""
+        return (self,)
+
+    @property
+    def mix(self) -> Mix:
+        """How samples are drawn: all alike."""
+        return Mix.alone(len(self))
+
+    @property
+    def contents(self) -> str:
+        """What is drawn from, for the identity of a run: the SHA-256 of the manifest."""
+        return self.checksum
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """The photographs it was cut from, as the manifest describes them."""
+        described: list[dict[str, Any]] = self.manifest["sources"]
+        return described
 
     @property
     def remark(self) -> str:

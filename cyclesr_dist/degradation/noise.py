@@ -29,6 +29,7 @@ _NUM_CALM, _NUM_CALMEST = 96, 32  # patches; colours and bursts of texture are n
 _BURSTS = 1.3  # of what Gaussian noise of the same colour has; sensor noise has 1.0 to 1.1, that of JPEG 80 has 1.6
 _NUM_LEVELS = 64
 _CORRECTION = (0.0, 2.0)  # flat patches know better than the fit that there is no noise
+_EQUAL = torch.tensor([[1.0, 0, 0], [1, 0, 0], [1, 0, 0]])  # one noise for all three channels
 _CALM = 0.1  # of patches, and of photographs
 _RARELY_SEEN = 0.05  # of patches, that are flat but for noise: with fewer, noise may be none at all
 
@@ -52,6 +53,7 @@ class Noise:
 
 def find_noise(sample: Sample, real: Spectra, syn: Spectra, fitted: Fit) -> Noise:
     """Levels of photographs, correlation of colours, and a pool where the noise is not Gaussian."""
+    grey = _is_grey(sample.patches)
     texture, ratio = _texture_and_level(real, syn, fitted)
     ends = (sample.patches <= 0.5 / 255) | (sample.patches >= 254.5 / 255)
     unclipped = ends.float().mean((1, 2, 3)) < _CLIPPED_SHARE
@@ -59,8 +61,9 @@ def find_noise(sample: Sample, real: Spectra, syn: Spectra, fitted: Fit) -> Nois
     places = _evenly(sample.photo, texture, flat)
     most = _ceiling(sample, real, fitted, unclipped) if flat.float().mean() < _RARELY_SEEN else 1.0
     if len(places) < _SMALLEST_POOL:
-        white = torch.zeros(3, 3, 5, 5) + torch.eye(3)[..., None, None] * fitted.colouring
-        return Noise(fitted.variance * most, torch.ones(1), white, sample.patches[:0], len(places), torch.eye(3))
+        white = torch.zeros(3, 3, 5, 5) + (_EQUAL if grey else torch.eye(3))[..., None, None] * fitted.colouring
+        correlation = torch.ones(3, 3) if grey else torch.eye(3)
+        return Noise(fitted.variance * most, torch.ones(1), white, sample.patches[:0], len(places), correlation)
     places = places[sample.photo[places].argsort(stable=True)]  # neighbours in the pool are of one photograph
     chosen = sample.patches[places]
     calmest = texture[places].argsort(stable=True)
@@ -68,7 +71,8 @@ def find_noise(sample: Sample, real: Spectra, syn: Spectra, fitted: Fit) -> Nois
     covariance = _covariance(calm, variance_at(fitted.variance, calm.mean((-2, -1))))
     std = covariance.diag().sqrt()
     correlation = covariance / std[:, None] / std
-    factor = torch.linalg.cholesky(covariance + 1e-4 * torch.eye(3))
+    # Three equal channels have no square root that is exact, and they are to stay equal.
+    factor = _EQUAL if grey else torch.linalg.cholesky(covariance + 1e-4 * torch.eye(3))
     colouring = factor[..., None, None] * fitted.colouring
     unit = _unit(chosen, fitted)
     comes_in_bursts = _bursts(unit[calmest[:_NUM_CALMEST]]) > _BURSTS * _bursts(
@@ -162,6 +166,11 @@ def _covariance(patches: Tensor, variance: Tensor) -> Tensor:
     found = torch.fft.rfft2(centred / variance.clamp(min=1e-8).sqrt()[..., None, None])[:, :, high]
     covariance = torch.einsum("ncf,ndf->cd", found, found.conj()).real
     return covariance * (3 / covariance.trace().clamp(min=1e-12))
+
+
+def _is_grey(patches: Tensor) -> bool:
+    """Whether the three colours are the same, as they are of photographs with one channel."""
+    return bool((patches == patches[:, :1]).all())
 
 
 def _unit(patches: Tensor, fitted: Fit) -> Tensor:

@@ -21,8 +21,9 @@ from cyclesr_dist.config.schema import Data
 from cyclesr_dist.data.folders import images_folder, is_image_name, list_images
 from cyclesr_dist.data.formats import SUFFIXES
 from cyclesr_dist.data.images import image_size, read_rgb8
+from cyclesr_dist.data.mixture import SampleSet
 from cyclesr_dist.data.remote import RemoteSource
-from cyclesr_dist.data.resize import down, to_8bit_grid
+from cyclesr_dist.data.resize import down, downsampling_of, to_8bit_grid
 from cyclesr_dist.data.shards import MANIFEST, ShardSet, open_source, read_manifest
 from cyclesr_dist.data.source import is_remote, local_folder, shown
 from cyclesr_dist.errors import InputError, NothingLeftError, StorageError
@@ -116,15 +117,16 @@ def sample_photos(
     return Sample(_unit(torch.cat(patches)), photo, len(used), len(paths), views, tuple(used))
 
 
-def sample_shards(shards: ShardSet, domain: str, scale: int, data: Data, seed: int) -> Sample:
-    """Of a shard set. Samples that cannot be read are left out; InputError where none is left."""
+def sample_shards(shards: SampleSet, domain: str, scale: int, data: Data, seed: int) -> Sample:
+    """Of a shard set, or of several in their shares. Samples that cannot be read are left out; InputError where
+    none is left."""
     if shards.scale != scale:
         raise InputError(f"{shards.url}: was cut for scale {shards.scale}, not {scale}")
     side = _patch_side([shards.patch])
     grid = max(1, (shards.patch - side) // (side // 2) + 1)
     random = np.random.default_rng([seed, _STREAM[domain]])
     count = min(len(shards), max(400, _NUM_PATCHES // grid**2))
-    indices = [int(i) for i in np.sort(random.permutation(len(shards))[:count])]
+    indices = [int(i) for i in np.sort(_indices(shards, count, random))]
     shrink = scale if domain == "hr" else 1
     parts: list[Tensor] = []
     names: list[str] = []
@@ -145,7 +147,17 @@ def sample_shards(shards: ShardSet, domain: str, scale: int, data: Data, seed: i
         raise InputError(f"{shards.url}: none of the {count} samples that were tried can be read")
     numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
     photo = torch.tensor([numbers[name] for name in names])
-    return Sample(_unit(torch.cat(parts)), photo, len(numbers), len(shards.manifest["sources"]), tuple(views), ())
+    return Sample(_unit(torch.cat(parts)), photo, len(numbers), len(shards.sources), tuple(views), ())
+
+
+def _indices(shards: SampleSet, count: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Samples as training draws them: one of a small set with a large share comes several times."""
+    mix = shards.mix
+    if len(mix.sizes) == 1:
+        return random.permutation(len(shards))[:count]
+    shares = [max(1, round(count * quota / mix.num_samples)) for quota in mix.quotas]
+    of_sets = zip(mix.starts, mix.sizes, shares, strict=True)
+    return np.concatenate([start + np.resize(random.permutation(size), share) for start, size, share in of_sets])
 
 
 def _sample_remote(url: str, domain: str, scale: int, data: Data, seed: int, tally: Tally | None) -> Sample:
@@ -216,7 +228,7 @@ def _on_lr_grid(image: Window, shrink: int, data: Data) -> Window:
         return image
     height, width = (size // shrink * shrink for size in image.shape[:2])
     tensor = torch.from_numpy(image[:height, :width].copy()).permute(2, 0, 1)[None].float() / 255
-    small = to_8bit_grid(down(tensor, shrink, data.downsampling))
+    small = to_8bit_grid(down(tensor, shrink, downsampling_of(data)))
     return np.asarray((small[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
 
 

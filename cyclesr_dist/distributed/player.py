@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
+from torch.optim import Adam, AdamW
 
 from cyclesr_dist.config.schema import Optim
 
@@ -97,12 +97,32 @@ class ParamGroup:
 
 
 def build_adam(module: nn.Module, groups: tuple[ParamGroup, ...], optim: Optim, fused: bool = False) -> Adam:
-    """The paper's Adam, a parameter group each. `initial_lr` is kept for the schedule."""
+    """The paper's Adam, a parameter group each; AdamW, two each, where weights decay (Loshchilov and Hutter 2019).
+
+    Every parameter group keeps its `initial_lr` for the schedule.
+    """
     grouped = [g.params(module) for g in groups]
     num_grouped = sum(map(len, grouped))
     assert num_grouped == len(list(module.parameters())), "each parameter belongs to exactly one group"
     settings = [{"params": p, "lr": g.lr, "initial_lr": g.lr} for p, g in zip(grouped, groups, strict=True)]
-    return Adam(settings, betas=(optim.beta1, optim.beta2), fused=fused)
+    betas = (optim.beta1, optim.beta2)
+    if not optim.weight_decay:
+        return Adam(settings, betas=betas, fused=fused)
+    return AdamW(
+        [part for group in settings for part in _by_decay(group, optim.weight_decay)], betas=betas, fused=fused
+    )
+
+
+def _by_decay(group: dict[str, Any], weight_decay: float) -> list[dict[str, Any]]:
+    """A parameter group in two: weight tensors, which decay, and what has one dimension, which does not.
+
+    A bias, a norm's scale or a PReLU's slope has no large value that decay could keep a network from.
+    """
+    parts = (
+        {"params": [p for p in group["params"] if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in group["params"] if p.ndim <= 1], "weight_decay": 0.0},
+    )
+    return [group | part for part in parts if part["params"]]  # DeepSpeed takes no empty group
 
 
 def read_moments(adam: Adam, module: nn.Module) -> tuple[TensorDict, TensorDict, int]:

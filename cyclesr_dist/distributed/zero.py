@@ -84,7 +84,7 @@ class ZeroPlayer:
         self.stage = stage
         self.rank = world.rank
         self.adam = build_adam(self.module, groups, optim, fused=not speed.plain)
-        self.initial_lrs = [group.lr for group in groups]
+        self.initial_lrs = [group["initial_lr"] for group in self.adam.param_groups]
         self.engine = deepspeed.initialize(
             model=self.module,
             optimizer=self.adam,

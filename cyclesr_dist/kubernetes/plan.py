@@ -12,7 +12,7 @@ from typing import Any, Literal
 from cyclesr_dist import __version__
 from cyclesr_dist.config.cluster import Cluster, check_name
 from cyclesr_dist.config.credentials import refuse_signatures
-from cyclesr_dist.config.paths import DATA_KEYS, is_local, with_paths
+from cyclesr_dist.config.paths import DATA_KEYS, is_local, places, with_paths
 from cyclesr_dist.config.reader import dump, to_dict
 from cyclesr_dist.config.schema import Config, Listening, load
 from cyclesr_dist.errors import ConfigError
@@ -193,14 +193,12 @@ def _absolute(path: str) -> str:
 def _notes(config: Config, cluster: Cluster) -> list[str]:
     """Local paths of which nothing is known to be there."""
     notes = []
-    for key in DATA_KEYS:
-        path = getattr(config.data, key)
+    named = {name: path for key in DATA_KEYS for name, path in places(f"data.{key}", getattr(config.data, key)).items()}
+    for name, path in named.items():
         if not is_local(path):
             continue
         place = _absolute(path)
         work = bool(cluster.work_claim or cluster.prepare) and place.startswith(f"{WORK}/")
         if not work and not (cluster.data_claim and place.startswith(f"{DATA}/")):
-            notes.append(
-                f"data.{key} = {place}: nothing is mounted there; a URL, cluster.data_claim or cluster.work_claim"
-            )
+            notes.append(f"{name} = {place}: nothing is mounted there; a URL, cluster.data_claim or cluster.work_claim")
     return notes

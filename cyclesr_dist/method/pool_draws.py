@@ -108,13 +108,15 @@ def _step(state: State) -> State:
 def _output(number: Number) -> Words:
     """XSL-RR: both halves together, turned by the highest six bits."""
     high, low = number
-    together, turn = high ^ low, high >> np.uint64(58)
+    together: Words = high ^ low
+    turn: Words = high >> np.uint64(58)
     return together >> turn | together << (np.uint64(64) - turn & np.uint64(63))
 
 
 def _sum(x: Number, y: Number) -> Number:
     low = x[1] + y[1]
-    return x[0] + y[0] + (low < x[1]), low
+    carry: Words = (low < x[1]).astype(np.uint64)
+    return x[0] + y[0] + carry, low
 
 
 def _product(x: Number, y: tuple[np.uint64, np.uint64]) -> Number:

@@ -21,7 +21,10 @@ from cyclesr_dist.models.model_name import LAST_FILE, MODEL_FILE, find_model
 from cyclesr_dist.runtime.files import is_folder
 from cyclesr_dist.runtime.passing import failed, patiently
 
-_ARCHITECTURES = {"rrdb": "esrgan", "srvgg": "compact", "edsr": "edsr", "msrresnet": "msrresnet", "span": "span"}
+_ARCHITECTURES = {
+    **{"rrdb": "esrgan", "srvgg": "compact", "edsr": "edsr", "msrresnet": "msrresnet"},
+    **{"span": "span", "realplksr": "realplksr", "swinir": "swinir"},
+}
 """As OpenModelDB calls them; of a network of yours, its class."""
 _BLOCKS = {"srvgg": "nc"}
 """Tag of the number of blocks; `nb` elsewhere."""

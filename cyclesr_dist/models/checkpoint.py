@@ -39,8 +39,8 @@ class ShardSetFacts(NamedTuple):
     """What a checkpoint knows of a shard set that its run was trained on."""
 
     num_samples: int
-    checksum: str
-    """SHA-256 of its manifest, which has those of its tars."""
+    contents: str | list[dict[str, Any]]
+    """SHA-256 of its manifest, which has those of its tars; of several sets, each with its share of an epoch."""
     patch: int
 
 
@@ -83,7 +83,7 @@ def identity(config: Config, shard_sets: Mapping[str, ShardSetFacts]) -> dict[st
         "nets": nets,
         "config": to_show(config),
         "num_samples": {name: facts.num_samples for name, facts in shard_sets.items()},
-        "samples": {name: facts.checksum for name, facts in shard_sets.items()},
+        "samples": {name: facts.contents for name, facts in shard_sets.items()},
         "patch": {name: facts.patch for name, facts in shard_sets.items()},
     }
     as_read: dict[str, Any] = json.loads(json.dumps(whole))

@@ -17,9 +17,10 @@ from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.card import Known, card, facts_of_run, model_db
 from cyclesr_dist.models.model_file import described, save_model
 from cyclesr_dist.models.model_name import find_model, load_network
-from cyclesr_dist.models.native import native_file, native_names, native_remarks
+from cyclesr_dist.models.native import native_file, native_project, native_remarks
 from cyclesr_dist.models.onnx_upscaler import import_onnx
-from cyclesr_dist.models.upscaler import METADATA_KEY, NetUpscaler
+from cyclesr_dist.models.reach import reach_of
+from cyclesr_dist.models.upscaler import METADATA_KEY
 from cyclesr_dist.runtime.files import replacing, write_bytes, write_text
 
 ONNX_TOLERANCE = 1e-4
@@ -48,7 +49,7 @@ def export(model: str, form: str, out: Path, allow_module: bool = False) -> dict
     metadata = {
         "sr": described(sr),
         "scale": scale,
-        "reach_px": NetUpscaler(model, net, scale).reach_px,
+        **reach_of(net)._asdict(),
         "extra": extra,
     }
     metadata["largest_difference"] = _export_onnx(net, out, metadata)
@@ -66,8 +67,7 @@ def export_native(model: str, out: Path, allow_module: bool = False) -> tuple[st
         raise InputError(f"--out {out}: there is no folder {out.parent}")
     if out.suffix in (CARD, ENTRY):
         raise InputError(f"--out {out}: {out.suffix} is what is written beside it; allowed: a name in .safetensors")
-    names = native_names(sr, scale)
-    known = Known(out.stem, names[0], sr, scale, native_remarks(sr), extra, facts_of_run(model))
+    known = Known(out.stem, native_project(sr, scale), sr, scale, native_remarks(sr), extra, facts_of_run(model))
     data = native_file(net.state_dict(), sr, scale)
     texts = {CARD: card(known), ENTRY: model_db(known, data, find_model(model).stat().st_mtime)}
     for suffix, text in texts.items():

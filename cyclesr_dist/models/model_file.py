@@ -139,9 +139,16 @@ def sr_net(values: dict[str, Any]) -> SRNet:
         raise ValueError(f"unknown kind {sr.kind!r}; known: {', '.join(kinds)}")
     whole(sr.channels, "channels", _MAX_CHANNELS)
     whole(sr.blocks, "blocks", _MAX_BLOCKS)
-    for name, value in (("bicubic_skip", sr.bicubic_skip), ("mean_shift", sr.mean_shift)):
+    for name, value in (
+        ("bicubic_skip", sr.bicubic_skip),
+        ("mean_shift", sr.mean_shift),
+        ("layer_norm", sr.layer_norm),
+    ):
         if not isinstance(value, bool):
             raise TypeError(f"{name} is {value!r}, not true or false")
+    upsamplers = get_args(get_type_hints(SRNet)["upsampler"])
+    if sr.upsampler not in upsamplers:
+        raise ValueError(f"upsampler is {sr.upsampler!r}; known: {', '.join(upsamplers)}")
     if not isinstance(sr.res_scale, int | float) or isinstance(sr.res_scale, bool) or not 0 < sr.res_scale <= 1:
         raise ValueError(f"res_scale is {sr.res_scale!r}, not a number above 0 and at most 1")
     if not isinstance(sr.module, str) or not isinstance(sr.arguments, dict):

@@ -27,21 +27,23 @@ _KEY = "cyclesr_native"
 def native_file(state: Mapping[str, Tensor], sr: SRNet, scale: int) -> bytes:
     """What a file with the state of `build_sr(sr, scale)` holds; equal arguments give equal bytes. Raises InputError,
     with the difference, where no other project has this network."""
-    names = native_names(sr, scale)[1]
+    named: Mapping[str, Tensor] = state
+    if sr.kind != "module":
+        layout = native(sr, scale)
+        own = renamed(state, layout.names(sr, scale))
+        with torch.no_grad():
+            named = own | layout.derived(own, sr, scale)
     tensors = {
         name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
-        for name, tensor in (renamed(state, names) if names is not None else dict(state)).items()
+        for name, tensor in named.items()
     }
     note = json.dumps({"sr": described(sr), "scale": scale}, sort_keys=True)
     return save({name: t.contiguous() for name, t in tensors.items()}, metadata={_KEY: note})
 
 
-def native_names(sr: SRNet, scale: int) -> tuple[str, dict[str, str] | None]:
-    """Whose network it is, and its layers' names there; None: those of its own class. Raises InputError."""
-    if sr.kind == "module":
-        return sr.module, None
-    layout = native(sr, scale)
-    return layout.project, layout.names(sr, scale)
+def native_project(sr: SRNet, scale: int) -> str:
+    """Whose network it is. Raises InputError."""
+    return sr.module if sr.kind == "module" else native(sr, scale).project
 
 
 def native_remarks(sr: SRNet) -> list[str]:
@@ -50,6 +52,8 @@ def native_remarks(sr: SRNet) -> list[str]:
         return [f"build it with img_range=1.0, rgb_mean=(0.0, 0.0, 0.0), res_scale={sr.res_scale:g}"]
     if sr.kind == "edsr" and sr.res_scale != 1:
         return [f"build it with res_scale={sr.res_scale:g}"]
+    if sr.kind == "realplksr" and sr.layer_norm:
+        return ["its LayerNorm is known to traiNNer-redux and spandrel; resselt 1.4 and neosr have GroupNorm alone"]
     growth = max(1, sr.channels // 2)
     if sr.kind == "rrdb" and growth != rrdb.LOADED_GROWTH:
         return [

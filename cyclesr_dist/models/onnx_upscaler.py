@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.arithmetic import NumpyArithmetic
+from cyclesr_dist.models.reach import Reach
 from cyclesr_dist.models.upscaler import METADATA_KEY
 from cyclesr_dist.runtime.cores import compute_threads
 from cyclesr_dist.runtime.extras import install_hint
@@ -31,14 +32,16 @@ class OnnxUpscaler:
             self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             metadata = self.session.get_modelmeta().custom_metadata_map
             description = json.loads(metadata[METADATA_KEY])
-            scale, reach_px = description["scale"], description["reach_px"]
+            scale = description["scale"]
+            # Files of earlier versions have the first one alone.
+            reach = Reach(description["reach_px"], description.get("grid_px", 1), description.get("sums_up", False))
         except KeyError as error:
             raise InputError(f"{path}: was not written by cyclesr (no metadata {error})") from error
         except Exception as error:  # onnxruntime's own kinds derive from Exception alone
             raise InputError(f"{path}: cannot be used as an ONNX file ({str(error).splitlines()[0]})") from error
-        if not all(isinstance(value, int) and 1 <= value <= 1 << 16 for value in (scale, reach_px)):
-            raise InputError(f"{path}: unusable description of the network (scale {scale!r}, reach_px {reach_px!r})")
-        self.name, self.scale, self.reach_px = name, scale, reach_px
+        if not all(isinstance(value, int) and 1 <= value <= 1 << 16 for value in (scale, *reach[:2])):
+            raise InputError(f"{path}: unusable description of the network (scale {scale!r}, {reach})")
+        self.name, self.scale, self.reach = name, scale, reach
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         values = np.ascontiguousarray(x, dtype=np.float32)

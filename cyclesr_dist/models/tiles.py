@@ -60,23 +60,44 @@ class Tiles:
 
 
 def tiles_of(upscaler: Upscaler, height: int, width: int, tile: int | None) -> Tiles:
-    """`tile` is the side in LR px, None: `DEFAULT_TILE` above `UNTILED_PIXELS`, 0: one piece."""
+    """`tile` is the side in LR px, None: `DEFAULT_TILE` above `UNTILED_PIXELS`, 0: one piece. It is filled up to whole
+    windows of attention. A network that sums up the whole image is given one piece, unless `tile` says otherwise."""
     if tile is None:
-        tile = DEFAULT_TILE if height * width > UNTILED_PIXELS else 0
-    return Tiles(tile or max(height, width), _margin(upscaler))
+        tile = DEFAULT_TILE if _is_tiled(upscaler, height, width) else 0
+    return Tiles(_whole(upscaler, tile or max(height, width)), _margin(upscaler))
 
 
 def tiles_of_photo(upscaler: Upscaler, height: int, width: int, tile: int | None) -> Tiles:
     """Of a picture and of its file, which must be equal: `tiles_of`, but `LARGE_TILE` where the network takes little
     memory, which is tried."""
-    if tile is None and height * width > UNTILED_PIXELS:
+    if tile is None and _is_tiled(upscaler, height, width):
         side = LARGE_TILE + 2 * _margin(upscaler)
         tile = LARGE_TILE if tile_bytes(upscaler, side, side) <= LARGE_TILE_BYTES else None
     return tiles_of(upscaler, height, width, tile)
 
 
+def tile_warning(upscaler: Upscaler, tile: int | None) -> str:
+    """What users of tiles of this size must know; empty where there is nothing."""
+    if not tile or not upscaler.reach.sums_up:
+        return ""
+    return (
+        f"model {upscaler.name} normalises by the whole image: in tiles the result differs from that in one piece, and "
+        "their borders may show"
+    )
+
+
+def _is_tiled(upscaler: Upscaler, height: int, width: int) -> bool:
+    return height * width > UNTILED_PIXELS and not upscaler.reach.sums_up
+
+
 def _margin(upscaler: Upscaler) -> int:
-    return max(upscaler.reach_px, _SMALLEST_SIDE)  # so that narrow last tiles need no padding
+    # Not less than the smallest side, so that narrow last tiles need no padding.
+    return _whole(upscaler, max(upscaler.reach.reach_px, _SMALLEST_SIDE))
+
+
+def _whole(upscaler: Upscaler, side: int) -> int:
+    grid = upscaler.reach.grid_px
+    return -(-side // grid) * grid
 
 
 def enlarged(upscaler: Upscaler, x: Any) -> Any:

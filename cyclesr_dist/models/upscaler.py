@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cyclesr_dist.models.arithmetic import Arithmetic
+from cyclesr_dist.models.reach import BICUBIC_PX, Reach, reach_of
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +27,8 @@ class Upscaler(Protocol):
     def scale(self) -> int: ...
 
     @property
-    def reach_px(self) -> int:
-        """LR pixels farther away than this do not change an output pixel."""
+    def reach(self) -> Reach:
+        """How far it sees."""
 
     @property
     def arithmetic(self) -> Arithmetic:
@@ -41,7 +42,7 @@ class BicubicUpscaler:
     """The baseline `bicubic`."""
 
     name = "bicubic"
-    reach_px = 3
+    reach = Reach(BICUBIC_PX)
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
@@ -69,7 +70,7 @@ class NetUpscaler:
         self.name = name
         self.net = net
         self.scale = scale
-        self.reach_px = _reach_px(net)
+        self.reach = reach_of(net)
 
     @property
     def device(self) -> torch.device:
@@ -91,18 +92,3 @@ def _of_torch(device: torch.device) -> Arithmetic:
     from cyclesr_dist.models.torch_arithmetic import TorchArithmetic
 
     return TorchArithmetic(device)
-
-
-def _reach_px(net: nn.Module) -> int:
-    """Receptive radius in LR px if all convolutions followed one another at LR size: never too small for SR networks.
-
-    The 3 px more are those of a bicubic skip.
-    """
-    from torch import nn
-
-    reach, jump = 3, 1
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            reach += jump * max(d * (k - 1) // 2 for k, d in zip(module.kernel_size, module.dilation, strict=True))
-            jump *= max(module.stride)
-    return reach

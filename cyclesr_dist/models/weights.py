@@ -85,7 +85,10 @@ def _foreign(said: str, path: Path, sr: SRNet, scale: int, ours: Mapping[str, Te
     for name, value in layout.constants.items():
         if name in state and not _is_close(state.pop(name), value):
             raise InputError(f"{name} is not the one of {layout.project}, which is taken for granted")
-    check_same(said, renamed(ours, names), state, hint)
+    named = renamed(ours, names)
+    passed_over = layout.derived(named, sr, scale).keys()
+    state = {name: tensor for name, tensor in state.items() if name not in passed_over}
+    check_same(said, named, state, hint)
     note = noted(path)
     check_unseen(said, sr, note or held.sr, _UNSEEN if note else ("mean_shift",))
     back = {theirs: mine for mine, theirs in names.items()}
@@ -94,7 +97,9 @@ def _foreign(said: str, path: Path, sr: SRNet, scale: int, ours: Mapping[str, Te
 
 def _settings(sr: SRNet, scale: int) -> str:
     """That make this network."""
-    more = "".join(f" nets.sr.{name}=true" for name in ("bicubic_skip", "mean_shift") if getattr(sr, name))
+    flags = ("bicubic_skip", "mean_shift", "layer_norm")
+    more = "".join(f" nets.sr.{name}=true" for name in flags if getattr(sr, name))
+    more += f" nets.sr.upsampler={sr.upsampler}" if sr.kind == "swinir" else ""
     return f"nets.sr.kind={sr.kind} nets.sr.channels={sr.channels} nets.sr.blocks={sr.blocks}{more} scale={scale}"
 
 

@@ -14,9 +14,12 @@ from cyclesr_dist.nets.enlarge_first import EnlargeFirst
 from cyclesr_dist.nets.measured import DegradationTranslator, MeasuredDegradation
 from cyclesr_dist.nets.msrresnet import MSRResNet
 from cyclesr_dist.nets.patchgan import PatchGAN
+from cyclesr_dist.nets.realplksr import RealPLKSR
 from cyclesr_dist.nets.rrdb import RRDBNet
+from cyclesr_dist.nets.span import SPAN
 from cyclesr_dist.nets.srresnet import SRResNet
 from cyclesr_dist.nets.srvgg import SRVGGNet
+from cyclesr_dist.nets.swinir import SwinIR
 from cyclesr_dist.nets.translator import ResidualTranslator, ResnetTranslator
 from cyclesr_dist.nets.vdsr import VDSRMod
 
@@ -53,7 +56,7 @@ def build_discriminator(net: PatchGANNet) -> nn.Module:
 def build_sr(net: SRNet, scale: int) -> nn.Module:
     """g_l2h: (N, 3, h, w) in [0, 1] -> (N, 3, h * scale, w * scale), about [0, 1].
 
-    Raises ConfigError for a network of `kind: module` that cannot be used.
+    Raises ConfigError for a network of `kind: module` that cannot be used, ValueError for sizes that `check` refuses.
     """
     match net.kind:
         case "vdsr":
@@ -72,6 +75,12 @@ def build_sr(net: SRNet, scale: int) -> nn.Module:
             return SRVGGNet(net.channels, net.blocks, scale)
         case "msrresnet":
             return MSRResNet(net.channels, net.blocks, scale)
+        case "span":
+            return SPAN(net.channels, net.blocks, scale, net.mean_shift)
+        case "realplksr":
+            return RealPLKSR(net.channels, net.blocks, scale, net.layer_norm)
+        case "swinir":
+            return SwinIR(net.channels, net.blocks, scale, net.upsampler)
         case "enlarged_resnet":
             return EnlargeFirst(ResnetTranslator(net.channels, net.blocks), scale)
         case "enlarged_residual":

@@ -9,59 +9,29 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.nets.features import VGG16, VGG19, FeatureMaps, vgg_layers
 from cyclesr_dist.runtime.passing import failed, patiently
 
-# torchvision's `features` layouts: a number is a 3x3 convolution of that width with a ReLU behind it, "M" max pooling.
-_VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
-_VGG19 = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512, 512, 512, 512, "M")
 _TORCHVISION_VGG19 = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 TEXTURE_LAYERS = (0, 5, 10)
 """Of Gram matrices, behind the ReLU: conv1_1, conv2_1 and conv3_1, in VGG16 and VGG19."""
 
 
-class VGGFeatures(nn.Module):
+class VGGFeatures(FeatureMaps):
     """(N, 3, H, W) in [0, 1] -> the outputs of some convolutions before their ReLUs, in order.
 
-    Frozen; gradients flow to the input only. The ImageNet normalisation is inside. Layer 34 of VGG19 is conv5_4
-    (ESRGAN's choice).
+    Layer 34 of VGG19 is conv5_4 (ESRGAN's choice). Raises ConfigError for a layer that is no convolution.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, layout: tuple[int | str, ...], taken: tuple[int, ...]) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        width = 3
-        for item in layout:
-            if isinstance(item, int):
-                layers += [nn.Conv2d(width, item, 3, padding=1), nn.ReLU()]  # not in place: its input may be taken
-                width = item
-            else:
-                layers.append(nn.MaxPool2d(2))
+        layers = vgg_layers(layout)
         convolutions = [i for i, module in enumerate(layers) if isinstance(module, nn.Conv2d)]
         for layer in taken:
             if layer not in convolutions:
                 raise ConfigError(
                     f"perceptual.layer = {layer} is not a convolution of this network; allowed: {convolutions}"
                 )
-        self.taken = frozenset(taken)
-        self.features = nn.Sequential(*layers[: max(taken) + 1])
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1))
-        self.requires_grad_(False)
-        self.eval()
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        maps = []
-        y = (x - self.mean) / self.std
-        for index, layer in enumerate(self.features):
-            y = layer(y)
-            if index in self.taken:
-                maps.append(y)
-        return maps
+        super().__init__(layers, taken)
 
 
 def build_vgg(source: str, layers: tuple[int, ...]) -> VGGFeatures:
@@ -74,9 +44,9 @@ def build_vgg(source: str, layers: tuple[int, ...]) -> VGGFeatures:
     if source == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return VGGFeatures(_VGG19, layers)
+            return VGGFeatures(VGG19, layers)
     state = _from_torchvision() if source == "torchvision" else _from_file(Path(source))
-    layout = _VGG19 if "features.34.weight" in state else _VGG16
+    layout = VGG19 if "features.34.weight" in state else VGG16
     net = VGGFeatures(layout, layers)
     wanted = {key: state.get(key) for key in net.state_dict() if key.startswith("features.")}
     missing = [key for key, value in wanted.items() if value is None]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from statistics import median
 
-from cyclesr_dist.config.metrics import METRICS
+from cyclesr_dist.config.metrics import ASKED_FOR, METRICS
 from cyclesr_dist.reports import run_history
 from cyclesr_dist.reports.album import SLIDER_SCRIPT, Album, same_size
 from cyclesr_dist.reports.curves import line_chart
 from cyclesr_dist.reports.own_photos import own_photographs_of
 from cyclesr_dist.reports.page import duration, folded, page, paragraph, save_page, section, table
 from cyclesr_dist.reports.paper import flat, shown
-from cyclesr_dist.reports.run_charts import best, own_metrics, phases, title_and_unit
+from cyclesr_dist.reports.run_charts import best, chosen_by, own_metrics, phases, title_and_unit
 from cyclesr_dist.reports.run_files import RunFiles, check_run_folder, finite, keys_under, points, read_run
 from cyclesr_dist.reports.run_verdict import in_short
 
@@ -107,12 +108,20 @@ def _steps(run: RunFiles) -> str:
 
 def _best_psnr(run: RunFiles) -> str:
     chosen = best(run)
-    return f"{chosen[1]:.2f} at {chosen[0]:,.0f}" if chosen else _NONE
+    if not chosen:
+        return _NONE
+    metric = chosen_by(run)
+    return f"{chosen[1]:.2f} at {chosen[0]:,.0f}" + ("" if metric == "psnr" else f", chosen by {METRICS[metric].title}")
 
 
 def _best_ssim(run: RunFiles) -> str:
     values = [value for _, value in points(run.validation, "ssim") if math.isfinite(value)]
     return f"{max(values):.4f}" if values else _NONE
+
+
+def _best_perceptual(name: str, run: RunFiles) -> str:
+    values = [value for _, value in points(run.validation, name) if math.isfinite(value)]
+    return f"{min(values):.4f}" if values else _NONE
 
 
 def _throughput(run: RunFiles) -> str:
@@ -139,11 +148,12 @@ def _state(run: RunFiles) -> str:
     return run_history.state(run) or ("finished" if run.summary.get("completed") else _NONE)
 
 
-_FACTS = {
+_FACTS: Mapping[str, Callable[[RunFiles], str]] = {
     "did it work": in_short,
     "PSNR on test photographs, dB": _test_psnr,
-    "best PSNR on validation photographs, dB": _best_psnr,
+    "PSNR on validation photographs, dB": _best_psnr,
     "best SSIM on validation photographs": _best_ssim,
+    **{f"best {METRICS[name].title} on validation photographs": partial(_best_perceptual, name) for name in ASKED_FOR},
     "system": lambda run: str(run.config.get("system", _NONE)),
     "track": lambda run: run.track or _NONE,
     "seed": lambda run: str(run.config.get("seed", _NONE)),

@@ -16,6 +16,7 @@ Point = tuple[float, float]
 MAX_POINTS = 400
 """Points drawn per series; more are thinned."""
 
+_ON_ANY_PAPER = "#7a8089"
 _COLOURS = ("#2f7fc1", "#d0661a", "#2b9a66", "#a765b8", "#d64550", "#a8851d", "#2a97a3", "#84888c")
 _WIDTH, _LEFT, _RIGHT, _REFERENCE_RIGHT, _TOP, _PLOT_HEIGHT = 390, 48, 14, 100, 52, 170
 """_LEFT and the _RIGHTs are the least room beside the plot: longer labels get more."""
@@ -77,6 +78,11 @@ def line_chart(
         f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
         f'aria-label="{escape(title)}" fill="currentColor" font-size="11">' + "".join(body + legend) + "</svg>"
     )
+
+
+def standing_alone(chart: str) -> str:
+    """A chart of `line_chart` for a file of its own, where no page gives it a text colour: one for any background."""
+    return chart.replace("<svg ", f'<svg color="{_ON_ANY_PAPER}" font-family="sans-serif" ', 1)
 
 
 def _sides(low: float, high: float, y_axis: _Axis, levels: Mapping[str, float], log_x: bool) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from cyclesr_dist.config.metrics import METRICS
+from cyclesr_dist.config.metrics import ASKED_FOR, METRICS, lower_is_better
 from cyclesr_dist.config.reader import OBJECT_NAME
 from cyclesr_dist.reports.curves import Point, line_chart
 from cyclesr_dist.reports.page import duration, paragraph, table
@@ -22,14 +22,26 @@ def section_of(run: RunFiles, key: str) -> Mapping[str, Any]:
 
 
 def best(run: RunFiles) -> Point | None:
-    """(step, PSNR) of the best validation: the summary's, or else the first of the highest in validation.jsonl."""
+    """(step, PSNR) of the validation that `chosen_by` chooses: the summary's, or else the first of the best in
+    validation.jsonl."""
     stated = run.summary.get("best")
     if isinstance(stated, dict):
         step, psnr = finite(stated.get("step")), finite(stated.get("psnr"))
         if step is not None and psnr is not None:
             return step, psnr
-    scored = [p for p in points(run.validation, "psnr") if math.isfinite(p[1])]
-    return max(scored, key=lambda p: p[1], default=None)
+    metric = chosen_by(run)
+    scored = {step: value for step, value in points(run.validation, metric) if math.isfinite(value)}
+    having = {step: value for step, value in points(run.validation, "psnr") if math.isfinite(value)}
+    steps = sorted(scored.keys() & having.keys())
+    at = (min if lower_is_better(metric) else max)(steps, key=scored.__getitem__, default=None)
+    return None if at is None else (at, having[at])
+
+
+def chosen_by(run: RunFiles) -> str:
+    """The score of ours that chooses the best network; `psnr` where the configuration leaves it open or names one of
+    the user's own, whose description is not looked up."""
+    metric = section_of(run, "validate").get("metric")
+    return metric if isinstance(metric, str) and metric in METRICS else "psnr"
 
 
 def _charts(charts: Iterable[str]) -> str:
@@ -39,8 +51,11 @@ def _charts(charts: Iterable[str]) -> str:
 
 def validation(run: RunFiles) -> str:
     charts = []
-    for key in (name for name, spec in METRICS.items() if "pairs" in spec.needs):
-        series = {name: points(run.validation, name) for name in keys_under(run.validation, key)}
+    for key in (name for name, spec in METRICS.items() if "pairs" in spec.needs or spec.asked_for):
+        if key in ASKED_FOR:
+            series = {name: found for name in (key, f"{key}_bicubic") if (found := points(run.validation, name))}
+        else:
+            series = {name: points(run.validation, name) for name in keys_under(run.validation, key)}
         if not any(series.values()):
             continue
         chosen = best(run) if key == "psnr" else None

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from html import escape
 from typing import Literal
 
+from cyclesr_dist.config.metrics import METRICS
 from cyclesr_dist.reports import run_history
 from cyclesr_dist.reports.page import commands, paragraph, signed
-from cyclesr_dist.reports.run_charts import best
+from cyclesr_dist.reports.run_charts import best, chosen_by
 from cyclesr_dist.reports.run_files import RunFiles
 
 PAIRED = "sr_paired"
@@ -79,12 +80,17 @@ def score(run: RunFiles) -> str:
         lines.append(_number(own["psnr"], f"PSNR on test photographs{over}"))
         if chosen is not None:
             step, psnr = chosen
-            text = f"On validation photographs {psnr:.2f} dB (best validation PSNR, at step {step:,.0f})."
+            text = f"On validation photographs {psnr:.2f} dB ({_choice(run)}, at step {step:,.0f})."
             lines.append(paragraph(text, "quiet"))
     elif chosen is not None:
         step, psnr = chosen
-        lines.append(_number(psnr, f"on validation photographs: best validation PSNR, at step {step:,.0f}"))
+        lines.append(_number(psnr, f"on validation photographs: {_choice(run)}, at step {step:,.0f}"))
     return "\n".join(lines)
+
+
+def _choice(run: RunFiles) -> str:
+    metric = chosen_by(run)
+    return "best validation PSNR" if metric == "psnr" else f"PSNR of the network with the best {METRICS[metric].title}"
 
 
 def _number(psnr: float, where: str) -> str:

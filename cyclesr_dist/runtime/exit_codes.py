@@ -16,26 +16,35 @@ from pathlib import Path
 from typing import NoReturn
 
 FOLDER_VARIABLE = "CYCLESR_SUPERVISOR"
+OF_RANKS = ("RANK", "LOCAL_RANK")
+"""Environment variables that launchers set for ranks."""
 _LAST_SECONDS = 3.0
 _rank: int | None = None
 _last: list[Callable[[], None]] = []
 
 
-def started_as(rank: int) -> None:
-    """Tell the supervisor, if there is one, which process this rank is."""
+def started_as(rank: int, num_here: int = 1) -> None:
+    """Tell the supervisor, if there is one, which process this rank is, and how many ranks this machine has."""
     global _rank
     _rank = rank
-    _write("rank")
+    _write("rank", num_here=num_here)
 
 
 def cause(text: str) -> None:
     """Leave the first cause of a failure for the supervisor to print last."""
-    _write("cause", cause=text)
+    if _rank is not None:
+        _write("cause", cause=text)
 
 
 def will_leave(code: int) -> None:
-    """Note the exit code ahead of leaving: some launchers kill the others as soon as the first rank leaves."""
-    _write("exit", code=code)
+    """Note the exit code ahead of leaving: some launchers kill the others as soon as the first rank leaves.
+
+    Also that of a process which a launcher started as a rank, and which leaves before it has said which one it is.
+    """
+    if _rank is not None:
+        _write("exit", code=code)
+    elif any(name in os.environ for name in OF_RANKS):
+        _write("early", code=code)
 
 
 def leave(code: int) -> NoReturn:
@@ -69,7 +78,7 @@ def not_at_leaving(call: Callable[[], None]) -> None:
 
 def _write(kind: str, **more: object) -> None:
     folder = os.environ.get(FOLDER_VARIABLE)
-    if not folder or _rank is None:
+    if not folder:
         return
     record = {"rank": _rank, "pid": os.getpid(), "at": time.monotonic(), **more}
     path = Path(folder) / f"{kind}-{os.getpid()}.json"

@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from cyclesr_dist.errors import InputError, Preempted
-from cyclesr_dist.runtime.exit_codes import FOLDER_VARIABLE
+from cyclesr_dist.runtime.exit_codes import FOLDER_VARIABLE, OF_RANKS
 from cyclesr_dist.runtime.guard import Guard
 from cyclesr_dist.runtime.lifeline import lives, started_by_this, watching
 from cyclesr_dist.runtime.signals import Insistence, requests
@@ -36,8 +36,6 @@ _TICK_SECONDS = 0.1
 _PATIENCE_SECONDS = 15.0
 _LAUNCHER_SECONDS = 5.0
 _PR_SET_CHILD_SUBREAPER = 36
-_OF_RANKS = ("RANK", "LOCAL_RANK")
-"""Environment variables that launchers set for ranks."""
 
 
 class Supervisor:
@@ -138,7 +136,7 @@ class Supervisor:
         found = set()
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
-                is_rank = any(name in process.environ() and name not in os.environ for name in _OF_RANKS)
+                is_rank = any(name in process.environ() and name not in os.environ for name in OF_RANKS)
                 if is_rank and self.command[-1] in process.cmdline() and lives(process):
                     found.add(process.pid)
         return found
@@ -159,12 +157,14 @@ class Supervisor:
         asked = self.asked_at is not None
         if InputError.exit_code in left:
             code = InputError.exit_code
-        elif left == {Preempted.exit_code} or (asked and Preempted.exit_code in left):
+        elif (left == {Preempted.exit_code} and not self._one_failed(codes)) or (asked and Preempted.exit_code in left):
             code = Preempted.exit_code  # ranks note it when all have agreed and saved: a launcher cannot undo it
         elif asked and not codes and not self.forced:
             code = Preempted.exit_code  # nothing had begun
         elif codes:
             code = 0 if left == {0} else 1
+        elif early := {record["code"] for record in self._records("early")} - {0}:
+            code = self._code_of_early(early)
         elif self._left_behind:  # they still import their modules: nothing has begun, whatever the launcher says
             code = 1
         else:  # no rank at all: a launcher's own --help or bad usage, or another program
@@ -172,6 +172,21 @@ class Supervisor:
         if code not in (0, Preempted.exit_code):
             self._print_cause(codes)
         return code
+
+    def _one_failed(self, codes: dict[int, int | None]) -> bool:
+        """Whether a rank is missing that never said who it is, and the launcher noticed a failure: it asked the others
+        to stop."""
+        expected = max((record["num_here"] for record in self._records("rank")), default=0)
+        early = {record["code"] for record in self._records("early")}
+        missing = len(codes) < expected or (not codes and Preempted.exit_code in early)
+        return missing and self.launcher_code not in (0, Preempted.exit_code)
+
+    def _code_of_early(self, left: set[int]) -> int:
+        """Of ranks that left before they said who they are. A launcher that finds one dead asks the others to stop, so
+        75 counts only where it noticed no failure."""
+        if InputError.exit_code in left:
+            return InputError.exit_code
+        return Preempted.exit_code if left == {Preempted.exit_code} and not self._one_failed({}) else 1
 
     def _exit_codes(self) -> dict[int, int | None]:
         """Of each rank's last process; None where it ended without a word."""
@@ -190,6 +205,8 @@ class Supervisor:
             _say(f"error: rank {', '.join(map(str, killed))} ended without a word, as a killed process does")
         elif self._left_behind:
             _say("error: the launcher was gone before the ranks had begun")
+        elif self._one_failed(codes):
+            _say("error: a rank ended before it had begun, as a killed process does")
         if causes:
             _say(f"error: {causes[0]['cause']}")
 

@@ -27,6 +27,7 @@ from cyclesr_dist.runtime.passing import unwritable
 from cyclesr_dist.runtime.tally import Tally, trying
 from cyclesr_dist.runtime.user_modules import call_of_user, ours_or_yours
 from cyclesr_dist.scoring import ntire, psnr
+from cyclesr_dist.scoring.perceptual.scores import Perceptual
 
 Scorer = Callable[[NDArray[np.uint8], NDArray[np.uint8]], dict[str, float]]
 """(sr8, hr8), both (H, W, 3) uint8 -> scores by name."""
@@ -76,7 +77,7 @@ class Part:
     crop_border: int = 0
     """Pixels that are cut from every side of both first, whatever the protocol cuts itself."""
     y: bool = False
-    """`psnr` and `ssim` are those of luma, as other toolkits have them (protocol `plain` alone)."""
+    """`psnr` and `ssim` are those of luma, as other toolkits have them (protocol `plain` alone); so is `niqe`."""
 
     def check(self, protocol: str) -> None:
         """Raises InputError."""
@@ -108,11 +109,20 @@ def score_file(
     tile: int | None = None,
     features: nn.Module | None = None,
     part: Part = WHOLE,
+    perceptual_scores: Perceptual | None = None,
 ) -> dict[str, float]:
     """`score_image` of the files of `pair`. Raises InputError also when one cannot be read."""
     named = (str(pair.lr), str(pair.hr))
     return score_image(
-        upscaler, read_picture(pair.lr, srgb=True).rgb, read_rgb8(pair.hr), protocol, tile, features, named, part
+        upscaler,
+        read_picture(pair.lr, srgb=True).rgb,
+        read_rgb8(pair.hr),
+        protocol,
+        tile,
+        features,
+        named,
+        part,
+        perceptual_scores,
     )
 
 
@@ -125,9 +135,10 @@ def score_image(
     features: nn.Module | None = None,
     named: tuple[str, str] = ("the image", "the original"),
     part: Part = WHOLE,
+    perceptual_scores: Perceptual | None = None,
 ) -> dict[str, float]:
     """Scores of the enlargement of `lr` (h, w, 3) in [0, 1], or of `lr` itself where `upscaler` is None; with
-    `features`, VGG's, also `perceptual`, their L1 distance.
+    `features`, VGG's, also `perceptual`, their L1 distance, and with `perceptual_scores` these.
 
     Where the sides of HR are no multiple of the scale, what both show is compared (`covered`). Raises InputError, with
     what the two are `named`, when sizes do not fit.
@@ -137,8 +148,12 @@ def score_image(
     hr8 = hr8[:height, :width]
     try:
         sr8 = to_uint8(upscale_image(upscaler, lr, tile) if upscaler else lr)[:height, :width]
-        distance = {} if features is None else {"perceptual": _perceptual(features, part.cut(sr8), part.cut(hr8))}
-        return part.score(sr8, hr8, protocol) | distance
+        scores = part.score(sr8, hr8, protocol)
+        if features is not None:
+            scores["perceptual"] = _perceptual(features, part.cut(sr8), part.cut(hr8))
+        if perceptual_scores is not None:
+            scores |= perceptual_scores.of_pair(part.cut(sr8), part.cut(hr8), part.y)
+        return scores
     except InputError as error:
         raise type(error)(f"{named[1]}: {error}") from error
 
@@ -153,6 +168,7 @@ def evaluate_folder(
     part: Part = WHOLE,
     recursive: bool = False,
     tally: Tally | None = None,
+    perceptual_scores: Perceptual | None = None,
 ) -> dict[str, Any]:
     """Score all pairs of two folders (see `match_pairs`): `{"protocol", "model", "images": [{"name", ...}], "mean"}`,
     with `crop_border` and `y`, and with a `tally` `failed` and `skipped`: `[{"name", "reason"}]`.
@@ -166,7 +182,8 @@ def evaluate_folder(
     pairs = match_pairs(hr_dir, lr_dir, tally, recursive)
     for pair in each(pairs, f"{name} {protocol}".strip(), "image", progress):
         with trying(tally, str(pair.lr), pair.lr):
-            images.append({"name": pair.name, **score_file(upscaler, pair, protocol, features=features, part=part)})
+            of = score_file(upscaler, pair, protocol, features=features, part=part, perceptual_scores=perceptual_scores)
+            images.append({"name": pair.name, **of})
     if not images:
         raise NothingLeftError(f"{lr_dir}: not one image could be scored")
     keys = [key for key in images[0] if key != "name"]

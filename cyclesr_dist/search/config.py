@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from cyclesr_dist.config.cluster import Cluster, check_cluster
 from cyclesr_dist.config.credentials import refuse_signatures
 from cyclesr_dist.config.marks import Amount, Count, Positive, Range, Removed, check_marks
-from cyclesr_dist.config.metrics import METRICS, MetricName, metric_of
+from cyclesr_dist.config.metrics import ASKED_FOR, METRICS, MetricName, metric_of
 from cyclesr_dist.config.paths import with_paths
 from cyclesr_dist.config.reader import ObjectName, check_range, read, to_dict
 from cyclesr_dist.config.schema import Config, Listening, check_listening, load
@@ -78,7 +78,7 @@ class Search:
     """Validation score by which trials are compared and, inside a trial, checkpoints; or a MetricSpec of yours."""
     second_metric: MetricName | None = None
     """A score to trade the first against (`searcher: optuna` with `scheduler: none`): the search looks for the front.
-    spectrum_hr is the perceptual one."""
+    lpips, dists and niqe are perceptual, and spectrum_hr, which needs no weights and next to no time."""
     searcher: Literal["random", "optuna"] = "random"
     """`random`: draws and grids. `optuna`: TPE, which learns from the trials before."""
     scheduler: Literal["asha", "pbt", "none"] = "asha"
@@ -160,10 +160,18 @@ class Search:
             f"train.keep_checkpoints={_ALL}",  # the trial removes those it has reported
             "train.checkpoints=",
             f"validate.metric={self.metric}",
+            *self._taken_besides(),
             "telemetry.port=0",  # ranks of several trials share a machine; the search exports for them
             "telemetry.push_gateway=",
             "telemetry.trackers=[]",
         ]
+
+    def _taken_besides(self) -> list[str]:
+        """`second_metric`, where trials take it only if they are asked for it."""
+        if self.second_metric not in ASKED_FOR:
+            return []
+        scores = dict.fromkeys((*self.base_config().validate.scores, self.second_metric))
+        return [f"validate.scores=[{', '.join(scores)}]"]
 
 
 def mode(score: str) -> Literal["max", "min"]:

@@ -7,6 +7,7 @@ if they were alike.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -127,8 +128,11 @@ def _read(run_dir: Path, held: Search, present: Identity) -> Identity:
 
 
 def _place(identity: Identity, key: str) -> str:
-    section, name = key.split(".")
-    return str(identity.training[section][name])
+    """Of a key as `samples.manifests` names it: `data.hr`, or `data.hr[0]` of a list."""
+    section, name, number = re.fullmatch(r"(\w+)\.(\w+)(?:\[(\d+)\])?", key).groups()  # type: ignore[union-attr]  # it is one
+    place = identity.training[section][name]
+    one = place[int(number)] if number else place
+    return str(one["url"] if isinstance(one, Mapping) else one)
 
 
 def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from cyclesr_dist.config.paths import places
 from cyclesr_dist.config.schema import Config, Remote
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.shards import MANIFEST, open_source
@@ -28,23 +29,29 @@ class Known:
 
 
 def manifests(config: Config, search: Search) -> dict[str, str]:
-    """SHA-256 of the manifest of each shard set, by its key: of those on a disk that is seen from here, and of those
-    behind a URL that the trials read. Raises InputError for a URL that cannot be read."""
+    """SHA-256 of the manifest of each shard set, by its key (`data.hr`, or `data.hr[0]` of several): of those on a disk
+    that is seen from here, and of those behind a URL that the trials read. Raises InputError for a URL that cannot be
+    read."""
     found = {}
     for name in _SHARD_SETS:
-        url = getattr(config.data, name)
-        if not url or (is_remote(url) and name not in _read(config, search)):
-            continue
-        if sha256 := _sha256(url, config.data.remote):
-            found[f"data.{name}"] = sha256
+        for key, url in places(f"data.{name}", getattr(config.data, name)).items():
+            if is_remote(url) and name not in _read(config, search):
+                continue
+            if sha256 := _sha256(url, config.data.remote):
+                found[key] = sha256
     return found
 
 
 def known(config: Config, search: Search, found: Mapping[str, str]) -> list[Known]:
     """What trials compare with; not the sets that they have values of their own for. `found`: of `manifests`."""
     own = {domain.key for domain in search.domains}
-    urls = {key: getattr(config.data, key.removeprefix("data.")) for key in found}
-    return [Known(key, urls[key], config.data.remote, sha256) for key, sha256 in found.items() if key not in own]
+    urls = {
+        key: url
+        for name in _SHARD_SETS
+        if f"data.{name}" not in own
+        for key, url in places(f"data.{name}", getattr(config.data, name)).items()
+    }
+    return [Known(key, url, config.data.remote, found[key]) for key, url in urls.items() if key in found]
 
 
 def changed(sets: Iterable[Known]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cyclesr_dist.config.metrics import ASKED_FOR, METRICS
 from cyclesr_dist.config.schema import MEASURED, Config, uses_estimate
 from cyclesr_dist.config.systems import spec_of
 
@@ -54,17 +55,28 @@ def over_bicubic(scores: Mapping[str, float]) -> tuple[str, float] | None:
     return None
 
 
+def under_bicubic(scores: Mapping[str, float], metric: str) -> float | None:
+    """Where a perceptual distance to originals chooses: the share by which it is below that of bicubic enlargement."""
+    if metric not in ASKED_FOR or "pairs" not in METRICS[metric].needs or not scores.get(f"{metric}_bicubic"):
+        return None
+    return 1 - scores[metric] / scores[f"{metric}_bicubic"]
+
+
 def diagnosis_of(config: Config, num_steps: int) -> Diagnosis:
     """For a run of `num_steps` steps."""
     translates = spec_of(config.system).translates
-    return Diagnosis(num_steps, uses_estimate(config), translates, config.optim.lr_cyclegan)
+    return Diagnosis(num_steps, uses_estimate(config), translates, config.optim.lr_cyclegan, config.validate.metric)
 
 
 class Diagnosis:
     """Looks at what is logged; every warning is given once a run."""
 
-    def __init__(self, num_steps: int, measured: bool, translates: bool, lr_cyclegan: float) -> None:
-        """`measured`: g_s2r starts from the estimate; `translates`: it learns. See `diagnosis_of`."""
+    def __init__(
+        self, num_steps: int, measured: bool, translates: bool, lr_cyclegan: float, metric: str = "auto"
+    ) -> None:
+        """`measured`: g_s2r starts from the estimate; `translates`: it learns; `metric` chooses the best network. See
+        `diagnosis_of`."""
+        self.metric = metric
         self.num_steps = num_steps
         self.measured = measured
         self.translates = translates
@@ -131,6 +143,9 @@ class Diagnosis:
                 f"step {step}: your enlarged photographs come out {seen}: so much g_l2h shifts the real photographs of "
                 f"data.valid_lr; {self._way_out()}",
             )
+        nearer = under_bicubic(scores, self.metric)
+        if nearer is not None:
+            return found + self._farther(step, scores, nearer)
         gain = over_bicubic(scores)
         if gain is not None and gain[1] < -_AS_GOOD_DB:
             name, db = gain
@@ -145,6 +160,16 @@ class Diagnosis:
                 f"dB on {of}, {-db:.2f} dB less; {self._longer()}",
             )
         return found
+
+    def _farther(self, step: int, scores: Mapping[str, float], nearer: float) -> list[str]:
+        if nearer >= 0:
+            return []
+        own, bicubic = (scores[name] for name in (self.metric, f"{self.metric}_bicubic"))
+        return self._warn(
+            "bicubic",
+            f"step {step}: your enlarged photographs are farther from their originals than bicubic enlargement: "
+            f"{self.metric} {own:.4f} on validation photographs, bicubic {bicubic:.4f}; {self._longer()}",
+        )
 
     def _translated(self, step: int, scores: Mapping[str, float]) -> list[str]:
         """What g_s2r, or the measured degradation, does to synthetic LR."""

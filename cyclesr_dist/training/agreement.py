@@ -34,16 +34,14 @@ _PLACES = {
     *("train.checkpoints", "train.start_from", "nets.sr.init", "nets.translator.estimate", "perceptual.source"),
 }
 """Where a path may differ from host to host, as long as the same lies there."""
+_LOCAL = "a local path"
 _SHOWN_KEYS = 3
 
 
 def facts_of_launch(config: Config, options: Mapping[str, bool]) -> Facts:
     """Of the configuration, of the command line's `options`, and of the code. Reads no data."""
     values = {key: value for key, value in leaves(config).items() if key not in _OF_THE_MACHINE}
-    facts = {
-        key: "a local path" if key in _PLACES and is_local(value) else json.dumps(redacted(value), default=str)
-        for key, value in values.items()
-    }
+    facts = {key: _fact(_without_paths(value) if key in _PLACES else value) for key, value in values.items()}
     facts |= {name: str(given).lower() for name, given in options.items()}
     facts["cyclesr_dist"] = f"{cyclesr_dist.__version__}, files {_own_code()}"
     facts["torch"] = torch.__version__
@@ -55,6 +53,19 @@ def facts_of_launch(config: Config, options: Mapping[str, bool]) -> Facts:
     if is_local(source) and Path(source).is_file():
         facts["perceptual.source"] = f"SHA-256 {sha256(Path(source))[:12]}"
     return facts
+
+
+def _without_paths(value: object) -> object:
+    """Of a key that names places."""
+    if isinstance(value, tuple):
+        return tuple(map(_without_paths, value))
+    if isinstance(value, dict):
+        return {name: _without_paths(of) for name, of in value.items()}
+    return _LOCAL if isinstance(value, str) and is_local(value) else value
+
+
+def _fact(value: object) -> str:
+    return value if value is _LOCAL else json.dumps(redacted(value), default=str)
 
 
 def facts_of_data(samples: Mapping[str, str], photographs: Mapping[str, Iterable[Path]]) -> Facts:

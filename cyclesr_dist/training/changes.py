@@ -45,6 +45,8 @@ KINDS: dict[str, Kind] = {
     "train.epochs": Kind.EXPERIMENT,
     "train.pretrain_epochs": Kind.EXPERIMENT,
     "train.constant_epochs": Kind.EXPERIMENT,
+    "train.decay": Kind.EXPERIMENT,
+    "train.warmup_steps": Kind.EXPERIMENT,
     "train.steps": Kind.EXPERIMENT,
     "train": Kind.EXECUTION,
     "data.downsampling": Kind.EXPERIMENT,

@@ -13,16 +13,19 @@ from typing import Any
 import torch
 
 from cyclesr_dist import __version__
+from cyclesr_dist.config.metrics import METRICS
 from cyclesr_dist.config.schema import Config
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.loader import Sources
 from cyclesr_dist.data.overlap import RECORD
 from cyclesr_dist.degradation.record import FACTS
 from cyclesr_dist.degradation.sentences import finite
-from cyclesr_dist.telemetry.diagnosis import drift_seen, over_bicubic
+from cyclesr_dist.telemetry.diagnosis import drift_seen, over_bicubic, under_bicubic
 
 _SEEN_DB = 0.1
 """A gain over bicubic enlargement that is more than chance."""
+_SEEN_SHARE = 0.02
+"""The same of a perceptual distance, as a share of that of bicubic enlargement."""
 _MANY_BAD = 0.1
 """Share of steps that were left out, above which a run is no success."""
 _FAR_DECADES = 0.12
@@ -37,7 +40,7 @@ def summary_of(
     if spec_of(config.system).perceptual and config.weights.percep and config.perceptual.source == "random":
         notes.append("The perceptual term used random features (perceptual.source: random).")
     found = str(numbers.get("trouble", ""))
-    text, ok = _with_trouble(*verdict(numbers["best"], _facts(run)), found, numbers["best"])
+    text, ok = _with_trouble(*verdict(numbers["best"], _facts(run), config.validate.metric), found, numbers["best"])
     return {
         "completed": True,
         "verdict": text,
@@ -94,7 +97,7 @@ def _gentler(config: Config, run: Path) -> str:
 def simulated(config: Config, sources: Sources) -> bool:
     """Whether the LR photographs were made by `cyclesr degrade`: `track` says something of them only then."""
     if sources.lr is not None:
-        return any("lr_origin_sha256" in source for source in sources.lr.manifest.get("sources", ()))
+        return any("lr_origin_sha256" in source for source in sources.lr.sources)
     return bool(config.data.valid_lr) and (Path(config.data.valid_lr) / RECORD).is_file()
 
 
@@ -104,17 +107,21 @@ def _facts(run: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def verdict(best: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> tuple[str, bool | None]:
+def verdict(
+    best: Mapping[str, Any], facts: Mapping[str, Any] | None = None, metric: str = "auto"
+) -> tuple[str, bool | None]:
     """Whether it worked, in up to three sentences; None where nobody can know. `best`: the chosen network's scores;
-    `facts`: of the measured degradation."""
+    `facts`: of the measured degradation; `metric`: what chose it."""
     if not best:
         return (
             "Whether it worked is not known: the run was not validated. Set data.valid_lr to some real LR photographs "
             "and data.valid_hr to some sharp ones.",
             None,
         )
-    gain = over_bicubic(best)
     seen = drift_seen(best)
+    if (nearer := under_bicubic(best, metric)) is not None:
+        return _by_distance(best, metric, nearer, seen)
+    gain = over_bicubic(best)
     shifted = f" Enlarged photographs come out {seen}." if seen else ""
     if gain is None:
         text = (
@@ -141,6 +148,27 @@ def verdict(best: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> 
         unknown = "Whether it worked on your photographs is not known."
         return f"{unknown} {found[0].upper()}{found[1:]} {doubt}", None
     return text + shifted, ok
+
+
+def _by_distance(best: Mapping[str, Any], metric: str, nearer: float, seen: str) -> tuple[str, bool]:
+    """The verdict where a perceptual distance to originals chose the network."""
+    title = METRICS[metric].title
+    figures = f"{title} {best[metric]:.3f} against {best[f'{metric}_bicubic']:.3f}, lower is better"
+    if "psnr" in best and "psnr_bicubic" in best:
+        figures += f"; PSNR {best['psnr']:.2f} dB against {best['psnr_bicubic']:.2f} dB"
+    of = "its enlargements of the validation photographs"
+    shifted = f" Enlarged photographs come out {seen}." if seen else ""
+    if not math.isfinite(nearer):
+        return f"It did not work: the network gives no numbers ({metric} {best[metric]}).{shifted}", False
+    if nearer < -_SEEN_SHARE:
+        return f"It did not work: {of} are farther from the originals than bicubic ones ({figures}).{shifted}", False
+    if nearer < _SEEN_SHARE:
+        return (
+            f"It changed next to nothing: {of} are no nearer to the originals than bicubic ones ({figures}).{shifted}",
+            False,
+        )
+    start = "It worked, but for a shift" if seen else "It worked"
+    return f"{start}: {of} are nearer to the originals than bicubic ones ({figures}).{shifted}", not seen
 
 
 def _says_little(facts: Mapping[str, Any]) -> str:

@@ -62,7 +62,7 @@ def run_training(
     stop = StopRequest()
     with stop.listening(), LibraryWarnings() as libraries:
         world = World.from_env()
-        started_as(world.rank)
+        started_as(world.rank, world.local_num_ranks)
         store = world.join(str(run_dir))
         watch = Watch(store, world, stop)
         folder = RunFolder(run_dir)

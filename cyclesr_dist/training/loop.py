@@ -14,6 +14,7 @@ import torch
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.faults import Fault, FaultLog
 from cyclesr_dist.data.loader import batches
+from cyclesr_dist.degradation.high_order import with_high_order
 from cyclesr_dist.errors import Preempted, TrainingError
 from cyclesr_dist.method.step import StepResult
 from cyclesr_dist.method.systems.base import SystemState
@@ -91,7 +92,7 @@ class Attempt:
     def _steps(self, stream: Iterable[tuple[Batch, Sequence[Fault]]], faults: FaultLog) -> None:
         run, train = self.run, self.run.config.train
         for batch, found in run.metrics.waiting(stream):
-            self.advance(batch, found, faults)
+            self.advance(with_high_order(batch, run.config, run.world), found, faults)
             if self._is_due(train.validate_every_steps):
                 self._validate()
             if self._is_due(train.checkpoint_every_steps) or self._has_settled():

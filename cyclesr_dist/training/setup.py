@@ -12,7 +12,7 @@ from cyclesr_dist.config.reader import write_resolved
 from cyclesr_dist.config.schema import Config, uses_estimate
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.loader import Sources, num_epoch_steps, open_sources
-from cyclesr_dist.data.shards import ShardSet
+from cyclesr_dist.data.mixture import SampleSet
 from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.distributed.build import build_backend
@@ -57,7 +57,7 @@ class RunInputs:
     schedule: Schedule
 
     @property
-    def shard_sets(self) -> dict[str, ShardSet]:
+    def shard_sets(self) -> dict[str, SampleSet]:
         """By name; those that the system needs."""
         named = {"hr": self.sources.hr, "lr": self.sources.lr, "pairs": self.sources.pairs}
         return {name: shard_set for name, shard_set in named.items() if shard_set is not None}
@@ -69,7 +69,7 @@ class RunInputs:
 
     def identity(self) -> dict[str, Any]:
         """Of the run's checkpoints."""
-        facts = {name: ShardSetFacts(len(s), s.checksum, s.patch) for name, s in self.shard_sets.items()}
+        facts = {name: ShardSetFacts(len(s), s.contents, s.patch) for name, s in self.shard_sets.items()}
         return identity(self.config, facts)
 
     def facts(self) -> Facts:
@@ -83,7 +83,8 @@ def open_inputs(config: Config, world: World) -> RunInputs:
     """Open the data that the configuration names. Raises ConfigError and InputError on all ranks."""
     sources = world.together(lambda: open_sources(config))
     validator = world.together(lambda: open_validator(config, world))
-    schedule = Schedule(config.train, num_epoch_steps(sources, config), spec_of(config.system).rounds)
+    rounds = spec_of(config.system).rounds
+    schedule = world.together(lambda: Schedule(config.train, num_epoch_steps(sources, config), rounds))
     inputs = RunInputs(config, sources, validator, schedule)
     check_equal(inputs.facts, world)
     return inputs

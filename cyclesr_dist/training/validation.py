@@ -1,5 +1,5 @@
 """Scores of g_l2h on held-out photographs during training, spread over the ranks: with pairs PSNR and SSIM, and
-always the scores that need none."""
+always the scores that need none; and the perceptual ones that are asked for."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from torch import Tensor, nn
 
 from cyclesr_dist.config.metrics import metric_of
 from cyclesr_dist.data.folders import Pair
-from cyclesr_dist.data.images import read_rgb8
+from cyclesr_dist.data.images import read_picture, read_rgb8
 from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.distributed.player import TensorDict
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.models.upscaler import BicubicUpscaler, NetUpscaler
+from cyclesr_dist.models.infer import upscale_image
+from cyclesr_dist.models.upscaler import BicubicUpscaler, NetUpscaler, Upscaler
 from cyclesr_dist.nets.measured import DegradationTranslator, MeasuredDegradation
 from cyclesr_dist.runtime.stopping import StopRequest
+from cyclesr_dist.scoring.perceptual.scores import Perceptual
 from cyclesr_dist.scoring.reference_free import (
     Nets,
     Record,
@@ -29,7 +31,7 @@ from cyclesr_dist.scoring.reference_free import (
     reference_free,
     sharp_record,
 )
-from cyclesr_dist.scoring.score import score_file
+from cyclesr_dist.scoring.score import score_file, to_uint8
 from cyclesr_dist.telemetry.diagnosis import drifts
 
 CROP_PX = 96
@@ -65,9 +67,17 @@ class Validator:
     """Scores copies of the networks, so the training networks' mode, gradients and partitions stay untouched."""
 
     def __init__(
-        self, photographs: Photographs, copies: Copies, metric: str, protocol: str, scale: int, world: World
+        self,
+        photographs: Photographs,
+        copies: Copies,
+        metric: str,
+        protocol: str,
+        scale: int,
+        world: World,
+        perceptual: Perceptual | None = None,
     ) -> None:
-        """`metric` chooses the best, `protocol` says how pairs are scored. See training/validation_set_up.py.
+        """`metric` chooses the best, `protocol` says how pairs are scored, `perceptual` what is scored besides. See
+        training/validation_set_up.py.
 
         Without photographs, `enabled` is False. Raises ConfigError for a metric of the user's that cannot be had.
         """
@@ -79,6 +89,7 @@ class Validator:
         self.protocol = protocol
         self.scale = scale
         self.world = world
+        self.perceptual = perceptual
         self.upscaler = NetUpscaler("g_l2h", self.g_l2h, scale)
         self._own: dict[str, Score] = {}
         """A metric of the user's, by name."""
@@ -103,8 +114,8 @@ class Validator:
     def score(
         self, network: str, g_l2h: TensorDict, translators: dict[str, TensorDict], stop: StopRequest
     ) -> dict[str, float] | None:
-        """Means over all photographs: `psnr`, `ssim` where there are pairs, those of bicubic enlargement as
-        `psnr_bicubic` and `ssim_bicubic`, and what scoring/reference_free.py has.
+        """Means over all photographs: `psnr`, `ssim` where there are pairs, the perceptual scores, those of bicubic
+        enlargement as `psnr_bicubic`, `ssim_bicubic` and so on, and what scoring/reference_free.py has.
 
         None when `stop` was requested on any rank meanwhile: the photographs left are then not looked at.
 
@@ -116,24 +127,39 @@ class Validator:
             self.translators[network][name].load_state_dict(weights)
         mine = slice(self.world.rank, None, self.world.num_ranks)
         with torch.no_grad():
-            own = self._score_pairs(self.pairs[mine], stop)
+            own = self._score_pairs(self.pairs[mine], stop) or self._score_alone(self.real[mine], stop)
             records = self._records(network, mine, stop)
         gathered = self.world.gather_objects(None if stop.requested else (own, records))
         parts = [part for part in gathered if part is not None]
         if len(parts) < len(gathered):
             return None
-        paired = [score for scores, _ in parts for score in scores]
-        keys = ("psnr", "ssim", "psnr_bicubic", "ssim_bicubic") if paired else ()
-        means = {key: float(np.mean([score[key] for score in paired])) for key in keys}
+        scored = [score for scores, _ in parts for score in scores]
+        means = {key: float(np.mean([score[key] for score in scored])) for key in (scored[0] if scored else ())}
         return means | reference_free([record for _, records in parts for record in records])
 
     def _score_pairs(self, pairs: list[Pair], stop: StopRequest) -> list[dict[str, float]]:
         """Of those that were looked at before `stop` was requested."""
-        own = [score_file(self.upscaler, pair, self.protocol) for pair in stop.until(pairs)]
+        own = [self._of_pair(self.upscaler, pair) for pair in stop.until(pairs)]
         for pair in stop.until(pairs[len(self._bicubic) :]):  # the same at every validation: once is enough
-            of = score_file(BicubicUpscaler(self.scale), pair, self.protocol)
-            self._bicubic.append({"psnr_bicubic": of["psnr"], "ssim_bicubic": of["ssim"]})
+            self._bicubic.append(_named_bicubic(self._of_pair(BicubicUpscaler(self.scale), pair)))
         return [score | bicubic for score, bicubic in zip(own, self._bicubic, strict=False)]
+
+    def _of_pair(self, upscaler: Upscaler, pair: Pair) -> dict[str, float]:
+        of = score_file(upscaler, pair, self.protocol, perceptual_scores=self.perceptual)
+        return {name: of[name] for name in ("psnr", "ssim", *(self.perceptual.names if self.perceptual else ()))}
+
+    def _score_alone(self, real: list[Path], stop: StopRequest) -> list[dict[str, float]]:
+        """The same without originals: the perceptual scores that need none."""
+        if self.pairs or self.perceptual is None or not self.perceptual.alone:
+            return []
+        own = [self._of_one(self.upscaler, path) for path in stop.until(real)]
+        for path in stop.until(real[len(self._bicubic) :]):
+            self._bicubic.append(_named_bicubic(self._of_one(BicubicUpscaler(self.scale), path)))
+        return [score | bicubic for score, bicubic in zip(own, self._bicubic, strict=False)]
+
+    def _of_one(self, upscaler: Upscaler, path: Path) -> dict[str, float]:
+        assert self.perceptual is not None
+        return self.perceptual.of_one(to_uint8(upscale_image(upscaler, read_picture(path, srgb=True).rgb)))
 
     def better(self, scores: dict[str, float], best: dict[str, float]) -> bool:
         """Whether `scores` beat `best` (empty: always) by the chosen metric.
@@ -169,6 +195,10 @@ class Validator:
             for index, path in stop.until(list(enumerate(self.sharp))[part])
         ]
         return real + sharp
+
+
+def _named_bicubic(scores: dict[str, float]) -> dict[str, float]:
+    return {f"{name}_bicubic": value for name, value in scores.items()}
 
 
 def _try_out(name: str, score: Score, scale: int, device: torch.device) -> None:

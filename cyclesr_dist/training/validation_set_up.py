@@ -8,15 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from cyclesr_dist.config.metrics import Need, metric_of
+from cyclesr_dist.config.metrics import ASKED_FOR, Need, metric_of
 from cyclesr_dist.config.schema import MEASURED, Config, noise_channels, uses_estimate
 from cyclesr_dist.config.systems import SYSTEMS, spec_of
 from cyclesr_dist.data.folders import Pair, hr_stem, images_folder, list_images, match_pairs, stem_of
+from cyclesr_dist.data.images import image_size
 from cyclesr_dist.distributed.world import World
-from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.method.systems.base import ESTIMATED, G_L2H
 from cyclesr_dist.nets.build import build_g_s2r, build_sr, build_translator, inference_net
 from cyclesr_dist.nets.measured import MeasuredDegradation
+from cyclesr_dist.scoring.perceptual.scores import Perceptual
 from cyclesr_dist.scoring.score import scorer_of
 from cyclesr_dist.training.validation import Copies, Photographs, Validator
 
@@ -29,13 +31,14 @@ def open_validator(config: Config, world: World) -> Validator:
     scorer_of(config.validate.protocol)  # refused now rather than at the first validation
     photographs = _photographs(config)
     metric = _metric(config, photographs) if photographs.real else ""
+    perceptual = _perceptual(config, metric, photographs, world) if photographs.real else None
     copies = Copies(
         g_l2h=build_sr(inference_net(config), config.scale).to(world.device).eval(),
         translators=_translators(config, world.device),
         noise_channels=noise_channels(config),
         starts_measured=uses_estimate(config),
     )
-    return Validator(photographs, copies, metric, config.validate.protocol, config.scale, world)
+    return Validator(photographs, copies, metric, config.validate.protocol, config.scale, world, perceptual)
 
 
 def _photographs(config: Config) -> Photographs:
@@ -50,16 +53,23 @@ def _photographs(config: Config) -> Photographs:
 def _metric(config: Config, photographs: Photographs) -> str:
     """What `validate.metric` names, or chooses. Raises ConfigError where it needs what is not there."""
     system = spec_of(config.system)
-    unpaired = bool(system.data == "unpaired" and config.data.hr and config.data.lr)
     wanted: str = config.validate.metric
     if wanted == "auto":
-        wanted = _usual_metric(photographs, unpaired)
+        wanted = _usual_metric(photographs, _unpaired(config))
         if wanted == "agreement" and not system.translates:
             raise ConfigError(
                 f"validate.metric = auto cannot choose for system = {config.system} without data.valid_hr; "
                 "give a folder of sharp photographs, or data.valid_lr= for no validation"
             )
-    needs = metric_of("validate.metric", wanted).needs
+    _check_needs(config, photographs, "validate.metric", wanted)
+    return wanted
+
+
+def _check_needs(config: Config, photographs: Photographs, key: str, metric: str) -> None:
+    """Raise ConfigError where validation has not what `metric`, of the configuration's `key`, needs."""
+    system = spec_of(config.system)
+    unpaired = _unpaired(config)
+    needs = metric_of(key, metric).needs
     has: dict[Need, tuple[Any, str]] = {
         "pairs": (photographs.pairs, "HR of the same scenes in data.valid_hr"),
         "sharp": (photographs.sharp, "sharp photographs in data.valid_hr"),
@@ -67,8 +77,31 @@ def _metric(config: Config, photographs: Photographs) -> str:
         "estimate": (unpaired, "a system that trains on data.hr and data.lr"),
     }
     if not all(has[need][0] for need in needs):
-        raise ConfigError(f"validate.metric = {wanted} needs {' and '.join(has[need][1] for need in needs)}")
-    return wanted
+        raise ConfigError(f"{key} = {metric} needs {' and '.join(has[need][1] for need in needs)}")
+
+
+def _perceptual(config: Config, metric: str, photographs: Photographs, world: World) -> Perceptual | None:
+    """Those of `validate.scores`, and the metric where it is one.
+
+    Raises ConfigError where one needs pairs and there are none, InputError where weights cannot be had or a photograph
+    is too small."""
+    for name in config.validate.scores:
+        _check_needs(config, photographs, "validate.scores", name)
+    names = dict.fromkeys((*config.validate.scores, *((metric,) if metric in ASKED_FOR else ())))
+    if not names:
+        return None
+    perceptual = Perceptual(tuple(names), world.device)
+    for path in photographs.real:
+        width, height = image_size(path)
+        try:
+            perceptual.check_size(height * config.scale, width * config.scale)
+        except InputError as error:
+            raise InputError(f"{path}, enlarged x{config.scale}: {error}") from error
+    return perceptual
+
+
+def _unpaired(config: Config) -> bool:
+    return bool(spec_of(config.system).data == "unpaired" and config.data.hr and config.data.lr)
 
 
 def _usual_metric(photographs: Photographs, unpaired: bool) -> str:

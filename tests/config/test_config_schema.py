@@ -130,7 +130,7 @@ MISTAKES: dict[str, list[str]] = {
     "train": [
         *("sed: 1", "weights: {msee: 1}", "nets: {sr: {knd: vdsr}}", "data: {augment: {x: true}}", "speed: {fast: 1}"),
         *("seed: x", "seed: 1.5", "seed: true", "seed: null", "seed: [1]", "weights: 3", "weights: {mse: many}"),
-        *("weights: {mse: true}", "data: {log_keys: 3}", "data: {hr: [a]}", "data: {hr: {a: b}}", "- seed"),
+        *("weights: {mse: true}", "data: {log_keys: 3}", "data: {hr: [[a]]}", "data: {hr: {a: b}}", "- seed"),
         *(
             "system: cyclegun",
             "system: 'my module:spec'",

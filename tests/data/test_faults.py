@@ -65,7 +65,7 @@ def test_beyond_the_limit_all_ranks_stop_at_once(damaged, config_file, tiny_data
     arguments = [*tiny_data.overrides, f"data.hr={damaged}/hr", "backend=ddp", "data.max_bad_samples=1"]
     started = time.monotonic()
     done = launch(config_file, tmp_path / "run", *arguments)
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 300  # torch would wait for ten minutes
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("cyclesr: error:")]
     assert len(errors) == 1

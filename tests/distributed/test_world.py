@@ -85,4 +85,4 @@ def test_a_rank_that_waits_in_vain_says_so_when_its_patience_ends() -> None:
     )
     assert done.returncode == 1
     assert "rank 0 of 2 cannot meet the others" in done.stderr
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300  # torch alone waits for ten minutes

@@ -21,7 +21,7 @@ def run(folder: Path) -> None:
     rank = os.environ.get("RANK", "0")
     stop = StopRequest()
     with stop.listening():
-        started_as(int(rank))
+        started_as(int(rank), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         stop.training = True
         (folder / f"begun-{rank}").touch()
         while not stop.requested:

@@ -189,7 +189,7 @@ def test_target(place: Path) -> None:
         (("train", "--config", "demo.yaml", 'telemetry.trackers=["my_loss:edges"]'), "telemetry.trackers"),
         (("train", "--config", "demo.yaml", "validate.protocol=my_loss:nothing"), "protocol"),
         (("train", "--config", "demo.yaml", "validate.metric=my_metric:sharpness"), "a MetricSpec"),
-        (("train", "--config", "demo.yaml", "validate.metric=sharp"), "psnr_estimated, or package.module:Name"),
+        (("train", "--config", "demo.yaml", "validate.metric=sharp"), "niqe, or package.module:Name"),
         (("degrade", "--hr", "photos", "--track", "my_track:draw", "--out", "no"), "a SimulatedTrack"),
         (("degrade", "--hr", "photos", "--track", "fog", "--out", "no"), "package.module:TRACK"),
         (("evaluate", "--model", "bicubic", "--lr", "lr", "--hr", "photos", "--protocol", "fine"), "allowed: plain"),

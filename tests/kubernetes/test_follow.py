@@ -65,7 +65,7 @@ def test_the_log_goes_on_in_the_pod_that_takes_the_place_of_the_first(lab: Clust
         if phase == "Failed":
             lab.remove("pods", name)
     job_ends(lab, "Complete")
-    assert following.code.result(30) == 0
+    assert following.code.result(180) == 0
     assert following.written == ["from demo-0-aaaaa", "from demo-0-bbbbb"]
     assert [line for line in following.said if line.startswith("pod demo-0-aaaaa")] == [
         "pod demo-0-aaaaa: Running",
@@ -83,7 +83,7 @@ def test_a_job_deleted_meanwhile_ends_the_following(lab: Cluster) -> None:
     lab.do(lambda s: s.ended_logs.add("demo-0-aaaaa"))
     lab.remove("jobs", NAME)
     with pytest.raises(InputError, match="Job demo has been deleted"):
-        following.code.result(30)
+        following.code.result(180)
 
 
 @pytest.mark.usefixtures("quick")
@@ -94,7 +94,7 @@ def test_a_token_that_expires_while_following_may_come_back(lab: Cluster) -> Non
     following.until_said("Unauthorized (401); trying again")
     lab.do(lambda s: setattr(s, "expired_token", False))
     job_ends(lab, "Complete")
-    assert following.code.result(30) == 0
+    assert following.code.result(180) == 0
 
 
 def test_a_token_that_stays_expired_ends_the_following(lab: Cluster, quick: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def test_a_token_that_stays_expired_ends_the_following(lab: Cluster, quick: pyte
     until(lambda: lab.server.watches > 0)
     lab.do(lambda s: setattr(s, "expired_token", True))
     with pytest.raises(CycleSRError, match=r"Unauthorized \(401\); the run may go on") as error:
-        following.code.result(30)
+        following.code.result(180)
     assert error.value.exit_code == 1
 
 
@@ -118,7 +118,7 @@ def test_a_silent_log_is_asked_again_without_end(lab: Cluster, quick: pytest.Mon
     job_ends(lab, "Complete")
     lab.do(lambda s: s.ended_logs.add("demo-0-aaaaa"))
     lab.put("pods", pod("demo-0-aaaaa", 0, "Succeeded", code=0))
-    assert following.code.result(30) == 0
+    assert following.code.result(180) == 0
     assert lab.server.silent_logs == 0
     assert not [line for line in following.warned if "no more" in line]
 
@@ -136,7 +136,7 @@ def test_lines_out_of_order_are_written_once_and_a_reconnection_reads_no_old_one
     lab.do(lambda s: s.ended_logs.add("demo-0-aaaaa"))
     lab.put("pods", pod("demo-0-aaaaa", 0, "Succeeded", code=0))
     job_ends(lab, "Complete")
-    assert following.code.result(30) == 0
+    assert following.code.result(180) == 0
     assert following.written == ["second", "first", "third", "late"]
     asked = [request.get("sinceSeconds") for request in lab.server.asked_logs]
     assert asked[0] is None
@@ -158,7 +158,7 @@ def test_a_pod_that_ends_with_its_job_between_two_requests_is_seen(lab: Cluster,
     lab.do(lambda s: s.logs.update({"demo-0-aaaaa": lines("cyclesr: error: key scale")}))
     lab.do(lambda s: s.ended_logs.add("demo-0-aaaaa"))
     following = Following(lab)
-    assert following.code.result(30) == 2
+    assert following.code.result(180) == 2
     assert following.written == ["cyclesr: error: key scale"]
 
 
@@ -172,8 +172,8 @@ def test_a_pod_that_fails_in_its_preparation_shows_why(lab: Cluster) -> None:
     lab.put("pods", failed)
     job_ends(lab, "Failed", "PodFailurePolicy")
     begin = time.monotonic()
-    assert following.code.result(30) == 2
-    assert time.monotonic() - begin < 20
+    assert following.code.result(180) == 2
+    assert time.monotonic() - begin < 120
     assert following.written == ["cyclesr: error: no space in /work"]
     assert "pod demo-1-aaaaa: container prepare has failed; the end of its log:" in following.warned
 
@@ -203,5 +203,5 @@ def test_the_end_states_of_a_rayjob(status: dict[str, str], code: int, says: str
     with cluster(tmp_path, [*KINDS, ("ray.io", "v1", "rayjobs")]) as lab:
         following = Following(lab, "RayJob", "ray.io/v1")
         lab.patch("rayjobs", NAME, {"status": status})
-        assert following.code.result(30) == code
+        assert following.code.result(180) == code
         assert following.warned[-1].startswith(says)

@@ -12,6 +12,7 @@ from cyclesr_dist.cli.main import main
 from cyclesr_dist.config.schema import SRNet
 from cyclesr_dist.models.flat_colours import colour_warning
 from cyclesr_dist.models.model_file import save_model
+from cyclesr_dist.models.reach import Reach
 from cyclesr_dist.models.torch_arithmetic import TorchArithmetic
 from cyclesr_dist.models.upscaler import BicubicUpscaler
 from cyclesr_dist.nets.build import build_sr
@@ -20,7 +21,7 @@ from cyclesr_dist.nets.build import build_sr
 class Tinting:
     """Enlarges, and adds to each channel."""
 
-    name, scale, reach_px, arithmetic = "tinting", 2, 0, TorchArithmetic(torch.device("cpu"))
+    name, scale, reach, arithmetic = "tinting", 2, Reach(0), TorchArithmetic(torch.device("cpu"))
 
     def __init__(self, *levels: float) -> None:
         self.added = torch.tensor(levels).view(1, 3, 1, 1) / 255

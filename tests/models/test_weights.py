@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import newer_projects as newer
 from helpers import other_projects as others
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ SRVGG = SRNet("srvgg", 6, 3)
 MSR = SRNet("msrresnet", 6, 2)
 EDSR = SRNet("edsr", 6, 2, mean_shift=True, res_scale=0.1)
 KEY = "nets.sr.init"
+LAYER = "layers.0.residual_group.blocks.0"
 
 
 def drawn(net: nn.Module) -> nn.Module:
@@ -29,6 +31,12 @@ def drawn(net: nn.Module) -> nn.Module:
     for p in net.parameters():
         nn.init.normal_(p, std=0.1)
     return net.eval()
+
+
+def small(net: newer.SPAN) -> nn.Module:
+    """Of outputs about as large as an image's: its layers multiply, and see 255 levels."""
+    nn.init.normal_(drawn(net).get_submodule("conv_1.sk").weight, std=1e-3)  # type: ignore[arg-type]
+    return net
 
 
 CASES: dict[str, tuple[nn.Module, SRNet, int, Any]] = {
@@ -48,6 +56,31 @@ CASES: dict[str, tuple[nn.Module, SRNet, int, Any]] = {
         4,
         lambda state: others.in_authors_names(state, 2),
     ),
+    **{
+        f"SPAN x{s}, {'normed' if normed else 'plain'}": (
+            small(newer.SPAN(6, s, normed=normed)),
+            SRNet("span", 6, 6, mean_shift=normed),
+            s,
+            newer.as_in_a_file,
+        )
+        for s, normed in ((2, True), (4, True), (4, False))
+    },
+    **{f"RealPLKSR x{s}": (drawn(newer.RealPLKSR(16, 2, s)), SRNet("realplksr", 16, 2), s, dict) for s in (2, 4)},
+    "RealPLKSR with LayerNorm": (
+        drawn(newer.RealPLKSR(8, 2, 4, layer_norm=True)),
+        SRNet("realplksr", 8, 2, layer_norm=True),
+        4,
+        dict,
+    ),
+    **{
+        f"SwinIR x{s}, {up}": (
+            drawn(newer.SwinIR(12, 1, s, up)),
+            SRNet("swinir", 12, 1, upsampler=up),  # type: ignore[arg-type]  # one of its words
+            s,
+            newer.as_in_a_file,
+        )
+        for s, up in ((4, "pixelshuffledirect"), (3, "pixelshuffle"), (4, "pixelshuffle"), (4, "nearest+conv"))
+    },
 }
 
 
@@ -132,6 +165,64 @@ def test_what_no_network_of_ours_has_is_named(tmp_path: Path) -> None:
     said = refusal(tmp_path / "lite.pth", SRNet("rrdb", 8, 1), 4)
     assert "body.0.rdb1.conv1.weight is (8, 8, 3, 3) in the file and (4, 8, 3, 3)" in said
     assert "grows by 8 channels" in said
+
+
+@pytest.mark.parametrize(
+    ("theirs", "sr", "scale", "expected"),
+    [
+        (newer.SPAN(6, 4, normed=True), SRNet("span", 6, 6), 4, "nets.sr.mean_shift is true in the file"),
+        (
+            newer.SPAN(6, 4, normed=False),
+            SRNet("span", 6, 6, mean_shift=True),
+            4,
+            "no_norm, (1,) in the file, is not in",
+        ),
+        (
+            newer.SPAN(6, 4, normed=True),
+            SRNet("span", 6, 2, mean_shift=True),
+            4,
+            "nets.sr.kind=span nets.sr.channels=6 nets.sr.blocks=6",
+        ),
+        (newer.RealPLKSR(8, 1, 4, layer_norm=True), SRNet("realplksr", 8, 1), 4, "nets.sr.layer_norm=true"),
+        (newer.RealPLKSR(8, 1, 2), SRNet("realplksr", 8, 1), 4, "scale=2"),
+        (newer.SwinIR(12, 1, 4, "nearest+conv"), SRNet("swinir", 12, 1), 4, "nets.sr.upsampler=nearest+conv scale=4"),
+        (newer.SwinIR(12, 1, 3, "pixelshuffle"), SRNet("swinir", 12, 1, upsampler="pixelshuffle"), 2, "scale=3"),
+    ],
+)
+def test_another_variant_is_refused_with_the_settings_of_the_file(
+    theirs: nn.Module, sr: SRNet, scale: int, expected: str, tmp_path: Path
+) -> None:
+    torch.save({"params": theirs.state_dict()}, tmp_path / "w.pth")
+    assert expected in refusal(tmp_path / "w.pth", sr, scale)
+
+
+@pytest.mark.parametrize(
+    ("change", "sr", "said"),
+    [
+        ({"to_img.init_pos": torch.zeros(1, 32, 1, 1)}, SRNet("realplksr", 8, 1), "enlarges with DySample"),
+        (
+            {"feats.1.lk.conv.weight": torch.zeros(2, 2, 13, 13)},
+            SRNet("realplksr", 8, 1),
+            "kernels of 13 x 13 on 2 of 8",
+        ),
+        ({"feats.1.attn.f.0.weight": None}, SRNet("realplksr", 8, 1), "no element-wise attention"),
+        (
+            {f"{LAYER}.attn.relative_position_bias_table": torch.zeros(169, 8)},
+            SRNet("swinir", 12, 1),
+            "6 layers a block, 8 heads and windows of 7 x 7",
+        ),
+        ({f"{LAYER}.mlp.fc1.bias": torch.zeros(48)}, SRNet("swinir", 12, 1), "48 hidden features"),
+        ({"conv_after_body.0.weight": torch.zeros(3, 12, 3, 3)}, SRNet("swinir", 12, 1), "three convolutions"),
+        ({"upsample.0.weight": None}, SRNet("swinir", 12, 1), "does not enlarge"),
+    ],
+)
+def test_variants_that_ours_has_not_are_named(
+    change: dict[str, Tensor | None], sr: SRNet, said: str, tmp_path: Path
+) -> None:
+    theirs = newer.RealPLKSR(8, 1, 4) if sr.kind == "realplksr" else newer.SwinIR(12, 1, 4, "pixelshuffledirect")
+    state = {name: tensor for name, tensor in (theirs.state_dict() | change).items() if tensor is not None}
+    torch.save(state, tmp_path / "w.pth")
+    assert said in refusal(tmp_path / "w.pth", sr, 4)
 
 
 def test_settings_that_no_shape_shows_are_compared(tmp_path: Path) -> None:

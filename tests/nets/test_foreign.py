@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -100,30 +101,35 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["vdsr", "srresnet", "edsr", "rrdb", "compact", "srvgg", "msrresnet", "enlarged_resnet", "enlarged_residual"],
-)
+KINDS = [kind for kind in get_args(get_type_hints(SRNet)["kind"]) if kind != "module"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
 def test_every_kind_enlarges_by_every_scale(kind: str, scale: int) -> None:
-    net = build_sr(SRNet(kind=kind, channels=4, blocks=1), scale).eval()
+    net = build_sr(SRNet(kind=kind, channels=12, blocks=1), scale).eval()
     with torch.no_grad():
         assert net(torch.rand(2, 3, 9, 14)).shape == (2, 3, 9 * scale, 14 * scale)
 
 
 @pytest.mark.parametrize(
-    ("kind", "blocks", "parameters"),
+    ("sr", "parameters"),
     [
-        ("edsr", 16, 1_517_571),
-        ("rrdb", 23, 16_697_987),
-        ("srvgg", 32, 1_213_296),
-        ("srvgg", 16, 621_424),
-        ("msrresnet", 16, 1_517_571),
+        (SRNet("edsr", 64, 16), 1_517_571),
+        (SRNet("rrdb", 64, 23), 16_697_987),
+        (SRNet("srvgg", 64, 32), 1_213_296),
+        (SRNet("srvgg", 64, 16), 621_424),
+        (SRNet("msrresnet", 64, 16), 1_517_571),
+        (SRNet("span", 48, 6), 1_840_488),
+        (SRNet("realplksr", 64, 28), 7_389_680),
+        (SRNet("swinir", 60, 4), 929_628),
+        (SRNet("swinir", 180, 6, upsampler="pixelshuffle"), 11_900_199),
+        (SRNet("swinir", 180, 6, upsampler="nearest+conv"), 11_715_559),
     ],
 )
-def test_parameters_of_the_published_networks(kind: str, blocks: int, parameters: int) -> None:
+def test_parameters_of_the_published_networks(sr: SRNet, parameters: int) -> None:
     with torch.device("meta"):
-        net = build_sr(SRNet(kind=kind, channels=64, blocks=blocks), 4)
+        net = build_sr(sr, 4)
     assert sum(p.numel() for p in net.parameters()) == parameters
 
 

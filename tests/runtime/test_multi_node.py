@@ -43,8 +43,8 @@ def test_a_cut_cable_stops_both_hosts_and_one_goes_on_alone(launcher, config_fil
         until(lambda: steps_done(tmp_path / "run0") >= 6)
         both[1].cut()
         at = time.monotonic()
-        ends = [outcome(process, 80) for process in running]
-        assert time.monotonic() - at < 60
+        ends = [outcome(process) for process in running]
+        assert time.monotonic() - at < 300  # torch would wait for ten minutes
         assert [code for code, _ in ends] == [1, 1], ends
         assert not any(below(process.pid) for process in running)
         assert "rank 1 failed first: silent for" in ends[0][1][-1]

@@ -18,6 +18,7 @@ from cyclesr_dist.data.folders import Pair, match_pairs
 from cyclesr_dist.data.images import write_png
 from cyclesr_dist.data.resize import bicubic_down
 from cyclesr_dist.errors import InputError
+from cyclesr_dist.models.reach import Reach
 from cyclesr_dist.models.torch_arithmetic import TorchArithmetic
 from cyclesr_dist.models.upscaler import BicubicUpscaler
 from cyclesr_dist.runtime.command import guarded
@@ -269,7 +270,7 @@ class TestFolders:
 
     def test_scores_the_8_bit_rounded_output(self, folders: tuple[Path, Path]) -> None:
         class Constant:
-            name, scale, reach_px, arithmetic = "constant", 4, 0, TorchArithmetic(torch.device("cpu"))
+            name, scale, reach, arithmetic = "constant", 4, Reach(0), TorchArithmetic(torch.device("cpu"))
 
             def __call__(self, x: torch.Tensor) -> torch.Tensor:
                 return torch.full((1, 3, x.shape[2] * 4, x.shape[3] * 4), 100.4 / 255)

@@ -139,6 +139,21 @@ def test_data_that_was_built_anew_is_another_search(way, base, tmp_path) -> None
         assert "data.lr was built anew since the search began" in changed(sets)
 
 
+def test_each_of_several_sets_is_known(base, tmp_path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text("{}")
+    several = f"data.lr=[{{url: {tmp_path}/b, weight: 1}}, {{url: {tmp_path}/c, weight: 2}}]"
+    search, run_dir = load_search(search_file(base, overrides=[f"data.hr={tmp_path}/a", several])), tmp_path / "run"
+    first = held(search, run_dir)
+    sets = known(absolute(search.base_config()), search, first.data)
+    assert [one.key for one in sets] == ["data.hr", "data.lr[0]", "data.lr[1]"]
+    (tmp_path / "c/manifest.json").write_text('{"patch": 3}')
+    assert "data.lr[1] was built anew since the search began" in changed(sets)
+    with pytest.raises(ConfigError, match=r"the manifest of data\.lr\[1\] = .*/c had SHA-256"):
+        recognise(search, run_dir, resume=True)
+
+
 def test_a_url_that_cannot_be_read_is_named(base, tmp_path) -> None:
     with OddServer(tmp_path, "none") as server:
         path = search_file(base, overrides=[f"data.lr={server.url}/gone"])

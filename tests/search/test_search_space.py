@@ -74,6 +74,18 @@ def test_trials_ask_for_no_port_whatever_the_configuration_says(base: Path) -> N
     assert search.telemetry.port == 9600
 
 
+def test_trials_take_the_perceptual_scores_that_they_are_compared_by(base: Path) -> None:
+    more = {"searcher": "optuna", "scheduler": "none", "second_metric": "lpips"}
+    search = load_search(search_file(base, metric="dists", overrides=["validate.scores=[niqe]"], **more))
+    trial = load(base, [*search.overrides, *search.trial_overrides()])
+    assert trial.validate.metric == "dists"
+    assert trial.validate.scores == ("niqe", "lpips")
+    assert search.mode == "min"
+    assert {"dists", "lpips"} <= set(search.scores)
+    search = load_search(search_file(base, overrides=["validate.scores=[niqe]"]))
+    assert load(base, [*search.overrides, *search.trial_overrides()]).validate.scores == ("niqe",)
+
+
 @pytest.mark.parametrize(
     ("space", "said"),
     [

@@ -9,6 +9,7 @@ from cyclesr_dist.config.schema import Train
 from cyclesr_dist.config.systems import SYSTEMS, Phase
 from cyclesr_dist.distributed.local_ranks import run_ranks
 from cyclesr_dist.distributed.world import World
+from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.method.pool import ImagePool
 from cyclesr_dist.training.ema import EMA
 from cyclesr_dist.training.schedule import Schedule
@@ -143,3 +144,26 @@ def test_a_schedule_in_steps_keeps_the_shares_of_its_epochs() -> None:
         assert [schedule.phase(step) for step in (24, 25)] == [Phase.PRETRAIN, Phase.JOINT]
         assert [schedule.lr_factor(step) for step in (500, 750, 1000)] == [1.0, 0.5, 0.0]
     assert Schedule(train, 505, SYSTEMS["cycle_sr_separate"].rounds).num_steps == 2000
+
+
+def test_warm_up_then_cosine() -> None:
+    train = Train(steps=1000, constant_epochs=0, warmup_steps=100, decay="cosine")
+    schedule = Schedule(train, 505, SYSTEMS["cyclesr"].rounds)
+    assert [schedule.lr_factor(step) for step in (0, 49, 99, 100, 1000)] == [0.01, 0.5, 1.0, 1.0, 0.0]
+    assert [schedule.lr_factor(step) for step in (325, 550, 775)] == pytest.approx([0.853553, 0.5, 0.146447], abs=1e-6)
+    assert schedule.lr_factor(999) > 0
+    rounds = Schedule(train, 505, SYSTEMS["cycle_sr_separate"].rounds)
+    assert [rounds.lr_factor(1000 + step) for step in range(1000)] == [schedule.lr_factor(s) for s in range(1000)]
+
+
+def test_warm_up_is_part_of_the_constant_epochs() -> None:
+    train = Train(epochs=10, constant_epochs=5, steps=1000)
+    warm = Schedule(Train(epochs=10, constant_epochs=5, steps=1000, warmup_steps=50), 7, SYSTEMS["sr_syn"].rounds)
+    plain = Schedule(train, 7, SYSTEMS["sr_syn"].rounds)
+    assert [warm.lr_factor(s) for s in range(49, 1001)] == [plain.lr_factor(s) for s in range(49, 1001)]
+    assert warm.lr_factor(48) < 1
+
+
+def test_a_warm_up_as_long_as_the_schedule_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"train\.warmup_steps = 40, but the schedule has 40 steps; allowed: less"):
+        Schedule(Train(epochs=4, constant_epochs=0, warmup_steps=40), 10, SYSTEMS["sr_syn"].rounds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +38,9 @@ def test_the_demo_trains_scores_and_reuses(tmp_path: Path) -> None:
     assert (tmp_path / "demo/model.safetensors").exists()
 
     model = (tmp_path / "demo/model.safetensors").stat()
-    started = time.monotonic()
     second = demo(tmp_path / "demo", *short)
     assert second.returncode == 0
     assert second.stdout.count("is complete: reused") == 3
-    assert time.monotonic() - started < 60
     assert (tmp_path / "demo/model.safetensors").stat().st_mtime_ns == model.st_mtime_ns
 
     other = demo(tmp_path / "demo", *short, "weights.mse=21")

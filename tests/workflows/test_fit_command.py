@@ -53,6 +53,8 @@ def test_from_two_folders_to_a_verdict_also_when_broken_off(tmp_path: Path) -> N
     summary = json.loads((run / "summary.json").read_text())
     assert summary["completed"]
     assert summary["track"] is None
+    tried = json.loads((run / "micro_batch.json").read_text())
+    assert 1 <= tried["micro_batch"] <= tried["rank_batch"] == 8
     assert f"verdict: {summary['verdict']}" in second.stdout
     assert {"psnr_estimated", "psnr_estimated_bicubic"} <= summary["best"].keys()  # on photographs that were held back
     held = [path.stem for path in list_images(run / "photos" / "valid_lr")]

@@ -14,6 +14,7 @@ from cyclesr_dist.cli.main import main
 from cyclesr_dist.config.reader import to_dict
 from cyclesr_dist.config.schema import load
 from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.scoring.perceptual.backbones import FOLDER_VARIABLE
 from cyclesr_dist.workflows.table.config import load_table
 
 
@@ -57,7 +58,9 @@ def run_table(file: Path, *arguments: str) -> int:
     return main(["table", "--config", str(file), "--run-dir", str(file.parent / "out"), "--quiet", *arguments])
 
 
-def test_a_table_of_three_rows_resumed_to_four(table_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_table_of_three_rows_resumed_to_four_with_a_perceptual_score(
+    table_file: Path, drawn_backbones: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     out = table_file.parent / "out"
     assert run_table(table_file, "systems=[bicubic, sr_syn, cyclesr]") == 0
     content = json.loads((out / "table.json").read_text())
@@ -84,8 +87,9 @@ def test_a_table_of_three_rows_resumed_to_four(table_file: Path, capfd: pytest.C
     document = table_file.parent / "results.md"
     document.write_text("# Results\n\n<!-- table -->\nof the day before\n<!-- /table -->\n\nby hand\n")
     before = (out / "runs/mild/cyclesr/seed0/model.safetensors").stat().st_mtime_ns
-    more = "systems=[bicubic, sr_syn, cyclesr, cycle_sr_separate]"
-    assert run_table(table_file, "--into", str(document), more) == 0
+    more = ["systems=[bicubic, sr_syn, cyclesr, cycle_sr_separate]", "scores=[lpips]"]
+    monkeypatch.setenv(FOLDER_VARIABLE, str(drawn_backbones))
+    assert run_table(table_file, "--into", str(document), *more) == 0
     text = document.read_text()
     assert "of the day before" not in text
     assert "| cycle_sr_separate |" in text
@@ -93,6 +97,11 @@ def test_a_table_of_three_rows_resumed_to_four(table_file: Path, capfd: pytest.C
     assert text.endswith("<!-- /table -->\n\nby hand\n")
     content = json.loads((out / "table.json").read_text())
     assert list(content["tracks"]["mild"]) == ["bicubic", "sr_syn", "cyclesr", "cycle_sr_separate"]
+    assert all(row["lpips"]["mean"] > 0 for row in content["tracks"]["mild"].values()), "finished runs are scored, too"
+    chart = table_file.parent / "images/plane-mild.svg"
+    assert "![LPIPS (AlexNet) against distortion, track mild](images/plane-mild.svg)" in text
+    assert chart.read_text() == (out / "plane-mild.svg").read_text()
+    assert chart.read_text().count("<circle") == 4
     assert (out / "runs/mild/cyclesr/seed0/model.safetensors").stat().st_mtime_ns == before
     steps = [json.loads(line) for line in (out / "runs/mild/cycle_sr_separate/seed0/metrics.jsonl").open()]
     assert [row["phase"] for row in steps] == ["translate"] * (len(steps) // 2) + ["separate"] * (len(steps) // 2)
@@ -148,12 +157,23 @@ def test_all_systems_on_two_tracks_spread_over_ray(table_file: Path) -> None:
         ("photos=", "photos is empty"),
         ("tracks.mild.lr=/lr", "only one of lr and test_lr"),
         ("run.weights.mse=-1", "out of range"),
+        ("scores=[lpips, fid]", r"scores\[1\] = .fid. is not allowed; allowed: lpips, lpips_vgg, dists, niqe"),
         ("systems=[cyclesr, esrgan]", "allowed: bicubic, sr_syn"),
     ],
 )
 def test_bad_tables_are_refused(table_file: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_table(table_file, [override])
+
+
+def test_perceptual_scores_that_cannot_be_had_are_refused_before_anything_is_trained(
+    table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    for names, said in (("lpips", "holds neither alexnet-owt-7be5be79.pth"), ("niqe", "is too small for niqe")):
+        assert run_table(table_file, f"scores=[{names}]") == 2
+        assert said in capfd.readouterr().err
+        assert not (table_file.parent / "out" / "data").exists()
 
 
 def test_a_track_is_added_and_left_out_by_override(table_file: Path) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from cyclesr_dist.config.schema import SRNet
+from cyclesr_dist.nets.build import build_sr
 
 State = dict[str, Tensor]
 Names = dict[str, str]
@@ -25,6 +27,10 @@ class Held(NamedTuple):
     """What no network of ours has, as part of a sentence; empty where we have the same."""
 
 
+def _nothing(state: Mapping[str, Tensor], sr: SRNet, scale: int) -> State:
+    return {}
+
+
 @dataclass(frozen=True)
 class Layout:
     """Of one architecture in one project."""
@@ -37,6 +43,21 @@ class Layout:
     """For our network and its scale."""
     constants: Mapping[str, Tensor] = field(default_factory=dict)
     """Tensors that a file of this layout may hold besides, and that our code has as numbers."""
+    derived: Callable[[Mapping[str, Tensor], SRNet, int], State] = _nothing
+    """Tensors that a file of this layout holds besides, and that follow from our network and its state, which has the
+    file's names: they are written, and passed over in reading."""
+
+
+def own_names(sr: SRNet, scale: int) -> Names:
+    """Of a network whose layers have the other project's names with us, too."""
+    with torch.device("meta"):
+        keys = build_sr(sr, scale).state_dict()
+    return {layer: layer for layer in (key.rpartition(".")[0] for key in keys)}
+
+
+def inputs_differ(first: Tensor) -> str:
+    """Of a kernel (channels, inputs, ...), the first one: what no network of ours has, or nothing."""
+    return f"takes {first.shape[1]} input channels; ours takes 3" if first.shape[1] != 3 else ""
 
 
 def renamed(state: Mapping[str, Tensor], names: Names) -> State:

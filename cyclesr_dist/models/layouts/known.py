@@ -8,14 +8,18 @@ from torch import Tensor
 
 from cyclesr_dist.config.schema import SRNet
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.models.layouts import edsr, msrresnet, rrdb, srvgg
+from cyclesr_dist.models.layouts import edsr, msrresnet, realplksr, rrdb, span, srvgg, swinir
 from cyclesr_dist.models.layouts.base import Held, Layout
+from cyclesr_dist.nets.span import PUBLISHED_BLOCKS
 
 LAYOUTS = (
     *(rrdb.BASICSR, rrdb.REALSR, rrdb.ESRGAN),
     *(edsr.BASICSR, edsr.AUTHORS),
     *(msrresnet.BASICSR, msrresnet.MMSR),
     srvgg.REALESRGAN,
+    span.AUTHORS,
+    realplksr.NEOSR,
+    swinir.AUTHORS,
 )
 _OURS_ALONE = {
     "vdsr": "it is the paper's own variant of VDSR, with pixel shuffle at its end",
@@ -52,6 +56,8 @@ def native(sr: SRNet, scale: int) -> Layout:
             )
         case "msrresnet" if scale == 8:
             reason = "MSRResNet is for x2, x3 and x4"
+        case "span" if sr.blocks != PUBLISHED_BLOCKS:
+            reason = f"SPAN has {PUBLISHED_BLOCKS} blocks; this one has {sr.blocks}"
         case "rrdb":  # since Real-ESRGAN, RRDBNet for x2 takes unshuffled pixels; ESRGAN's does not
             return rrdb.BASICSR if scale == 4 else rrdb.ESRGAN
         case "edsr":
@@ -60,4 +66,10 @@ def native(sr: SRNet, scale: int) -> Layout:
             return msrresnet.BASICSR
         case "srvgg":
             return srvgg.REALESRGAN
+        case "span":
+            return span.AUTHORS
+        case "realplksr":
+            return realplksr.NEOSR
+        case "swinir":
+            return swinir.AUTHORS
     raise InputError(f"--layout native: {sr.kind} x{scale} has no layout of another project: {reason}")

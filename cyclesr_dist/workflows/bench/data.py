@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -55,7 +55,7 @@ class Sets:
         hr, lr = self.sources.hr, self.sources.lr
         assert hr is not None
         assert lr is not None
-        return list(zip(_encoded(hr), _encoded(lr), strict=False))
+        return list(zip(_encoded(hr.sets), _encoded(lr.sets), strict=False))
 
 
 def bench_data(photos: list[Path], folder: Path, settings: Settings, progress: bool) -> dict[str, Any]:
@@ -114,8 +114,8 @@ def _lmdb_loader(sets: Sets, settings: Settings) -> Callable[[], Iterator[Any]]:
     from cyclesr_dist.workflows.bench.raw_lmdb import RawLmdb, write_lmdb
 
     hr, lr = sets.sources.hr, sets.sources.lr
-    assert hr is not None
-    assert lr is not None
+    assert isinstance(hr, ShardSet)
+    assert isinstance(lr, ShardSet)
     path = sets.folder / "lmdb"
     write_lmdb((hr, lr), path)
     dataset = RawLmdb(path, len(hr), len(lr), settings.patch * settings.scale, settings.patch)
@@ -158,8 +158,8 @@ def make_sets(photos: list[Path], folder: Path, settings: Settings) -> Sets:
 
 def measure_encodings(sets: Sets, settings: Settings) -> list[dict[str, Any]]:
     """Size and time of each encoding on HR patches of the set, one process."""
-    hr = sets.sources.hr
-    assert hr is not None
+    assert sets.sources.hr is not None
+    (hr,) = sets.sources.hr.sets
     chosen = range(0, len(hr), max(1, len(hr) // 32))
     patches: list[NDArray[np.uint8]] = [hr.read(i)["hr"] for i in chosen]
     size = settings.patch * settings.scale
@@ -209,8 +209,8 @@ def memory_by_epoch(sets: Sets, settings: Settings, progress: bool) -> list[floa
     return used
 
 
-def _encoded(shard_set: ShardSet) -> list[bytes]:
-    return [next(iter(shard_set.read_encoded(i).values())) for i in range(len(shard_set))]
+def _encoded(sets: Sequence[ShardSet]) -> list[bytes]:
+    return [next(iter(one.read_encoded(i).values())) for one in sets for i in range(len(one))]
 
 
 def describe(result: dict[str, Any]) -> str:

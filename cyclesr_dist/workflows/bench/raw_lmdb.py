@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ _MAP_BYTES = 1 << 36
 """Of address space, not of the disk."""
 
 
-def write_lmdb(sets: tuple[ShardSet, ShardSet], path: Path) -> None:
+def write_lmdb(sets: Sequence[ShardSet], path: Path) -> None:
     """All HR and LR patches into a new folder, by domain and number."""
     environment = _open(path, readonly=False)
     with environment.begin(write=True) as transaction:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from cyclesr_dist.config.credentials import refuse_signatures
 from cyclesr_dist.config.marks import Amount, Count, EachOnce, PathToRead, Positive, Range, check_marks
+from cyclesr_dist.config.metrics import PerceptualName
 from cyclesr_dist.config.reader import read, to_dict
 from cyclesr_dist.config.schema import (
     MEASURED,
@@ -98,6 +99,9 @@ class Table:
     """Of the four wild LR files a scene, so many are validated and scored on."""
     protocol: Protocol = "plain"
     """Of the table's scores; validation has `run.validate.protocol`."""
+    scores: tuple[PerceptualName, ...] = ()
+    """Perceptual scores of the table, beside those of `protocol` (docs/scores.md); the first is also drawn against
+    distortion."""
     pictures: Count = 4
     """Test photographs shown in comparison strips."""
     sweep_mse: Annotated[tuple[Amount, ...], EachOnce()] = (1.0, 10.0, 100.0, 1000.0)

@@ -9,7 +9,10 @@ from typing import Any
 
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.files import write_text
-from cyclesr_dist.runtime.passing import failed
+from cyclesr_dist.runtime.passing import failed, unwritable
+
+IMAGES = "images"
+"""The folder beside a document that holds its images."""
 
 
 def check_marks(path: Path, name: str) -> None:
@@ -21,6 +24,17 @@ def insert(path: Path, name: str, text: str) -> None:
     """Replace what is between the marks of `name` in `path`. Raises InputError as `check_marks` does."""
     before, after = _split(path, name)
     write_text(path, f"{before}\n\n{text.strip()}\n\n{after}")
+
+
+def place_images(source: Path, document: Path, names: Sequence[str]) -> None:
+    """Copy text images (SVG) of the folder `source` into `IMAGES` beside the document. Raises UnwritableError."""
+    folder = document.parent / IMAGES
+    try:
+        for name in names:
+            folder.mkdir(exist_ok=True)
+            write_text(folder / name, (source / name).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise unwritable(folder, error) from error
 
 
 def origin(arguments: Sequence[str], content: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ Every run is launch/train.py's code in a process of its own: resumed where it st
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +15,16 @@ from pathlib import Path
 from cyclesr_dist.config.reader import read, write_resolved
 from cyclesr_dist.config.schema import Config, Protocol, System, Track
 from cyclesr_dist.config.systems import spec_of
+from cyclesr_dist.data.folders import list_images
+from cyclesr_dist.data.images import image_size
 from cyclesr_dist.distributed.launchers import ALONE
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.models.model_name import resolve_model
+from cyclesr_dist.models.upscaler import Upscaler
 from cyclesr_dist.runtime.children import run_child
 from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
+from cyclesr_dist.scoring.perceptual.scores import Perceptual, device_of
 from cyclesr_dist.scoring.score import evaluate_folder, write_scores
 from cyclesr_dist.training.run_folder import read_summary
 from cyclesr_dist.workflows.table.config import Table
@@ -40,6 +45,8 @@ class Job:
     """By track: the LR and the HR folder to score on."""
     protocol: Protocol
     threads: int
+    perceptual: tuple[str, ...] = ()
+    """Perceptual scores of the table."""
     working_dir: str = field(default_factory=os.getcwd)
     """Of the user: networks of their own may lie there."""
 
@@ -48,7 +55,7 @@ class Job:
 
     @property
     def done(self) -> bool:
-        return completed(self.folder) and all(self.scores(track).is_file() for track in self.tests)
+        return completed(self.folder) and all(has_scores(self.scores(track), self.perceptual) for track in self.tests)
 
 
 def table_jobs(table: Table, data: TableData, root: Path) -> list[Job]:
@@ -100,7 +107,7 @@ def _job(table: Table, data: TableData, root: Path, track: Track | None, system:
     name = f"{track or SHARED}/{system}/seed{seed}"
     tracks = [track] if track else list(data.tracks)
     tests: dict[str, tuple[str, str]] = {t: (str(data.tracks[t].test_lr), str(data.test_hr)) for t in tracks}
-    return Job(name, root / "runs" / name, config, tests, table.protocol, table.cpus_per_run)
+    return Job(name, root / "runs" / name, config, tests, table.protocol, table.cpus_per_run, table.scores)
 
 
 def run_jobs(
@@ -168,14 +175,37 @@ def do(job: Job) -> str:
             return f"training failed (exit code {code}): {_last_line(job.folder / 'train.log')}"
     try:
         for track, (lr, hr) in job.tests.items():
-            if not job.scores(track).is_file():
-                scores = evaluate_folder(
-                    resolve_model(str(job.folder), allow_module=True), Path(lr), Path(hr), job.protocol
-                )
-                write_scores(job.scores(track), scores)
+            if not has_scores(job.scores(track), job.perceptual):
+                model = resolve_model(str(job.folder), allow_module=True)
+                take_scores(job.scores(track), model, Path(lr), Path(hr), job.protocol, job.perceptual)
     except CycleSRError as error:
         return str(error)
     return ""
+
+
+def check_scores(table: Table) -> None:
+    """Raise InputError, before anything is trained, where weights of a perceptual score cannot be had or a test
+    photograph is too small for one."""
+    perceptual, scale = Perceptual(table.scores), table.run.scale
+    for path in list_images(Path(table.test_hr)) if table.scores else []:
+        width, height = (side // scale * scale for side in image_size(path))
+        try:
+            perceptual.check_size(height, width)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
+
+def has_scores(path: Path, perceptual: Sequence[str]) -> bool:
+    """Whether `path` holds the scores of a folder, the perceptual ones among them."""
+    return path.is_file() and set(perceptual) <= json.loads(path.read_text(encoding="utf-8"))["mean"].keys()
+
+
+def take_scores(
+    path: Path, model: Upscaler, lr: Path, hr: Path, protocol: Protocol, perceptual: tuple[str, ...]
+) -> None:
+    """Write the scores of a folder to `path`. Raises InputError as `evaluate_folder` does, or for missing weights."""
+    besides = Perceptual(perceptual, device_of(model)) if perceptual else None
+    write_scores(path, evaluate_folder(model, lr, hr, protocol, perceptual_scores=besides))
 
 
 def _train(job: Job) -> int:

@@ -7,13 +7,17 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from cyclesr_dist.config.metrics import METRICS
 from cyclesr_dist.reports.album import Album
+from cyclesr_dist.reports.curves import line_chart
 from cyclesr_dist.reports.page import Html, details, folded, page, paragraph, section, signed, table
 from cyclesr_dist.workflows.table.results import best
 
 _NONE = "\u2013"
+_DISTORTION = "RMSE in 0..255, of the mean PSNR"
 _CONTEST = ("bicubic", "sr_syn")
-_HEAD = ("system", "PSNR, dB", "to bicubic", "SSIM", "luma, dB", "gap closed", "in luma", "seconds", "peak MiB")
+_SCORES = ("system", "PSNR, dB", "to bicubic", "SSIM", "luma, dB")
+_REST = ("gap closed", "in luma", "seconds", "peak MiB")
 _EXPLAINED = (
     "Bold: the best, underlined: the second best of the systems that need no real pairs; sr_paired is the reference "
     "that needs them. PSNR and SSIM are means over seeds ± their standard deviation. Gap closed: how much of the way "
@@ -21,15 +25,15 @@ _EXPLAINED = (
 )
 
 
-def markdown(content: Mapping[str, Any]) -> str:
-    """The tables alone, for a document."""
+def markdown(content: Mapping[str, Any], images: str = "") -> str:
+    """The tables and charts alone, for a document; `images` stands before the names of the charts' files."""
     parts = []
     for track, rows in content["tracks"].items():
-        lines = [f"### {track}", "", "| " + " | ".join(_HEAD) + " |", "|---" * len(_HEAD) + "|"]
-        for system, cells in _rows(rows, "**{}**", "<u>{}</u>"):
-            lines.append("| " + " | ".join((system, *cells)) + " |")
-        parts.append("\n".join(lines))
-    parts.append(_EXPLAINED)
+        parts.append(f"### {track}")
+        parts.append(_markdown_table(_head(content), _rows(rows, _perceptual(content), "**{}**", "<u>{}</u>")))
+        if track in planes(content):
+            parts.append(f"![{_plane_title(content, track)}]({images}{plane_file(track)})")
+    parts.append(_explained(content))
     if content.get("stages"):
         parts.append(_stages_markdown(content["stages"]))
     if content.get("correlations"):
@@ -50,9 +54,9 @@ def html(content: Mapping[str, Any], title: str, pictures: Mapping[str, Sequence
         head.append(paragraph(f"{runs['done']} of {runs['of']} runs are done; the others are missing here.", "warning"))
     sections = ["<header>\n" + "\n".join(head) + "\n</header>"]
     for track, rows in content["tracks"].items():
-        body = _html_table(_HEAD, list(_rows(rows, "<strong>{}</strong>", "<u>{}</u>"))) + paragraph(
-            _EXPLAINED, "quiet"
-        )
+        cells = _rows(rows, _perceptual(content), "<strong>{}</strong>", "<u>{}</u>")
+        body = _html_table(_head(content), cells) + paragraph(_explained(content), "quiet")
+        body += planes(content).get(track, "")
         body += "\n".join(
             album.strip(path, path.stem, f"Comparison of {path.stem}") for path in pictures.get(track, ())
         )
@@ -83,8 +87,50 @@ def _won(rows: Mapping[str, Any]) -> str:
     return f"{' and '.join(first)} {verb} the best without real pairs, {own:.2f} dB{than}."
 
 
-def _rows(rows: Mapping[str, Any], bold: str, second: str) -> list[tuple[str, list[str]]]:
-    marks = {key: best(dict(rows), key) for key in ("psnr", "ssim")}
+def planes(content: Mapping[str, Any]) -> dict[str, str]:
+    """SVG charts by track, of the tracks that have two systems or more with a perceptual score: distortion to the
+    right, the first perceptual score upwards (the plane of Blau and Michaeli 2018). A system's points are its seeds."""
+    charts = {}
+    for name in _perceptual(content)[:1]:
+        for track, rows in content["tracks"].items():
+            points = {system: found for system, row in rows.items() if (found := _points(row, name))}
+            if len(points) > 1:
+                title = _plane_title(content, track)
+                charts[track] = line_chart(
+                    title, points, _DISTORTION, f"{METRICS[name].title}, lower is better", dots=True
+                )
+    return charts
+
+
+def plane_file(track: str) -> str:
+    return f"plane-{track}.svg"
+
+
+def _plane_title(content: Mapping[str, Any], track: str) -> str:
+    return f"{METRICS[_perceptual(content)[0]].title} against distortion, track {track}"
+
+
+def _points(row: Mapping[str, Any], name: str) -> list[tuple[float, float]]:
+    means = row.get("seeds") or {"": {key: row[key]["mean"] for key in ("psnr", name) if key in row}}
+    having = (scores for scores in means.values() if "psnr" in scores and name in scores)
+    return [(255 / 10 ** (scores["psnr"] / 20), scores[name]) for scores in having]
+
+
+def _perceptual(content: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(content.get("scores", ()))
+
+
+def _head(content: Mapping[str, Any]) -> tuple[str, ...]:
+    return (*_SCORES, *(METRICS[name].title for name in _perceptual(content)), *_REST)
+
+
+def _explained(content: Mapping[str, Any]) -> str:
+    lower = [METRICS[name].title for name in _perceptual(content)]
+    return _EXPLAINED + (f" {', '.join(lower)}: lower is better." if lower else "")
+
+
+def _rows(rows: Mapping[str, Any], perceptual: Sequence[str], bold: str, second: str) -> list[tuple[str, list[str]]]:
+    marks = {key: best(dict(rows), key) for key in ("psnr", "ssim", *perceptual)}
     lines = []
     for system, row in rows.items():
 
@@ -107,6 +153,7 @@ def _rows(rows: Mapping[str, Any], bold: str, second: str) -> list[tuple[str, li
                     signed(delta, 3) if delta is not None and system != "bicubic" else _NONE,
                     cell("ssim", 4),
                     f"{luma['mean']:.3f}" if luma else _NONE,
+                    *(cell(name, 4) for name in perceptual),
                     *(_share(system, row.get(name)) for name in ("gap_closed", "gap_closed_y")),
                     f"{row['train_seconds']:.0f}" if "train_seconds" in row else _NONE,
                     f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else _NONE,

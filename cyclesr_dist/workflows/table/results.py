@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from cyclesr_dist import __version__
+from cyclesr_dist.config.metrics import lower_is_better
 from cyclesr_dist.models.model_name import resolve_model
-from cyclesr_dist.scoring.score import evaluate_folder, write_scores
 from cyclesr_dist.training.run_folder import read_summary
 from cyclesr_dist.workflows.table.config import Table
 from cyclesr_dist.workflows.table.data import TableData
-from cyclesr_dist.workflows.table.jobs import SHARED, Job
+from cyclesr_dist.workflows.table.jobs import SHARED, Job, has_scores, take_scores
 
 Stat = dict[str, float]
 """`mean`, `std` (of the sample; 0 for one seed) and `n`."""
@@ -48,6 +48,7 @@ def collect(table: Table, data: TableData, jobs: Sequence[Job], root: Path) -> d
         tracks[track] = rows
     return {
         "protocol": table.protocol,
+        "scores": list(table.scores),
         "seeds": list(table.seeds),
         "runs": {"done": sum(job.done for job in jobs), "of": len(jobs)},
         "train_seconds": sum(read_summary(job.folder).get("train_seconds", 0.0) for job in jobs),
@@ -70,15 +71,15 @@ def stat(values: Sequence[float]) -> Stat:
 def best(rows: dict[str, Any], key: str) -> list[str]:
     """The systems with the best and the second best mean, of those that need no real pairs."""
     contest = [name for name in rows if name != "sr_paired" and key in rows[name]]
-    return sorted(contest, key=lambda name: -float(rows[name][key]["mean"]))[:2]
+    return sorted(contest, key=lambda name: float(rows[name][key]["mean"]), reverse=not lower_is_better(key))[:2]
 
 
 def _bicubic(table: Table, data: TableData, track: Any, root: Path) -> dict[str, Any]:
     path = root / "runs" / track / "bicubic" / f"scores-{track}.json"
-    if not path.is_file():
+    if not has_scores(path, table.scores):
         path.parent.mkdir(parents=True, exist_ok=True)
         model = resolve_model("bicubic", table.run.scale)
-        write_scores(path, evaluate_folder(model, data.tracks[track].test_lr, data.test_hr, table.protocol))
+        take_scores(path, model, data.tracks[track].test_lr, data.test_hr, table.protocol, table.scores)
     return {name: stat([value]) for name, value in _mean(path).items()}
 
 

@@ -10,13 +10,14 @@ from typing import Any
 
 from cyclesr_dist.config.reader import dump
 from cyclesr_dist.errors import CycleSRError
+from cyclesr_dist.reports.curves import standing_alone
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.lease import Lease, held
 from cyclesr_dist.workflows.table import ablation, render
 from cyclesr_dist.workflows.table.config import Table
 from cyclesr_dist.workflows.table.criteria import correlations
 from cyclesr_dist.workflows.table.data import prepare
-from cyclesr_dist.workflows.table.jobs import run_jobs, sweep_jobs, table_jobs
+from cyclesr_dist.workflows.table.jobs import check_scores, run_jobs, sweep_jobs, table_jobs
 from cyclesr_dist.workflows.table.pictures import draw_strips
 from cyclesr_dist.workflows.table.results import collect
 from cyclesr_dist.workflows.table.stages import compare_stages
@@ -36,6 +37,7 @@ def run_table(table: Table, root: Path, ray_address: str | None, announce: Annou
 def _table(
     table: Table, root: Path, lease: Lease, ray_address: str | None, announce: Announce, quiet: bool
 ) -> dict[str, Any]:
+    check_scores(table)
     write_text(root / "table.yaml", dump(table))
     data = prepare(table, root / "data", announce, quiet)
     jobs = table_jobs(table, data, root)
@@ -52,6 +54,8 @@ def _table(
     pictures = draw_strips(table, data, jobs, root)
     write_text(root / "table.json", json.dumps(content, indent=1) + "\n")
     write_text(root / "table.md", render.markdown(content))
+    for track, chart in render.planes(content).items():
+        write_text(root / render.plane_file(track), standing_alone(chart) + "\n")
     write_text(root / "table.html", render.html(content, "CycleSR: the table of systems", pictures))
     if failure:
         raise failure
