@@ -64,6 +64,7 @@ SHRUNK = {
     "python launch/submit.py": ["--dry-run"],
     "cyclesr bench upscale": ["--sides", "64", "--rounds", "1"],
     "cyclesr bench checkpoint": ["--rounds", "1", *tiny_overrides()],
+    "cyclesr bench scaling": ["--rounds", "1", *tiny_overrides()],
 }
 """What is added to commands, by their first words, so that they take seconds; the first that fits."""
 INSTEAD = {
