@@ -60,6 +60,6 @@ def fetch_samples(x: Tensor, wanted: Sequence[Sequence[int]], rank: int) -> dict
         return mine
     numbers = [i for of in asked for i in of]
     got = x.new_empty(len(numbers), *x.shape[1:])
-    rows = x[[row for of in given for row in of]]
+    rows = x[[row for of in given for row in of]].contiguous()  # what travels is memory, whatever its layout
     dist.all_to_all_single(got, rows, [len(of) for of in asked], [len(of) for of in given])
     return mine | dict(zip(numbers, got, strict=True))

@@ -44,6 +44,9 @@ def scenarios(world: World) -> dict[str, object]:
     results["mean"] = float(mean)
     results["grad"] = x.grad.tolist()  # type: ignore[union-attr]
     batch = torch.arange(2.0).add(2 * world.rank).view(2, 1)  # sample i of the whole batch is i
+    pixel_by_pixel = torch.arange(24.0).view(1, 2, 3, 4).add(world.rank).to(memory_format=torch.channels_last)
+    theirs = fetch_samples(pixel_by_pixel, [[1], [0]], world.rank)[1 - world.rank]
+    results["layout"] = torch.equal(theirs, torch.arange(24.0).view(2, 3, 4).add(1 - world.rank))
     results["fetched"] = [
         {i: float(x) for i, x in fetch_samples(batch, wanted, world.rank).items()}
         for wanted in ([[0, 3], [1, 2]], [[0, 1, 2, 3], [3]], [[], [0]], [[0], [2]], [[], []])
@@ -61,6 +64,7 @@ def test_ranks_agree() -> None:
     assert all(r["mean"] == 6.5 for r in results)
     # Gradients 1 and 2 of the two ranks' losses are averaged, then spread over each rank's two elements.
     assert all(r["grad"] == [0.75, 0.75] for r in results)
+    assert all(r["layout"] for r in results)
     assert results[0]["fetched"] == [{0: 0, 3: 3}, {0: 0, 1: 1, 2: 2, 3: 3}, {}, {0: 0}, {}]
     assert results[1]["fetched"] == [{1: 1, 2: 2}, {3: 3}, {0: 0}, {2: 2}, {}]
 
