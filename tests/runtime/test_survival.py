@@ -308,12 +308,12 @@ def test_a_stop_during_validation_makes_it_due_again(config_file, tiny_data, tmp
     true_score = validation.score_file
     scored = []
 
-    def score(*args: Any) -> Any:
+    def score(*args: Any, **options: Any) -> Any:
         scored.append(1)
         if len(scored) == 1:
             os.kill(os.getpid(), signal.SIGTERM)
             until(lambda: any(thread.name == "grace" for thread in threading.enumerate()))  # it has been heard
-        return true_score(*args)
+        return true_score(*args, **options)
 
     monkeypatch.setattr(validation, "score_file", score)
     assert train(arguments(config_file, tmp_path / "run", *settings)) == 75

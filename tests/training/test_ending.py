@@ -65,7 +65,7 @@ def test_where_nobody_can_know_the_verdict_says_so_and_what_is_missing() -> None
 
 def sources(**lr_source: str) -> Sources:
     """Of real LR photographs; of simulated ones where their source says of what they were made."""
-    return SimpleNamespace(lr=SimpleNamespace(manifest={"sources": [lr_source]}))  # type: ignore[return-value]
+    return SimpleNamespace(lr=SimpleNamespace(sources=[lr_source]))  # type: ignore[return-value]
 
 
 def summary(config: Config, of: Sources, best: dict[str, float], run: str = "runs/mine") -> dict[str, Any]:
