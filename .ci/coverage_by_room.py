@@ -2,8 +2,8 @@
 
 python .ci/coverage_by_room.py [ARGUMENTS OF PYTEST]
 
-Modules with functions of which none was called are named at the end. The exit code is pytest's; without a failure it is
-1 where such a module is found.
+Modules with functions of which none was called are named at the end. With `-m "slow or not slow"`, which takes hours,
+there should be none but those of a package that is not installed. The exit code is pytest's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(tests: list[str]) -> int:
     idle = [name for name, file in sorted(files.items()) if not called(file)]
     if idle:
         print("No function called:", *idle, sep="\n  ")
-    return code or int(bool(idle))
+    return code
 
 
 def table(files: dict[str, Any]) -> str:
@@ -49,8 +49,10 @@ def table(files: dict[str, Any]) -> str:
 
 
 def called(file: dict[str, Any]) -> bool:
-    """Whether a function was, or there is none."""
-    functions = [function for name, function in file["functions"].items() if name]
+    """Whether a function was, or there is none with a body."""
+    functions = [
+        function for name, function in file["functions"].items() if name and function["summary"]["num_statements"]
+    ]
     return not functions or any(function["executed_lines"] for function in functions)
 
 
