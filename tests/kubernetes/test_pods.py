@@ -225,12 +225,14 @@ def test_a_lost_machine_brings_all_pods_back_to_the_checkpoint(names: Any, tiny_
         run = cluster.mounts["/work"] / "runs/pods"
         until(lambda: steps_done(run) >= 12)
         cluster.lose(1)
+        # A cluster replaces the pod of a lost node after minutes. By then the others have noticed and left.
+        until(lambda: cluster.running[0].poll() is not None)
         assert cluster.settle() == "Complete"
         first, second = sorted(cluster.log[:2])
         assert first == "pod 0: exit code 1: Count"
         assert re.fullmatch(r"pod 1: exit code (137|-9|1): Ignore", second)  # unshare's own way of saying it
-        # Pod 1's successor may meet what is left of pod 0's first life, and leave with it.
-        assert cluster.failures[0] == 1 >= cluster.failures[1]
+        assert cluster.failures[0] == 1
+        assert not cluster.failures[1]
         assert cluster.job["spec"]["backoffLimitPerIndex"] == 2
         assert steps_of(run, 0) == list(range(1, STEPS + 1))
 
