@@ -153,18 +153,18 @@ class Supervisor:
 
     def _code(self) -> int:
         codes = self._exit_codes()
-        left = set(codes.values())
+        left = set(codes.values()) or self._early() - {0}
         asked = self.asked_at is not None
-        if InputError.exit_code in left:
-            code = InputError.exit_code
-        elif (left == {Preempted.exit_code} and not self._one_failed(codes)) or (asked and Preempted.exit_code in left):
-            code = Preempted.exit_code  # ranks note it when all have agreed and saved: a launcher cannot undo it
-        elif asked and not codes and not self.forced:
+        if asked and not codes and not self.forced:
             code = Preempted.exit_code  # nothing had begun
-        elif codes:
+        elif InputError.exit_code in left:
+            code = InputError.exit_code
+        elif left == {Preempted.exit_code} and not self._one_failed(codes):
+            code = Preempted.exit_code  # ranks note it when all have agreed and saved: a launcher cannot undo it
+        elif asked and Preempted.exit_code in codes.values():
+            code = Preempted.exit_code
+        elif left:
             code = 0 if left == {0} else 1
-        elif early := {record["code"] for record in self._records("early")} - {0}:
-            code = self._code_of_early(early)
         elif self._left_behind:  # they still import their modules: nothing has begun, whatever the launcher says
             code = 1
         else:  # no rank at all: a launcher's own --help or bad usage, or another program
@@ -177,16 +177,12 @@ class Supervisor:
         """Whether a rank is missing that never said who it is, and the launcher noticed a failure: it asked the others
         to stop."""
         expected = max((record["num_here"] for record in self._records("rank")), default=0)
-        early = {record["code"] for record in self._records("early")}
-        missing = len(codes) < expected or (not codes and Preempted.exit_code in early)
+        missing = len(codes) < expected or (not codes and Preempted.exit_code in self._early())
         return missing and self.launcher_code not in (0, Preempted.exit_code)
 
-    def _code_of_early(self, left: set[int]) -> int:
-        """Of ranks that left before they said who they are. A launcher that finds one dead asks the others to stop, so
-        75 counts only where it noticed no failure."""
-        if InputError.exit_code in left:
-            return InputError.exit_code
-        return Preempted.exit_code if left == {Preempted.exit_code} and not self._one_failed({}) else 1
+    def _early(self) -> set[int]:
+        """Exit codes of ranks that left before they said who they are."""
+        return {record["code"] for record in self._records("early")}
 
     def _exit_codes(self) -> dict[int, int | None]:
         """Of each rank's last process; None where it ended without a word."""
