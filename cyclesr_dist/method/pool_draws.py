@@ -7,7 +7,7 @@ a generator for one of them in some 10 us. Here all are made together: the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,14 +57,7 @@ def _words(number: int) -> list[Words]:
 
 def _seed_sequence(entropy: list[Words]) -> list[Words]:
     """Eight words of 32 bits of each SeedSequence."""
-    constant = 0x43B0D7E5
-
-    def hashed(value: Words) -> Words:
-        nonlocal constant
-        value = value ^ np.uint64(constant)
-        constant = constant * 0x931E8875 % _WRAP
-        value = value * np.uint64(constant) & _LOW
-        return value ^ (value >> np.uint64(16))
+    hashed = _hash(0x43B0D7E5, 0x931E8875)
 
     def mixed(x: Words, y: Words) -> Words:
         result = x * np.uint64(0xCA01F9DD) - y * np.uint64(0x4973F715) & _LOW
@@ -78,13 +71,21 @@ def _seed_sequence(entropy: list[Words]) -> list[Words]:
                 pool[target] = mixed(pool[target], hashed(pool[source]))
     for word in entropy[4:]:
         pool = [mixed(of, hashed(word)) for of in pool]
-    words, constant = [], 0x8B51F9DD
-    for i in range(8):
-        value = pool[i % 4] ^ np.uint64(constant)
-        constant = constant * 0x58F38DED % _WRAP
+    given = _hash(0x8B51F9DD, 0x58F38DED)
+    return [given(pool[i % 4]) for i in range(8)]
+
+
+def _hash(constant: int, factor: int) -> Callable[[Words], Words]:
+    """A hash of a word whose constant goes on with every call."""
+
+    def hashed(value: Words) -> Words:
+        nonlocal constant
+        value = value ^ np.uint64(constant)
+        constant = constant * factor % _WRAP
         value = value * np.uint64(constant) & _LOW
-        words.append(value ^ (value >> np.uint64(16)))
-    return words
+        return value ^ (value >> np.uint64(16))
+
+    return hashed
 
 
 Number = tuple[Words, Words]
