@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.tensor_file import read_tensors
+from cyclesr_dist.runtime.files import sha256
 from cyclesr_dist.runtime.passing import failed, patiently, unwritable
 
 FOLDER_VARIABLE = "CYCLESR_WEIGHTS"
@@ -62,7 +62,7 @@ def backbone_weights(name: str) -> dict[str, Tensor]:
 @lru_cache(maxsize=2)
 def _weights(name: str, path: Path) -> dict[str, Tensor]:
     wanted = _BACKBONES[name]
-    if path.name == wanted.file and (found := _sha256(path)) != wanted.sha256:
+    if path.name == wanted.file and (found := sha256(path)) != wanted.sha256:
         raise InputError(f"{path}: is damaged or another file: its SHA-256 is {found}, not {wanted.sha256}")
     tensors = {key: tensor for key, tensor in read_tensors(path).items() if key.startswith("features.")}
     for key, shape in (wanted.first, wanted.last):
@@ -99,14 +99,3 @@ def _cached(name: str) -> Path:
             error,
         ) from error
     return path
-
-
-def _sha256(path: Path) -> str:
-    def read() -> str:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    try:
-        return patiently(read)
-    except OSError as error:
-        raise failed(f"{path}: cannot be read ({error.strerror or error})", error) from error

@@ -33,11 +33,8 @@ def niqe(image: Image8, y: bool = False) -> float:
     InputError when there are fewer than two whole blocks, or fewer than two that are not flat.
     """
     plane = np.rint(luma(image) if y else image @ np.array([0.298936021293775, 0.587043074451121, 0.114020904255103]))
+    check_size(*plane.shape)
     rows, columns = (side // BLOCK for side in plane.shape)
-    if rows * columns < 2:
-        raise InputError(
-            f"{plane.shape[1]}x{plane.shape[0]} px is too small for niqe: two blocks of {BLOCK}x{BLOCK} px at least"
-        )
     plane = plane[: rows * BLOCK, : columns * BLOCK]
     features = np.concatenate([_features(p, BLOCK // n) for n, p in ((1, plane), (2, _halved(plane)))], axis=1)
     complete = features[~np.isnan(features).any(axis=1)]
@@ -47,6 +44,12 @@ def niqe(image: Image8, y: bool = False) -> float:
     off = mean - np.nanmean(features, axis=0)
     inverse = np.linalg.pinv((covariance + np.cov(complete, rowvar=False)) / 2)
     return float(np.sqrt(off @ inverse @ off))
+
+
+def check_size(height: int, width: int) -> None:
+    """Raises InputError for an image with fewer than two whole blocks."""
+    if (height // BLOCK) * (width // BLOCK) < 2:
+        raise InputError(f"{width}x{height} px is too small for niqe: two blocks of {BLOCK}x{BLOCK} px at least")
 
 
 def _features(plane: Plane, side: int) -> Plane:

@@ -13,7 +13,7 @@ from cyclesr_dist.errors import InputError, MemoryShortError
 from cyclesr_dist.runtime.memory import free_on_host, gib
 from cyclesr_dist.scoring.perceptual.backbones import backbone_weights
 from cyclesr_dist.scoring.perceptual.distances import ALEXNET_PX, VGG16_PX, Dists, Lpips
-from cyclesr_dist.scoring.perceptual.niqe import BLOCK, niqe
+from cyclesr_dist.scoring.perceptual.niqe import check_size, niqe
 from cyclesr_dist.scoring.psnr import Image8
 
 _DISTANCES: dict[str, tuple[Callable[[], nn.Module], int]] = {
@@ -59,8 +59,8 @@ class Perceptual:
             least = _DISTANCES[name][1]
             if min(height, width) < least:
                 raise InputError(f"{width}x{height} px is too small for {name}: {least}x{least} px at least")
-        if "niqe" in self.names and (height // BLOCK) * (width // BLOCK) < 2:
-            raise InputError(f"{width}x{height} px is too small for niqe: two blocks of {BLOCK}x{BLOCK} px at least")
+        if "niqe" in self.names:
+            check_size(height, width)
 
     def of_pair(self, sr8: Image8, hr8: Image8, y: bool = False) -> dict[str, float]:
         """Of two (H, W, 3) uint8 images of one size: all scores, by name. `y`: NIQE of luma (see `niqe`).
