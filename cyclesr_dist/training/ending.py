@@ -119,10 +119,10 @@ def verdict(
             None,
         )
     seen = drift_seen(best)
-    if (nearer := under_bicubic(best, metric)) is not None:
-        return _by_distance(best, metric, nearer, seen)
-    gain = over_bicubic(best)
     shifted = f" Enlarged photographs come out {seen}." if seen else ""
+    if (nearer := under_bicubic(best, metric)) is not None:
+        return _by_distance(best, metric, nearer, shifted)
+    gain = over_bicubic(best)
     if gain is None:
         text = (
             "Whether it is better than bicubic enlargement is not known: that needs sharp photographs in data.valid_hr."
@@ -150,14 +150,13 @@ def verdict(
     return text + shifted, ok
 
 
-def _by_distance(best: Mapping[str, Any], metric: str, nearer: float, seen: str) -> tuple[str, bool]:
-    """The verdict where a perceptual distance to originals chose the network."""
+def _by_distance(best: Mapping[str, Any], metric: str, nearer: float, shifted: str) -> tuple[str, bool]:
+    """The verdict where a perceptual distance to originals chose the network. `shifted`: a sentence, or empty."""
     title = METRICS[metric].title
     figures = f"{title} {best[metric]:.3f} against {best[f'{metric}_bicubic']:.3f}, lower is better"
     if "psnr" in best and "psnr_bicubic" in best:
         figures += f"; PSNR {best['psnr']:.2f} dB against {best['psnr_bicubic']:.2f} dB"
     of = "its enlargements of the validation photographs"
-    shifted = f" Enlarged photographs come out {seen}." if seen else ""
     if not math.isfinite(nearer):
         return f"It did not work: the network gives no numbers ({metric} {best[metric]}).{shifted}", False
     if nearer < -_SEEN_SHARE:
@@ -167,8 +166,8 @@ def _by_distance(best: Mapping[str, Any], metric: str, nearer: float, seen: str)
             f"It changed next to nothing: {of} are no nearer to the originals than bicubic ones ({figures}).{shifted}",
             False,
         )
-    start = "It worked, but for a shift" if seen else "It worked"
-    return f"{start}: {of} are nearer to the originals than bicubic ones ({figures}).{shifted}", not seen
+    start = "It worked, but for a shift" if shifted else "It worked"
+    return f"{start}: {of} are nearer to the originals than bicubic ones ({figures}).{shifted}", not shifted
 
 
 def _says_little(facts: Mapping[str, Any]) -> str:

@@ -3,8 +3,10 @@ always the scores that need none; and the perceptual ones that are asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +39,8 @@ from cyclesr_dist.telemetry.diagnosis import drifts
 CROP_PX = 96
 """LR side of the central crop that the metrics without pairs look at."""
 _LEAST_PX = 16
+P = TypeVar("P")
+"""A photograph, or a pair."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +142,17 @@ class Validator:
         return means | reference_free([record for _, records in parts for record in records])
 
     def _score_pairs(self, pairs: list[Pair], stop: StopRequest) -> list[dict[str, float]]:
+        return self._beside_bicubic(pairs, self._of_pair, stop)
+
+    def _beside_bicubic(
+        self, photographs: list[P], score: Callable[[Upscaler, P], dict[str, float]], stop: StopRequest
+    ) -> list[dict[str, float]]:
         """Of those that were looked at before `stop` was requested."""
-        own = [self._of_pair(self.upscaler, pair) for pair in stop.until(pairs)]
-        for pair in stop.until(pairs[len(self._bicubic) :]):  # the same at every validation: once is enough
-            self._bicubic.append(_named_bicubic(self._of_pair(BicubicUpscaler(self.scale), pair)))
-        return [score | bicubic for score, bicubic in zip(own, self._bicubic, strict=False)]
+        own = [score(self.upscaler, one) for one in stop.until(photographs)]
+        for one in stop.until(photographs[len(self._bicubic) :]):  # the same at every validation: once is enough
+            of_bicubic = score(BicubicUpscaler(self.scale), one)
+            self._bicubic.append({f"{name}_bicubic": value for name, value in of_bicubic.items()})
+        return [of | bicubic for of, bicubic in zip(own, self._bicubic, strict=False)]
 
     def _of_pair(self, upscaler: Upscaler, pair: Pair) -> dict[str, float]:
         of = score_file(upscaler, pair, self.protocol, perceptual_scores=self.perceptual)
@@ -152,10 +162,7 @@ class Validator:
         """The same without originals: the perceptual scores that need none."""
         if self.pairs or self.perceptual is None or not self.perceptual.alone:
             return []
-        own = [self._of_one(self.upscaler, path) for path in stop.until(real)]
-        for path in stop.until(real[len(self._bicubic) :]):
-            self._bicubic.append(_named_bicubic(self._of_one(BicubicUpscaler(self.scale), path)))
-        return [score | bicubic for score, bicubic in zip(own, self._bicubic, strict=False)]
+        return self._beside_bicubic(real, self._of_one, stop)
 
     def _of_one(self, upscaler: Upscaler, path: Path) -> dict[str, float]:
         assert self.perceptual is not None
@@ -195,10 +202,6 @@ class Validator:
             for index, path in stop.until(list(enumerate(self.sharp))[part])
         ]
         return real + sharp
-
-
-def _named_bicubic(scores: dict[str, float]) -> dict[str, float]:
-    return {f"{name}_bicubic": value for name, value in scores.items()}
 
 
 def _try_out(name: str, score: Score, scale: int, device: torch.device) -> None:
