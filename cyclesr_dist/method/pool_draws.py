@@ -1,8 +1,8 @@
 """What the pools draw, for a whole global batch at once.
 
 On many GPUs a global batch has tens of thousands of samples, and every rank needs the draws of all of them. NumPy makes
-a generator for one of them in some 10 us. Here all are made together: the same SeedSequence and PCG64 in every bit
-(O'Neill 2014, "PCG"; numpy/random/bit_generator.pyx, src/pcg64, src/distributions), as arrays.
+a generator for one of them in tens of microseconds. Here all are made together, as arrays: the same SeedSequence and
+PCG64 in every bit (O'Neill 2014, "PCG"; numpy/random/bit_generator.pyx, src/pcg64, src/distributions).
 """
 
 from __future__ import annotations
