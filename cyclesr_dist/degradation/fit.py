@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from cyclesr_dist.degradation.blur import blur
 from cyclesr_dist.degradation.spectra import SELECTION_BAND, Spectra, gain_of, in_band, radius, spectra
+from cyclesr_dist.distributed.compiler_import import compiler_left_out
 
 KNOTS = (0.1, 0.5, 0.9)
 """Brightnesses at which the noise's variance is fitted; linear between them and beyond."""
@@ -75,7 +76,8 @@ def fit(patches: Tensor, syn: Spectra, real: Spectra, finish: Callable[[Tensor],
             )
         if number == 0:
             before = float(_residual(bins.syn, bins.real, p))
-        distance = _solve(unknowns, bins, p, STEPS if number == 0 else STEPS // 2)
+        with compiler_left_out():
+            distance = _solve(unknowns, bins, p, STEPS if number == 0 else STEPS // 2)
     with torch.no_grad():
         return Fit(unknowns.kernel(), unknowns.variance(), unknowns.colouring(), distance, before)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch.distributed as dist
 from cyclesr_dist.config.reader import dump
 from cyclesr_dist.config.schema import Config
 from cyclesr_dist.distributed.build import build_backend, check_backend
+from cyclesr_dist.distributed.compiler_import import compiler_left_out
 from cyclesr_dist.distributed.placement import check_launch
 from cyclesr_dist.distributed.watch import Watch
 from cyclesr_dist.distributed.world import World
@@ -60,7 +61,7 @@ def run_training(
     if dist.is_initialized():
         raise CycleSRError("torch.distributed has a process group in this process; training makes its own: destroy it")
     stop = StopRequest()
-    with stop.listening(), LibraryWarnings() as libraries:
+    with stop.listening(), LibraryWarnings() as libraries, ExitStack() as until_the_end:
         world = World.from_env()
         started_as(world.rank, world.local_num_ranks)
         store = world.join(str(run_dir))
@@ -71,6 +72,8 @@ def run_training(
         try:
             check_launch(world, warn)
             config = world.together(load_config)
+            if not config.speed.compile:
+                until_the_end.enter_context(compiler_left_out())
             options = {"--resume": resume, "--resume-with-changes": with_changes, "--dry-run": dry_run}
             check_equal(lambda: facts_of_launch(config, options), world)
             world.together(lambda: _check(config, world))
