@@ -167,7 +167,7 @@ def test_ranks_whose_launcher_is_killed_save_without_a_supervisor(name, config_f
 
 @pytest.mark.parametrize(
     "name",
-    ["torchrun", pytest.param("deepspeed", marks=pytest.mark.slow), pytest.param("python", marks=pytest.mark.slow)],
+    ["python", pytest.param("deepspeed", marks=pytest.mark.slow), pytest.param("torchrun", marks=pytest.mark.slow)],
 )
 def test_ranks_whose_supervisor_is_killed_save(name, config_file, settings, mark, tmp_path) -> None:
     more = ["--max-restarts=2"] if name == "torchrun" else []  # the ranks that it starts again leave, too

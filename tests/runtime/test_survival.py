@@ -66,6 +66,7 @@ def test_a_supervised_stop_saves_and_the_resumed_run_is_the_uninterrupted_one(
     assert all(torch.equal(tensor, resumed[key]) for key, tensor in whole.items())
 
 
+@pytest.mark.slow
 def test_a_signal_to_every_process_at_once_saves(config_file, tiny_data, tmp_path) -> None:
     """As Slurm sends it, and Ctrl-C: also to the launcher, which passes it on, and to loader processes."""
     settings = [*tiny_data.overrides, "backend=ddp", "data.workers=1", *ENDLESS]

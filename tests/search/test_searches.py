@@ -108,7 +108,7 @@ def test_a_search_from_end_to_end(write_search, scratch, tmp_path) -> None:
     ("changes", "said"),
     [
         ({"space": {"weights.mze": {"choice": [1, 2]}}}, "weights.mse"),
-        ({"workers": {"gpus": 8}}, "a trial needs 1 times 1 CPU and 8 GPU"),
+        pytest.param({"workers": {"gpus": 8}}, "a trial needs 1 times 1 CPU and 8 GPU", marks=pytest.mark.slow),
         pytest.param(
             {"workers": {"num": 2, "cpus": 500}, "overrides": ["backend=ddp"]},
             "needs 2 times 500 CPU",

@@ -114,7 +114,10 @@ def test_a_score_that_the_network_beside_has_not_chooses_among_the_others(
     assert best["agreement"] == min(row["agreement"] for row in rows)
 
 
-@pytest.mark.parametrize("system", ["estimated", "cyclesr", "cyclesrgan"])
+@pytest.mark.parametrize(
+    "system",
+    ["cyclesr", pytest.param("estimated", marks=pytest.mark.slow), pytest.param("cyclesrgan", marks=pytest.mark.slow)],
+)
 def test_a_stopped_run_resumes_to_the_bit_without_the_files_it_measured(
     system: str, config_file: Path, data: Path, tmp_path: Path
 ) -> None:

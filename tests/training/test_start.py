@@ -157,8 +157,8 @@ def test_what_does_not_fit_is_refused_before_the_folder_is_a_runs(
     ("launcher", "more"),
     [
         ("torchrun", ["backend=ddp"]),
-        ("deepspeed", ["backend=deepspeed", "zero_stage=1"]),
-        ("deepspeed", ["backend=deepspeed", "zero_stage=3"]),
+        pytest.param("deepspeed", ["backend=deepspeed", "zero_stage=1"], marks=pytest.mark.slow),
+        pytest.param("deepspeed", ["backend=deepspeed", "zero_stage=3"], marks=pytest.mark.slow),
     ],
 )
 def test_two_ranks_start_from_it_as_one_does(

@@ -61,6 +61,7 @@ SMALL_NETS = ["nets.translator.channels=4", "nets.translator.blocks=1", "nets.sr
 SMALL_NETS += ["nets.d_lr.channels=4", "nets.d_h.channels=4", "global_batch=2", "shards.patch=16", "perceptual.layer=2"]
 
 
+@pytest.mark.slow
 def test_bench_train(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CYCLESR_NUM_THREADS", "1")
     argv = ["bench", "train", "--case", "cyclesrgan small", "--rounds", "1", "--json", str(tmp_path / "t.json")]
@@ -162,6 +163,7 @@ def test_the_model_names_what_costs_most(changed: dict[str, float], most: str) -
     assert sum(f"GPUs: {most} cost most. What helps: " in line for line in lines) == 3
 
 
+@pytest.mark.slow
 def test_bench_upscale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["bench", "upscale", "--model", "bicubic", "--sides", "64", "128x96", "--rounds", "1"]
     assert cyclesr([*argv, "--json", str(tmp_path / "u.json")]) == 0

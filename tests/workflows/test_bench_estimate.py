@@ -55,6 +55,7 @@ def test_quick_table(
     assert "6 a side: HR is tiles of" in out
 
 
+@pytest.mark.slow
 def test_cost(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["bench", "estimate", "--photos", str(photos), "--quick", "--cost", "--json", str(tmp_path / "c.json")]
     assert cyclesr([*argv, "--quiet"]) == 0

@@ -58,6 +58,7 @@ def run_table(file: Path, *arguments: str) -> int:
     return main(["table", "--config", str(file), "--run-dir", str(file.parent / "out"), "--quiet", *arguments])
 
 
+@pytest.mark.slow
 def test_a_table_of_three_rows_resumed_to_four_with_a_perceptual_score(
     table_file: Path, drawn_backbones: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
