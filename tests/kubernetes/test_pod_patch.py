@@ -34,7 +34,7 @@ PATCH: dict[str, Any] = {
         },
     },
     "topologySpreadConstraints": [
-        {"topologyKey": "kubernetes.io/hostname", "maxSkew": 2, "whenUnsatisfiable": "DoNotSchedule"},
+        {"topologyKey": "kubernetes.io/hostname", "maxSkew": 2, "whenUnsatisfiable": "ScheduleAnyway"},
         {"topologyKey": "rack", "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"},
     ],
     "tolerations": [{"key": "spot", "operator": "Exists"}],
