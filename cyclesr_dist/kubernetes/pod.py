@@ -121,8 +121,9 @@ def _container(
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    if cluster.rdma:  # another user than root never gets an added capability: Kubernetes has no ambient ones
+    if plan.cluster.rdma:  # root everywhere: without capabilities it may not write where user 10001 made the folder
         container["securityContext"] |= {"runAsUser": 0, "runAsNonRoot": False}
+    if cluster.rdma:  # another user than root never gets an added capability: Kubernetes has no ambient ones
         container["securityContext"]["capabilities"] = {"drop": ["ALL"], "add": [_PINS]}
     container["volumeMounts"] = mounts(cluster)
     return container

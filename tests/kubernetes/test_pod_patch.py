@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ import pytest
 import yaml
 from helpers.manifest_schemas import NEWEST
 from helpers.manifests import by_schema, container_of, rendered
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
+from cyclesr_dist.config.cluster import Cluster
 from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.kubernetes.patch import patched as merge
 from cyclesr_dist.kubernetes.rules import pods
 from cyclesr_dist.kubernetes.states import exit_code
 from cyclesr_dist.kubernetes.targets import TARGETS
@@ -178,3 +183,34 @@ def test_a_sidecars_end_is_not_the_runs() -> None:
             },
         }
         assert exit_code(pod) == code
+
+
+@cache
+def bare() -> dict[str, Any]:
+    spec: dict[str, Any] = pods(rendered("job", *GPUS)[-1])[0]["spec"]
+    return spec
+
+
+_FIELDS = [*PATCH, "restartPolicy", "hostNetwork", "name", "env", "ports", "volumeMounts", "resources", "limits"]
+_FIELDS += ["mountPath", "containerPort", "value", "emptyDir", "image", "nosuchfield", "$patch"]
+_VALUES = st.one_of(st.none(), st.booleans(), st.integers(-1, 70000), st.sampled_from(["main", "work", "/tmp", "1Gi"]))
+_ANY: Any = st.recursive(
+    _VALUES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_FIELDS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None, phases=[Phase.generate])
+@given(patch=st.dictionaries(st.sampled_from(_FIELDS), _ANY, max_size=4))
+def test_any_patch_is_taken_or_refused_in_one_line(patch: dict[str, Any]) -> None:
+    spec, said = copy.deepcopy(bare()), ""
+    try:
+        result = merge(Cluster(pod_patch=patch), spec)
+    except ConfigError as error:
+        said = str(error)
+        result = spec
+    assert not said or said.startswith("cluster.pod_patch")
+    assert "\n" not in said
+    assert spec == bare()
+    assert [c["command"] for c in result["containers"]] == [c["command"] for c in spec["containers"]]
