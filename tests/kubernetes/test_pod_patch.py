@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import subprocess
 import sys
 from functools import cache
@@ -112,6 +113,16 @@ def test_every_pod_has_it_with_every_target(target: str) -> None:
         assert len(pod["spec"]["containers"]) == 1
         assert {v["name"]: v.get("value") for v in works["env"]}["NCCL_DEBUG"] == "INFO"
         assert works["resources"]["limits"]["hugepages-2Mi"] == "1Gi"
+
+
+def test_every_documented_patch_is_taken() -> None:
+    page = (Path(__file__).parents[2] / "docs/kubernetes.md").read_text()
+    section = page.partition("## What has no key")[2].partition("\n## ")[0]
+    examples = [text for text in re.findall(r"^\| [^|]+ \| `([^`]+)`", section, re.MULTILINE) if "..." not in text]
+    found = [yaml.safe_load(text) for text in examples if text.startswith("{")]
+    assert len(found) >= 8
+    for patch in found:
+        assert by_schema(patched("job", patch)[-1:], [NEWEST]) == [], patch
 
 
 _MAIN = "cluster.pod_patch.containers[main]"
