@@ -27,7 +27,7 @@ def where_instead(url: str, key: str = "") -> str:
     if key == _PUSH_GATEWAY:
         return f"{PUSH_USER} and {PUSH_PASSWORD}, or {PUSH_TOKEN}"
     if key.startswith("cluster."):
-        return "a Secret (cluster.s3_secret)"
+        return "a Secret (cluster.s3_secret, cluster.env_secrets)"
     scheme = url.partition("://")[0].lower()
     return _BY_SCHEME.get(scheme, f"FSSPEC_{scheme.upper()}_USERNAME and FSSPEC_{scheme.upper()}_PASSWORD")
 

@@ -22,6 +22,8 @@ def metadata(plan: Plan, *, queued: bool = False) -> dict[str, Any]:
     if plan.cluster.namespace:
         found["namespace"] = plan.cluster.namespace
     found["labels"] = labels(plan) | ({QUEUE: plan.cluster.queue} if queued and plan.cluster.queue else {})
+    if plan.cluster.annotations:
+        found["annotations"] = dict(plan.cluster.annotations)
     return found
 
 
@@ -97,5 +99,5 @@ def stamped(objects: Sequence[dict[str, Any]], target: str) -> list[dict[str, An
 
 def _annotated(manifest: dict[str, Any], content: Any, target: str) -> dict[str, Any]:
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    annotations = {HASH: digest, TARGET: target}
+    annotations = (manifest["metadata"].get("annotations") or {}) | {HASH: digest, TARGET: target}
     return manifest | {"metadata": manifest["metadata"] | {"annotations": annotations}}

@@ -74,6 +74,7 @@ def training_plan(path: Path, overrides: Sequence[str]) -> Plan:
     config = load(path, overrides, beside=False)  # of this machine: pods have /work
     cluster = config.cluster
     _check_ranks(config)
+    _check_slices(cluster, cluster.nodes * cluster.ranks)
     _refuse_secrets(to_dict(config))
     name = _name(cluster, path)
     in_pod = _in_pod(config)
@@ -112,6 +113,7 @@ def search_plan(path: Path, overrides: Sequence[str]) -> Plan:
     if cluster.prepare:
         raise ConfigError(f"cluster.prepare = {list(cluster.prepare)}: a search's pods prepare nothing; allowed: []")
     _check_gpus(search)
+    _check_slices(cluster, max(search.workers.num, cluster.gpus_per_node))
     _refuse_secrets(to_dict(search) | {"base": to_dict(base)})
     storage = _absolute(search.storage) if is_local(search.storage) else search.storage
     mounted = replace(
@@ -124,7 +126,8 @@ def search_plan(path: Path, overrides: Sequence[str]) -> Plan:
 _OPTION = re.compile(r"(?i)--?[-a-z0-9]*(token|passw|secret|api-?key|credential)[-a-z0-9]*(=.+|$)|authorization:")
 
 
-_IN_A_SECRET = "credentials in a Secret (cluster.s3_secret)"
+_IN_A_SECRET = "credentials in a Secret (cluster.s3_secret, cluster.env_secrets)"
+_SLICE = re.compile(r"nvidia\.com/mig-")
 
 
 def _refuse_secrets(content: dict[str, Any]) -> None:
@@ -164,6 +167,15 @@ def _check_ranks(config: Config) -> None:
         raise ConfigError("precision = fp16 with cluster.gpus_per_node = 0; allowed: fp32, bf16")
 
 
+def _check_slices(cluster: Cluster, ranks: int) -> None:
+    """A pod's CUDA shows a process one slice, and NCCL takes two slices of one GPU for the same GPU given twice."""
+    if cluster.gpus_per_node and ranks > 1 and _SLICE.match(cluster.gpu_resource):
+        raise ConfigError(
+            f"cluster.gpu_resource = {cluster.gpu_resource} for {ranks} ranks: NCCL cannot join MIG slices of one GPU; "
+            "allowed: one slice for one rank, or whole GPUs (nvidia.com/gpu)"
+        )
+
+
 def _check_gpus(search: Search) -> None:
     workers, cluster = search.workers, search.cluster
     if workers.gpus > cluster.gpus_per_node or workers.cpus > cluster.cpus:
@@ -198,7 +210,8 @@ def _notes(config: Config, cluster: Cluster) -> list[str]:
         if not is_local(path):
             continue
         place = _absolute(path)
+        further = any(place == v.path or place.startswith(f"{v.path}/") for v in cluster.volumes)
         work = bool(cluster.work_claim or cluster.prepare) and place.startswith(f"{WORK}/")
-        if not work and not (cluster.data_claim and place.startswith(f"{DATA}/")):
+        if not work and not further and not (cluster.data_claim and place.startswith(f"{DATA}/")):
             notes.append(f"{name} = {place}: nothing is mounted there; a URL, cluster.data_claim or cluster.work_claim")
     return notes

@@ -7,13 +7,17 @@ from typing import Any
 
 from cyclesr_dist.config.cluster import Cluster
 from cyclesr_dist.config.credentials import METRICS_TOKEN
-from cyclesr_dist.kubernetes.plan import CONFIG, DATA, MEETING_PORT, METRICS_PORT, WORK, Plan
+from cyclesr_dist.kubernetes.patch import patched
+from cyclesr_dist.kubernetes.plan import CONFIG, MEETING_PORT, METRICS_PORT, WORK, Plan
+from cyclesr_dist.kubernetes.volumes import FURTHER, TMP, mebibytes, mounts, volumes
 from cyclesr_dist.telemetry.server import HEALTH
 
 RUN = "cyclesr-dist/run"
 PART = "cyclesr-dist/part"
 USER_ID = 10001
-_TMP = "/tmp"
+_PINS = "IPC_LOCK"
+# Interfaces of the node that lead nowhere but to its own pods.
+_NOT_BETWEEN_NODES = "^lo,docker,cni,veth,cali,flannel,cilium,lxc"
 _LOCK = f"{WORK}/.cyclesr-prepare.lock"
 
 # Pods come one by one where machines have to be found or back-offs (10 minutes at most) waited for.
@@ -27,7 +31,8 @@ _LIVENESS = {"periodSeconds": 30, "timeoutSeconds": 10, "failureThreshold": 10}
 
 def labels(plan: Plan, part: str = "") -> dict[str, str]:
     """On every object; with a part (trainer, head, worker, submitter), on pods."""
-    return {"app.kubernetes.io/name": "cyclesr-dist", "app.kubernetes.io/instance": plan.name} | selector(plan, part)
+    own = {"app.kubernetes.io/name": "cyclesr-dist", "app.kubernetes.io/instance": plan.name} | selector(plan, part)
+    return own | plan.cluster.labels
 
 
 def selector(plan: Plan, part: str = "") -> dict[str, str]:
@@ -65,7 +70,7 @@ def training_pod(plan: Plan, container: str, meeting: list[dict[str, Any]]) -> d
         # One at a time: pods of one machine may share the folder.
         words = ["flock", _LOCK, *plan.cluster.prepare]
         spec["initContainers"] = [_container(plan, "prepare", words, [], gpus=False)]
-    return {"metadata": {"labels": labels(plan, "trainer")}, "spec": spec}
+    return _template(plan, "trainer", spec)
 
 
 def ray_pod(plan: Plan, part: str) -> dict[str, Any]:
@@ -74,7 +79,7 @@ def ray_pod(plan: Plan, part: str) -> dict[str, Any]:
     if part == "head":
         ports = {"gcs-server": 6379, "dashboard": 8265, "client": 10001}
         container["ports"] = [{"name": name, "containerPort": port} for name, port in ports.items()]
-    return {"metadata": {"labels": labels(plan, part)}, "spec": _pod_spec(plan, [container], part)}
+    return _template(plan, part, _pod_spec(plan, [container], part))
 
 
 def submitter_pod(plan: Plan) -> dict[str, Any]:
@@ -83,7 +88,12 @@ def submitter_pod(plan: Plan) -> dict[str, Any]:
     container["resources"] = _same({"cpu": "500m", "memory": "1Gi"})
     spec = _pod_spec(plan, [container], "submitter")
     spec["restartPolicy"] = "Never"
-    return {"metadata": {"labels": labels(plan, "submitter")}, "spec": spec}
+    return _template(plan, "submitter", spec)
+
+
+def _template(plan: Plan, part: str, spec: dict[str, Any]) -> dict[str, Any]:
+    notes = {"annotations": dict(plan.cluster.annotations)} if plan.cluster.annotations else {}
+    return {"metadata": {"labels": labels(plan, part)} | notes, "spec": patched(plan.cluster, spec)}
 
 
 def variable(name: str, value: str) -> dict[str, str]:
@@ -94,49 +104,52 @@ def variable(name: str, value: str) -> dict[str, str]:
 def _container(
     plan: Plan, name: str, command: list[str], meeting: list[dict[str, Any]], gpus: bool = True
 ) -> dict[str, Any]:
-    cluster = plan.cluster if gpus else replace(plan.cluster, gpus_per_node=0)
+    cluster = plan.cluster if gpus else replace(plan.cluster, gpus_per_node=0, rdma={})
     own = {name: variable(name, value) for name, value in (_environment(cluster) | cluster.env).items()}
-    container: dict[str, Any] = {"name": name, "image": plan.image, "imagePullPolicy": "IfNotPresent"}
+    container: dict[str, Any] = {"name": name, "image": plan.image, "imagePullPolicy": cluster.pull_policy}
     if command:
         container["command"] = [_literal(word) for word in command]
         container["workingDir"] = WORK
     container["env"] = [*meeting, *own.values()]
-    if cluster.s3_secret:
-        container["envFrom"] = [{"secretRef": {"name": cluster.s3_secret}}]
+    secrets = [*([cluster.s3_secret] if cluster.s3_secret else []), *cluster.env_secrets]
+    sources = [{"configMapRef": {"name": name}} for name in cluster.env_config_maps]
+    if sources := [*sources, *({"secretRef": {"name": name}} for name in secrets)]:  # the last wins
+        container["envFrom"] = sources
     container["resources"] = _resources(cluster)
     container["securityContext"] = {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    container["volumeMounts"] = [
-        {"name": "config", "mountPath": CONFIG, "readOnly": True},
-        {"name": "work", "mountPath": WORK},
-        {"name": "scratch", "mountPath": _TMP},
-        {"name": "shm", "mountPath": "/dev/shm"},
-    ]
-    if cluster.data_claim:
-        container["volumeMounts"].append({"name": "data", "mountPath": DATA, "readOnly": True})
+    if plan.cluster.rdma:  # root everywhere: without capabilities it may not write where user 10001 made the folder
+        container["securityContext"] |= {"runAsUser": 0, "runAsNonRoot": False}
+    if cluster.rdma:  # another user than root never gets an added capability: Kubernetes has no ambient ones
+        container["securityContext"]["capabilities"] = {"drop": ["ALL"], "add": [_PINS]}
+    container["volumeMounts"] = mounts(cluster)
     return container
 
 
 def _environment(cluster: Cluster) -> dict[str, str]:
     found = {
-        "HOME": _TMP,
-        "TMPDIR": _TMP,
+        "HOME": TMP,
+        "TMPDIR": TMP,
         "USER": "cyclesr",
         # The limit is a quota: the process would see all cores of the machine, and start as many threads.
         "CYCLESR_NUM_THREADS": str(max(1, int(cluster.cpus) // cluster.ranks)),
     }
     if cluster.gpus_per_node:
-        return found | {"NCCL_SOCKET_IFNAME": "^lo,docker", "NCCL_DEBUG": "WARN"}
+        wrong = _NOT_BETWEEN_NODES if cluster.host_network else "^lo,docker"
+        return found | {"NCCL_SOCKET_IFNAME": wrong, "NCCL_DEBUG": "WARN"}
     return found | {"DS_ACCELERATOR": "cpu"}
 
 
 def _resources(cluster: Cluster) -> dict[str, Any]:
-    amounts = {"cpu": f"{round(cluster.cpus * 1000)}m", "memory": _mebibytes(cluster.memory_gib)}
+    amounts = {"cpu": f"{round(cluster.cpus * 1000)}m", "memory": mebibytes(cluster.memory_gib)}
     if cluster.gpus_per_node:
         amounts[cluster.gpu_resource] = str(cluster.gpus_per_node)
+    if cluster.disk_gib:
+        amounts["ephemeral-storage"] = mebibytes(cluster.disk_gib)
+    amounts |= {name: str(number) for name, number in cluster.rdma.items()}
     return _same(amounts)
 
 
@@ -145,8 +158,16 @@ def _same(amounts: dict[str, str]) -> dict[str, Any]:
     return {"requests": dict(amounts), "limits": dict(amounts)}
 
 
-def _mebibytes(gib: float) -> str:
-    return f"{round(gib * 1024)}Mi"
+def exempt(plan: Plan) -> list[str]:
+    """Findings of security.py, by how they end, that the configuration asks for."""
+    cluster = plan.cluster
+    found = ["hostNetwork: true"] if cluster.host_network else []
+    for i, volume in enumerate(cluster.volumes):
+        if volume.host_path:
+            found.append(f"volume {FURTHER}{i}: hostPath is not allowed")
+    if cluster.rdma:
+        found += ["runAsUser 0", "runAsNonRoot: false", "runAsNonRoot is not true", f"capability {_PINS} is added"]
+    return found
 
 
 def _pod_spec(plan: Plan, containers: list[dict[str, Any]], part: str) -> dict[str, Any]:
@@ -179,8 +200,12 @@ def _pod_spec(plan: Plan, containers: list[dict[str, Any]], part: str) -> dict[s
             }
         ],
         "containers": containers,
-        "volumes": _volumes(plan),
+        "volumes": volumes(plan),
     }
+    if cluster.host_network and part != "submitter":
+        spec |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
+    if cluster.pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in cluster.pull_secrets]
     if cluster.service_account:
         spec["serviceAccountName"] = cluster.service_account
     if cluster.priority:
@@ -194,21 +219,6 @@ def _pod_spec(plan: Plan, containers: list[dict[str, Any]], part: str) -> dict[s
             for t in cluster.tolerations
         ]
     return spec
-
-
-def _volumes(plan: Plan) -> list[dict[str, Any]]:
-    cluster = plan.cluster
-    work = {"persistentVolumeClaim": {"claimName": cluster.work_claim}} if cluster.work_claim else {"emptyDir": {}}
-    volumes = [
-        {"name": "config", "configMap": {"name": plan.name}},
-        {"name": "work", **work},
-        {"name": "scratch", "emptyDir": {}},
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _mebibytes(cluster.shm_gib)}},
-    ]
-    if cluster.data_claim:
-        claim = {"claimName": cluster.data_claim, "readOnly": True}
-        volumes.append({"name": "data", "persistentVolumeClaim": claim})
-    return volumes
 
 
 def _literal(text: str) -> str:

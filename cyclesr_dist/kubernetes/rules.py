@@ -12,6 +12,7 @@ from typing import Any
 from cyclesr_dist.errors import CycleSRError, InputError, Preempted
 from cyclesr_dist.kubernetes.pod import PART, RUN
 from cyclesr_dist.kubernetes.security import containers, findings
+from cyclesr_dist.kubernetes.volumes import FURTHER
 
 _DNS = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
@@ -23,6 +24,7 @@ _ENUMS = {
     "imagePullPolicy": ("Always", "IfNotPresent", "Never"),
     "completionMode": ("Indexed", "NonIndexed"),
     "podReplacementPolicy": ("Failed", "TerminatingOrFailed"),
+    "dnsPolicy": ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
     "whenUnsatisfiable": ("ScheduleAnyway", "DoNotSchedule"),
     "fsGroupChangePolicy": ("OnRootMismatch", "Always"),
     "protocol": ("TCP", "UDP", "SCTP"),
@@ -35,9 +37,9 @@ _ACTIONS = ("FailJob", "FailIndex", "Ignore", "Count")
 _SECONDS_BEYOND_SUPERVISOR = 10
 
 
-def check(objects: Sequence[dict[str, Any]]) -> None:
-    """Raise CycleSRError with the first problem: manifests that are rendered have none."""
-    for problem in problems(objects):
+def check(objects: Sequence[dict[str, Any]], allow: Sequence[str] = ()) -> None:
+    """Raise CycleSRError with the first problem: manifests that are rendered have none. `allow`: as of `problems`."""
+    for problem in problems(objects, allow=allow):
         raise CycleSRError(f"the rendered manifests are not right (please report it): {problem}")
 
 
@@ -48,6 +50,14 @@ def problems(objects: Sequence[dict[str, Any]], *, allow: Sequence[str] = ()) ->
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # a list where a mapping belongs, and the like
         return [f"not formed as manifests are ({error!r})"]
     return [problem for problem in found if not any(problem.endswith(allowed) for allowed in allow)]
+
+
+def loosened(objects: Sequence[dict[str, Any]]) -> list[str]:
+    """What the user should know of pods that are above the restricted level; empty if none is."""
+    found = sorted({finding for manifest in objects for pod in pods(manifest) for finding in findings(pod)})
+    if not found:
+        return []
+    return [f"not allowed in a namespace that enforces the restricted Pod Security Standard: {'; '.join(found)}"]
 
 
 def _problems(objects: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -144,7 +154,8 @@ def _pod(pod: dict[str, Any], manifest: dict[str, Any], objects: Sequence[dict[s
         yield f"volume {name} is mounted and not there, or there and not mounted"
     config_maps = {m["metadata"]["name"] for m in objects if m.get("kind") == "ConfigMap" and m.get("metadata")}
     for volume in spec.get("volumes") or []:
-        if "configMap" in volume and volume["configMap"].get("name") not in config_maps:
+        theirs = str(volume.get("name")).startswith(FURTHER)
+        if "configMap" in volume and not theirs and volume["configMap"].get("name") not in config_maps:
             yield f"volume {volume.get('name')}: no ConfigMap {volume['configMap'].get('name')} is rendered"
     if not isinstance(spec.get("terminationGracePeriodSeconds"), int) or spec["terminationGracePeriodSeconds"] < 1:
         yield f"terminationGracePeriodSeconds {spec.get('terminationGracePeriodSeconds')}"
@@ -226,6 +237,9 @@ def _job(job: dict[str, Any]) -> Iterator[str]:
     if job.get("podReplacementPolicy") != "Failed":
         yield f"podReplacementPolicy {job.get('podReplacementPolicy')}: pod failure policies need Failed"
     rules = (job.get("podFailurePolicy") or {}).get("rules") or []
+    for key in ("activeDeadlineSeconds", "ttlSecondsAfterFinished"):
+        if not isinstance(job.get(key, 1), int) or job.get(key, 1) < 1:
+            yield f"{key} {job[key]}"
     for rule in rules:
         if rule.get("action") not in _ACTIONS:
             yield f"podFailurePolicy: action {rule.get('action')!r}; allowed: {', '.join(_ACTIONS)}"

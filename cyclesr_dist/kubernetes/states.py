@@ -58,10 +58,16 @@ def pod_state(pod: dict[str, Any]) -> str:
 
 def exit_code(pod: dict[str, Any]) -> int | None:
     """Of the first container that failed, or else of the last that ended; None while it runs."""
+    # Sidecars are ended with the pod, by a signal.
+    sidecars = {
+        container["name"]
+        for container in (pod.get("spec") or {}).get("initContainers") or []
+        if container.get("restartPolicy") == "Always"
+    }
     codes = [
         state["terminated"].get("exitCode", 1)
         for container in _containers(pod)
-        if (state := container.get("state") or {}).get("terminated")
+        if container.get("name") not in sidecars and (state := container.get("state") or {}).get("terminated")
     ]
     failed = [code for code in codes if code]
     if failed:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.kubernetes.objects import HASH, TARGET, stamped
 from cyclesr_dist.kubernetes.plan import Plan, search_plan, training_plan
-from cyclesr_dist.kubernetes.pod import RUN
-from cyclesr_dist.kubernetes.rules import check
+from cyclesr_dist.kubernetes.pod import RUN, exempt
+from cyclesr_dist.kubernetes.rules import check, loosened
 from cyclesr_dist.kubernetes.rules import pods as pods_of
 from cyclesr_dist.kubernetes.states import exit_code, job_state, pod_state
 from cyclesr_dist.kubernetes.targets import TARGETS, manifests, target_of
@@ -90,7 +90,9 @@ def _run(args: argparse.Namespace) -> int:
             raise ConfigError("--resume-with-changes is for a training; a search that changes begins anew")
         plan = replace(plan, with_changes=True)
     objects = stamped(manifests(plan, args.target), args.target)
-    check(objects)
+    # What a patch brings is the user's; what it must not change patch.py has refused.
+    check(manifests(replace(plan, cluster=replace(plan.cluster, pod_patch={})), args.target), exempt(plan))
+    plan = replace(plan, notes=(*plan.notes, *loosened(objects)))
     if args.dry_run:
         _note(plan)
         print(to_yaml(objects), end="")

@@ -28,14 +28,14 @@ def _job(plan: Plan) -> list[dict[str, Any]]:
     pod["spec"]["subdomain"] = plan.name
     # By pod number, because pods leave together: counted as one they would wait for the sum of their back-offs.
     retries = {"backoffLimitPerIndex": plan.cluster.restarts, "maxFailedIndexes": 0}
-    spec = _job_spec(plan, pod, retries)
+    spec = _job_spec(plan, pod, retries) | _deadline(plan) | _ttl(plan)
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata(plan, queued=True), "spec": spec}
     return [headless_service(plan), job]
 
 
 def _job_set(plan: Plan) -> list[dict[str, Any]]:
     pod = training_pod(plan, "trainer", _meeting(plan, f"{plan.name}-node-0-0.{plan.name}"))
-    spec = _job_set_spec(plan, _job_spec(plan, pod, {"backoffLimit": 0}))
+    spec = _job_set_spec(plan, _job_spec(plan, pod, {"backoffLimit": 0}) | _deadline(plan)) | _ttl(plan)
     return [
         {
             "apiVersion": "jobset.x-k8s.io/v1alpha2",
@@ -48,6 +48,7 @@ def _job_set(plan: Plan) -> list[dict[str, Any]]:
 
 def _train_job(plan: Plan) -> list[dict[str, Any]]:
     """With a runtime of its own, in the namespace: a cluster's runtimes know no exit codes and no security context."""
+    _refuse_ttl(plan, "trainjob", "a TrainJob has no such field")
     pod = training_pod(plan, "node", _patience())  # the operator sets the other PET_*
     template = _job_set_spec(plan, _job_spec(plan, pod, {"backoffLimit": 0}))
     step = {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
@@ -68,12 +69,14 @@ def _train_job(plan: Plan) -> list[dict[str, Any]]:
         "spec": {
             "runtimeRef": {"apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": plan.name},
             "trainer": {"numNodes": plan.cluster.nodes, "numProcPerNode": plan.cluster.ranks},
+            **_deadline(plan),
         },
     }
     return [runtime, job]
 
 
 def _ray_job(plan: Plan) -> list[dict[str, Any]]:
+    _refuse_ttl(plan, "rayjob", "KubeRay keeps the Ray cluster and its GPUs for so long, and the job itself for ever")
     nodes = plan.cluster.nodes
     command = (
         f"python -m cyclesr_dist.search --config {CONFIG}/search.yaml --run-dir {plan.run_dir} --address auto --resume"
@@ -97,6 +100,7 @@ def _ray_job(plan: Plan) -> list[dict[str, Any]]:
         "submitterPodTemplate": submitter_pod(plan),
         "backoffLimit": plan.cluster.restarts,
         "shutdownAfterJobFinishes": True,
+        **_deadline(plan),
         "rayClusterSpec": {"rayVersion": RAY_VERSION, "headGroupSpec": head, "workerGroupSpecs": [group]},
     }
     return [{"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata(plan, queued=True), "spec": spec}]
@@ -138,8 +142,25 @@ def _job_spec(plan: Plan, pod: dict[str, Any], retries: dict[str, int]) -> dict[
     }
 
 
+def _deadline(plan: Plan) -> dict[str, int]:
+    return {"activeDeadlineSeconds": plan.cluster.deadline_seconds} if plan.cluster.deadline_seconds else {}
+
+
+def _ttl(plan: Plan) -> dict[str, int]:
+    return {"ttlSecondsAfterFinished": plan.cluster.ttl_seconds} if plan.cluster.ttl_seconds else {}
+
+
+def _refuse_ttl(plan: Plan, target: str, why: str) -> None:
+    if plan.cluster.ttl_seconds:
+        raise ConfigError(
+            f"cluster.ttl_seconds = {plan.cluster.ttl_seconds} with --target {target}: {why}; allowed: 0, and --delete"
+        )
+
+
 def _job_set_spec(plan: Plan, job: dict[str, Any]) -> dict[str, Any]:
-    for_people = {"name": "badInput", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}
+    # "DeadlineExceeded" is what a Job beyond its activeDeadlineSeconds says.
+    reasons = ["PodFailurePolicy", *(["DeadlineExceeded"] if "activeDeadlineSeconds" in job else [])]
+    for_people = {"name": "badInput", "action": "FailJobSet", "onJobFailureReasons": reasons}
     return {
         "network": {"enableDNSHostnames": True, "subdomain": plan.name, "publishNotReadyAddresses": True},
         "failurePolicy": {"maxRestarts": plan.cluster.restarts, "rules": [for_people]},

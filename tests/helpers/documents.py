@@ -21,6 +21,7 @@ COMMENTED = sorted(
     for pattern in (
         "configs/*.yaml",
         "examples/*.py",
+        "examples/*.yaml",
         "launch/*.py",
         "tests/reliability.py",
         "k8s/**/*.yaml",

@@ -39,7 +39,12 @@ def rendered(target: Any, *overrides: str) -> list[dict[str, Any]]:
 
 
 def all_problems(objects: list[dict[str, Any]], versions: list[str] = VERSIONS) -> list[str]:
-    found = problems(objects)
+    return problems(objects) + by_schema(objects, versions)
+
+
+def by_schema(objects: list[dict[str, Any]], versions: list[str] = VERSIONS) -> list[str]:
+    """What the schemas alone say of manifests."""
+    found = []
     for manifest in objects:
         found += schema_problems(manifest, versions)
         if has_crd(str(manifest.get("kind"))):

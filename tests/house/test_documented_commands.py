@@ -58,6 +58,7 @@ OTHERS = {
     "git": "the reader's own",
     "tar": "the reader's own",
     "ray": "a cluster of Ray",
+    "sky": "a cloud; the script of examples/skypilot.yaml is run by tests/runtime/test_skypilot.py",
     "prometheus": "a server",
     "tensorboard": "a page of TensorBoard",
     "ruff": "`make check` has the same",

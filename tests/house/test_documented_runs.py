@@ -44,6 +44,7 @@ NOT_RUN = {
     "docker": "builds the image; tests/house/test_image.py runs its steps",
     "kind": "a cluster",
     "kubectl": "a cluster",
+    "sky": "a cloud; tests/runtime/test_skypilot.py runs the file's script",
     "cyclesr bench all": "a GPU; tests/workflows/test_bench.py has it in small",
 }
 """What cannot be run on a laptop in seconds, by its first words, and why."""
