@@ -1,4 +1,4 @@
-"""The `cluster` section of a configuration: what `launch/submit.py` asks Kubernetes for.
+"""The `cluster` section of a configuration: what `launch/submit.py` asks Kubernetes for, and partly Slurm.
 
 Every string ends up in a manifest, so each is held to what Kubernetes takes in its place.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclesr_dist.config.marks import Range, check_marks
@@ -158,6 +159,15 @@ def check_cluster(c: Cluster) -> None:
             raise ConfigError(f"{where}.key is empty; only operator: Exists can do without")
         if toleration.operator == "Exists" and toleration.value:
             raise ConfigError(f"{where}.value = {toleration.value!r} with operator: Exists; use operator: Equal")
+
+
+def job_name(cluster: Cluster, path: Path) -> str:
+    """`cluster.name`, or one made of the configuration's file name. Raises ConfigError when that makes none."""
+    if cluster.name:
+        return cluster.name
+    name = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
+    check_name(f"cluster.name (made of {path.name})", name)
+    return name
 
 
 def check_name(key: str, name: str) -> None:
