@@ -58,7 +58,7 @@ def follow(number: str, folder: Path, say: Callable[[str], None], write: Callabl
                 news, job = f"{error}; asking again", None
             else:
                 news = f"job {number}: {job}"
-            if news != told:
+            if news != told and not (job is not None and job.ended):
                 say(news)
                 told = news
             if job is not None and job.ended:

@@ -49,6 +49,7 @@ class Plan:
     """Between the end of the first task and that of the last one."""
     leaving_seconds: int
     """From a request to stop to the end."""
+    uses_ray: bool = False
 
     @property
     def run_dir(self) -> Path:
@@ -142,6 +143,7 @@ def _search(path: Path, overrides: Sequence[str]) -> Plan:
         tasks_per_node=1,
         patience_seconds=slurm.warning_seconds,
         leaving_seconds=slurm.warning_seconds,
+        uses_ray=True,
     )
 
 

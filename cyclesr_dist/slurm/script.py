@@ -100,13 +100,15 @@ def _environment(plan: Plan) -> list[str]:
     if PurePath(plan.python).is_absolute():  # `cyclesr` of the same environment
         found.append(f'export PATH={shlex.quote(str(PurePath(plan.python).parent))}:"$PATH"')
     found += plan.slurm.prologue
-    variables = {"CYCLESR_NUM_THREADS": str(_cpus(plan))} if plan.tasks_per_node == cluster.ranks else {}
+    variables = {"CYCLESR_NUM_THREADS": str(_cpus(plan))} if not plan.uses_ray else {}
     variables |= (
         {"NCCL_SOCKET_IFNAME": "^lo,docker", "NCCL_DEBUG": "WARN"}
         if cluster.gpus_per_node
         else {"DS_ACCELERATOR": "cpu"}
     )
     found += [f"export {name}={shlex.quote(value)}" for name, value in (variables | cluster.env).items()]
+    if plan.uses_ray:  # others on the cluster could have it run what they like
+        found.append('export RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$(od -An -tx1 -N32 /dev/urandom | tr -d " \\n")"')
     return found
 
 
