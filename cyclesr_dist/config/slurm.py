@@ -14,7 +14,7 @@ from cyclesr_dist.errors import ConfigError
 
 _NAMES = r"[A-Za-z0-9_][-A-Za-z0-9_.@/+]*(,[A-Za-z0-9_][-A-Za-z0-9_.@/+]*)*"
 _TIME = r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?"
-_OPTION = r"--?[A-Za-z][-A-Za-z0-9]*(=.*)?"
+_OPTION = r"--[a-z][-a-z0-9]*(=.*)?"
 _OURS = (
     *("job-name", "nodes", "ntasks", "ntasks-per-node", "output", "error", "open-mode", "signal", "requeue"),
     *(
@@ -54,7 +54,8 @@ class Slurm:
     warning_seconds: Annotated[int, Range(minimum=1, maximum=65535)] = 120
     """So long ahead of the time limit the ranks are asked to save. Above `train.grace_seconds`."""
     options: tuple[str, ...] = ()
-    """Further options of sbatch, as `--constraint=a100` or `--gres=gpu:a100:4`; they come last, and win."""
+    """Further options of sbatch in their long form, `--constraint=a100` or `--gres=gpu:a100:4`; they come last, and
+    win."""
     prologue: tuple[str, ...] = ()
     """Lines of bash that the job runs first, on its first node: modules, a virtual environment. The ranks inherit the
     variables."""
@@ -124,8 +125,7 @@ def _check_line(key: str, value: str) -> None:
 
 def _check_option(key: str, option: str) -> None:
     if not re.fullmatch(_OPTION, option):
-        raise ConfigError(f"{key} = {option!r}; allowed: an option of sbatch with its value, --name or --name=value")
-    name = option.lstrip("-").partition("=")[0]
-    name = name if option.startswith("--") else name[:1]
+        raise ConfigError(f"{key} = {option!r}; allowed: an option of sbatch in its long form, --name or --name=value")
+    name = option.removeprefix("--").partition("=")[0]
     if name in _OURS:
         raise ConfigError(f"{key} = {option!r}: the script has its own; allowed: any other option of sbatch")
