@@ -15,6 +15,7 @@ from cyclesr_dist.config.credentials import refuse_signatures
 from cyclesr_dist.config.paths import DATA_KEYS, is_local, places, with_paths
 from cyclesr_dist.config.reader import dump, to_dict
 from cyclesr_dist.config.schema import Config, Listening, load
+from cyclesr_dist.config.slurm import Slurm
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.search.config import Search, load_search
 
@@ -77,7 +78,8 @@ def training_plan(path: Path, overrides: Sequence[str]) -> Plan:
     _refuse_secrets(to_dict(config))
     name = job_name(cluster, path)
     in_pod = _in_pod(config)
-    mounted = replace(in_pod, telemetry=replace(in_pod.telemetry, host="0.0.0.0", port=METRICS_PORT), cluster=Cluster())
+    mounted = replace(in_pod, telemetry=replace(in_pod.telemetry, host="0.0.0.0", port=METRICS_PORT))
+    mounted = replace(mounted, cluster=Cluster(), slurm=Slurm())
     notes = _notes(config, cluster)
     if cluster.memory_gib < _MEMORY_GIB * cluster.ranks and cluster.gpus_per_node:
         notes.append(
@@ -115,9 +117,15 @@ def search_plan(path: Path, overrides: Sequence[str]) -> Plan:
     _refuse_secrets(to_dict(search) | {"base": to_dict(base)})
     storage = _absolute(search.storage) if is_local(search.storage) else search.storage
     mounted = replace(
-        search, base=f"{CONFIG}/base.yaml", overrides=(), storage=storage, telemetry=Listening(), cluster=Cluster()
+        search,
+        base=f"{CONFIG}/base.yaml",
+        overrides=(),
+        storage=storage,
+        telemetry=Listening(),
+        cluster=Cluster(),
+        slurm=Slurm(),
     )
-    files = {"search.yaml": dump(mounted), "base.yaml": dump(replace(_in_pod(base), cluster=Cluster()))}
+    files = {"search.yaml": dump(mounted), "base.yaml": dump(replace(_in_pod(base), cluster=Cluster(), slurm=Slurm()))}
     return Plan("search", job_name(cluster, path), cluster, files, notes=tuple(_notes(base, cluster)))
 
 

@@ -99,9 +99,10 @@ class Slurm:
         return found[1]
 
     def begins_again(self, number: str) -> None:
-        """Wait until the job is requeued, and let it begin at once: Slurm waits two minutes."""
+        """Wait until the job is requeued, and let it begin soon: Slurm waits two minutes. Nodes refuse what was allowed
+        before they ended the job, to the second."""
         until(lambda: self.job(number, "JobState") == "PENDING" and self.job(number, "Restarts") != "0", 120)
-        self.call("scontrol", "update", f"JobId={number}", "StartTime=now")
+        self.call("scontrol", "update", f"JobId={number}", "StartTime=now+3")
 
     def lose(self, node: str) -> None:
         """Its daemon and all that runs there end without a word, and the controller is told."""

