@@ -58,6 +58,7 @@ OTHERS = {
     "git": "the reader's own",
     "tar": "the reader's own",
     "ray": "a cluster of Ray",
+    "sinfo": "of Slurm",
     "prometheus": "a server",
     "tensorboard": "a page of TensorBoard",
     "ruff": "`make check` has the same",
