@@ -22,7 +22,7 @@ from cyclesr_dist.runtime.command import guarded, own_process
 from cyclesr_dist.runtime.guard import guarded_children
 from cyclesr_dist.runtime.interrupts import Interrupted
 from cyclesr_dist.runtime.meeting import meeting_seconds
-from cyclesr_dist.runtime.signals import deaf_children
+from cyclesr_dist.runtime.signals import deaf_children, taking
 from cyclesr_dist.search.main import main as search
 from cyclesr_dist.search.run import require_ray
 
@@ -65,10 +65,15 @@ _HEAD = ("--head", "--include-dashboard=false", f"--temp-dir=/tmp/ray-{os.getuid
 
 
 def _serve(head: str, room: Sequence[str]) -> int:
-    """A node of the head's cluster for as long as that lives."""
+    """A node of the head's cluster for as long as that lives: while the search saves, too, whatever signal came."""
     _wait_until(lambda: _answers(head), f"Ray's head at {head} does not answer")
-    with _ray(f"--address={head}", *room) as node:
-        while node.poll() is None and _answers(head):
+    with taking(lambda number, frame: None), _ray(f"--address={head}", *room) as node:
+        while _answers(head):
+            if node.poll() is not None:
+                print(
+                    "cyclesr tune: Ray has ended on a node; the search goes on without it", file=sys.stderr, flush=True
+                )
+                break
             time.sleep(_PAUSE_SECONDS)
     return 0
 

@@ -102,22 +102,19 @@ def _end(job: Queued, plan: Plan, say: Callable[[str], None]) -> None:
         client.never_again(job.number)
         if job.state == "RUNNING":
             say(f"job {job.number}: waiting until its ranks have saved, {plan.leaving_seconds} s at most")
-            _wait(job, plan, plan.leaving_seconds, ask=True)
+            client.ask_to_save(job.number)
+            _wait(job, plan, plan.leaving_seconds)
         client.cancel(job.number)
     if not _wait(job, plan, plan.leaving_seconds + _SECONDS_BEYOND):
         raise CycleSRError(f"job {job.number} is still there; call --delete again")
 
 
-def _wait(job: Queued, plan: Plan, seconds: float, *, ask: bool = False) -> bool:
-    """Until it has gone: whether it has, in so many seconds. A step may begin after it was asked: so all are, each
-    time."""
+def _wait(job: Queued, plan: Plan, seconds: float) -> bool:
+    """Until it has gone: whether it has, in so many seconds."""
     deadline = time.monotonic() + seconds
     while any(other.number == job.number for other in client.queued(plan.name)):
         if time.monotonic() > deadline:
             return False
-        if ask:
-            with suppress(InputError):  # its steps have ended meanwhile
-                client.ask_to_save(job.number)
         time.sleep(PAUSE_SECONDS)
     return True
 

@@ -135,8 +135,9 @@ def test_ahead_of_the_time_limit_it_saves_and_queues_again_and_a_deleted_run_sav
     code, out, _ = cluster.submitted(desk, *run.words, "--delete")
     assert (code, out) == (0, f"cyclesr submit: deleted: job {run.number}\n")
     assert max((run.run_dir / "checkpoints").iterdir()).name > saved
-    assert run.end()[0] == 1
-    assert cluster.job(run.number, "Restarts") == "1"
+    code, err = run.end()
+    assert code == 1
+    assert f"job {run.number} has ended: failed, restart 1, exit code 75" in err
     assert cluster.call("squeue", "--noheader") == ""
     until(lambda: not cluster.processes(), 30)
     assert cluster.submitted(desk, *run.words, "--delete")[:2] == (0, "cyclesr submit: deleted: nothing was there\n")
