@@ -29,7 +29,7 @@ def render(plan: Plan) -> str:
 
 def comment_of(script: str) -> str:
     """That which `render` has put into it."""
-    return next(line.rpartition("=")[2] for line in script.splitlines() if line.startswith("#SBATCH --comment="))
+    return next(line.rpartition("=")[2] for line in script.split("\n") if line.startswith("#SBATCH --comment="))
 
 
 def _options(plan: Plan) -> list[str]:
@@ -89,7 +89,7 @@ def _body(plan: Plan) -> str:
 def _file(plan: Plan, name: str, text: str) -> str:
     path = shlex.quote(str(plan.own_folder / name))
     end = "END_OF_FILE"
-    while end in text.splitlines():
+    while end in text.split("\n"):
         end += "_"
     return f"cat > {path} <<'{end}'\n{text.rstrip(chr(10))}\n{end}"
 

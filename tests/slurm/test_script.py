@@ -38,7 +38,7 @@ def script(*overrides: str, target: str = "slurm", config: str = "demo") -> str:
 def options(text: str) -> list[str]:
     """The script's lines for sbatch, as the words that it makes of them: quotes group, a backslash keeps."""
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if not line.startswith("#SBATCH "):
             continue
         word, quote, kept = "", "", False
