@@ -182,9 +182,7 @@ def test_a_search_runs_on_ray_inside_its_job(cluster, desk, tiny_data) -> None:
     pytest.importorskip("ray")
     (desk / "base.yaml").write_text("system: cyclesr\nbackend: single\n")
     search = "base: base.yaml\noverrides:\n" + "".join(f"- {text}\n" for text in tiny_data.overrides)
-    search += (
-        "space: {weights.mse: {grid: [1.0]}}\nnum_samples: 1\nsteps: 4\nreport_every_steps: 4\npictures: 0\n"
-    )
+    search += "space: {weights.mse: {grid: [1.0]}}\nnum_samples: 1\nsteps: 4\nreport_every_steps: 4\npictures: 0\n"
     (desk / "found.yaml").write_text(search)
     code, out, err = cluster.submitted(
         desk, "--config", "found.yaml", "--target", "slurm-search", "cluster.nodes=2", "cluster.cpus=1", "slurm.time=10"
