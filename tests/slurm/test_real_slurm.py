@@ -169,6 +169,20 @@ def test_a_bad_configuration_ends_with_2_and_is_not_requeued(cluster, desk, word
     assert cluster.submitted(desk, *words, "cluster.name=bad", "data.hr=nowhere", "--status")[0] == 1
 
 
+def test_of_three_submissions_at_a_time_one_makes_the_job(cluster, desk, words) -> None:
+    held = [*words, "cluster.name=held", "slurm.options=[--hold]"]
+    all_at_once = [cluster.submit(desk, *held, "--detach") for _ in range(3)]
+    said = [process.communicate(timeout=120)[0] for process in all_at_once]
+    assert [process.returncode for process in all_at_once] == [0, 0, 0]
+    assert sum("submitted" in text for text in said) == 1
+    assert sum("is there already" in text for text in said) == 2
+    code, out, _ = cluster.submitted(desk, *held, "--status")
+    assert code == 0
+    assert "(held): pending (JobHeldUser)" in out
+    assert cluster.submitted(desk, *held, "--delete")[0] == 0
+    assert cluster.call("squeue", "--noheader") == ""
+
+
 def test_plain_srun_starts_ranks(cluster, config_file, words, reference, tmp_path) -> None:
     given = [word for word in words[4:] if not word.startswith(("cluster.", "slurm."))]
     command = [*("srun", "--partition=low", "--ntasks=2", "--nodes=1", "--cpus-per-task=1", sys.executable, TRAIN)]
