@@ -1,4 +1,7 @@
-"""Run a training or a search on Kubernetes: `python launch/submit.py --config configs/demo.yaml --target job`."""
+"""Run a training or a search on Kubernetes or Slurm.
+
+`python launch/submit.py --config configs/demo.yaml --target slurm`
+"""
 
 import sys
 

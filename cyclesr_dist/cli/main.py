@@ -21,7 +21,7 @@ COMMANDS = {
     "fit": ("fit", "train on your own two folders, from photographs to a verdict"),
     "train": ("launch", "train one system; also beneath deepspeed and torchrun"),
     "tune": ("launch", "search loss weights and other numbers on a Ray cluster"),
-    "submit": ("launch", "run a training, or a search, on a Kubernetes cluster"),
+    "submit": ("launch", "run a training, or a search, on Kubernetes or Slurm"),
     "degrade": ("degrade", "simulate a track: LR files and degradations.json"),
     "estimate": ("estimate", "measure blur, noise and JPEG of real LR"),
     "shards": ("shards", "pack photographs into shard sets, verify them"),

@@ -1,4 +1,4 @@
-"""The `cluster` section of a configuration: what `launch/submit.py` asks Kubernetes for.
+"""The `cluster` section of a configuration: what `launch/submit.py` asks Kubernetes for, and partly Slurm.
 
 Every string ends up in a manifest, so each is held to what Kubernetes takes in its place.
 """
@@ -9,6 +9,7 @@ import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclesr_dist.config.marks import Range, check_marks
@@ -286,6 +287,15 @@ def _check_mount(where: str, path: str, c: Cluster) -> None:
 def _is_plain_path(path: str) -> bool:
     plain = path.startswith("/") and not path.startswith("//") and path == posixpath.normpath(path)
     return plain and "\x00" not in path and len(path) <= 1000
+
+
+def job_name(cluster: Cluster, path: Path) -> str:
+    """`cluster.name`, or one made of the configuration's file name. Raises ConfigError when that makes none."""
+    if cluster.name:
+        return cluster.name
+    name = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
+    check_name(f"cluster.name (made of {path.name})", name)
+    return name
 
 
 def check_name(key: str, name: str) -> None:

@@ -29,6 +29,7 @@ from cyclesr_dist.config.marks import (
 )
 from cyclesr_dist.config.metrics import MetricName, PerceptualName
 from cyclesr_dist.config.reader import OBJECT_NAME, ObjectName, Samples, check_range, read, to_dict
+from cyclesr_dist.config.slurm import Slurm, check_slurm
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
 
@@ -537,6 +538,8 @@ class Config:
     telemetry: Telemetry = field(default_factory=Telemetry)
     cluster: Cluster = field(default_factory=Cluster)
     """For `launch/submit.py` alone."""
+    slurm: Slurm = field(default_factory=Slurm)
+    """For `launch/submit.py --target slurm` alone."""
 
 
 MEASURED: Literal["degradation"] = "degradation"
@@ -587,6 +590,7 @@ def check(c: Config) -> None:
         check_range(f"weights.more[{name}]", weight, minimum=0)
     check_telemetry(c.telemetry)
     check_cluster(c.cluster)
+    check_slurm(c.slurm)
     for name in ("pretrain_epochs", "constant_epochs"):
         check_range(f"train.{name}", getattr(c.train, name), maximum=c.train.epochs)
     if (c.nets.sr.kind == "module") != bool(c.nets.sr.module):

@@ -10,11 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from cyclesr_dist import __version__
-from cyclesr_dist.config.cluster import Cluster, check_name
+from cyclesr_dist.config.cluster import Cluster, job_name
 from cyclesr_dist.config.credentials import refuse_signatures
 from cyclesr_dist.config.paths import DATA_KEYS, is_local, places, with_paths
 from cyclesr_dist.config.reader import dump, to_dict
 from cyclesr_dist.config.schema import Config, Listening, load
+from cyclesr_dist.config.slurm import Slurm
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.search.config import Search, load_search
 
@@ -76,9 +77,10 @@ def training_plan(path: Path, overrides: Sequence[str]) -> Plan:
     _check_ranks(config)
     _check_slices(cluster, cluster.nodes * cluster.ranks)
     _refuse_secrets(to_dict(config))
-    name = _name(cluster, path)
+    name = job_name(cluster, path)
     in_pod = _in_pod(config)
-    mounted = replace(in_pod, telemetry=replace(in_pod.telemetry, host="0.0.0.0", port=METRICS_PORT), cluster=Cluster())
+    mounted = replace(in_pod, telemetry=replace(in_pod.telemetry, host="0.0.0.0", port=METRICS_PORT))
+    mounted = replace(mounted, cluster=Cluster(), slurm=Slurm())
     notes = _notes(config, cluster)
     if cluster.memory_gib < _MEMORY_GIB * cluster.ranks and cluster.gpus_per_node:
         notes.append(
@@ -117,10 +119,16 @@ def search_plan(path: Path, overrides: Sequence[str]) -> Plan:
     _refuse_secrets(to_dict(search) | {"base": to_dict(base)})
     storage = _absolute(search.storage) if is_local(search.storage) else search.storage
     mounted = replace(
-        search, base=f"{CONFIG}/base.yaml", overrides=(), storage=storage, telemetry=Listening(), cluster=Cluster()
+        search,
+        base=f"{CONFIG}/base.yaml",
+        overrides=(),
+        storage=storage,
+        telemetry=Listening(),
+        cluster=Cluster(),
+        slurm=Slurm(),
     )
-    files = {"search.yaml": dump(mounted), "base.yaml": dump(replace(_in_pod(base), cluster=Cluster()))}
-    return Plan("search", _name(cluster, path), cluster, files, notes=tuple(_notes(base, cluster)))
+    files = {"search.yaml": dump(mounted), "base.yaml": dump(replace(_in_pod(base), cluster=Cluster(), slurm=Slurm()))}
+    return Plan("search", job_name(cluster, path), cluster, files, notes=tuple(_notes(base, cluster)))
 
 
 _OPTION = re.compile(r"(?i)--?[-a-z0-9]*(token|passw|secret|api-?key|credential)[-a-z0-9]*(=.+|$)|authorization:")
@@ -183,14 +191,6 @@ def _check_gpus(search: Search) -> None:
             f"workers.cpus = {workers.cpus}, workers.gpus = {workers.gpus:g} do not fit a pod of cluster.cpus = "
             f"{cluster.cpus:g}, cluster.gpus_per_node = {cluster.gpus_per_node}"
         )
-
-
-def _name(cluster: Cluster, path: Path) -> str:
-    if cluster.name:
-        return cluster.name
-    name = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
-    check_name(f"cluster.name (made of {path.name})", name)
-    return name
 
 
 def _in_pod(config: Config) -> Config:

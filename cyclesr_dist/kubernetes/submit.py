@@ -1,4 +1,4 @@
-"""`launch/submit.py`: render, check, submit, follow."""
+"""`launch/submit.py`: render, check, submit, follow; for Slurm `cyclesr_dist/slurm` does."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from cyclesr_dist.kubernetes.text import to_yaml
 from cyclesr_dist.runtime.command import Parser, add_common_arguments, checked_overrides, guarded, own_process
 from cyclesr_dist.runtime.extras import install_hint
 from cyclesr_dist.runtime.interrupts import Interrupted, uninterrupted
+from cyclesr_dist.slurm import plan as slurm
 
 if TYPE_CHECKING:
     from cyclesr_dist.kubernetes.api import Api, Manifest
@@ -35,20 +36,22 @@ PAUSE_SECONDS = 1.0
 _EPILOG = """\
 The kubeconfig is kubectl's: $KUBECONFIG, or ~/.kube/config with its current context.
 
-exit codes: 0 done, 2 bad config or input (also in a pod), 1 anything else; 130 when left with Ctrl-C, 128 and
+exit codes: 0 done, 2 bad config or input (also in a pod or a rank), 1 anything else; 130 when left with Ctrl-C, 128 and
 the number of any other signal: the run goes on.
 
 examples:
   python launch/submit.py --config configs/demo.yaml --dry-run
   python launch/submit.py --config configs/ntire18_t2.yaml cluster.nodes=4 cluster.gpus_per_node=8 \\
       cluster.work_claim=runs data.hr=s3://bucket/t2/hr data.lr=s3://bucket/t2/lr cluster.s3_secret=s3
-  python launch/submit.py --config configs/tune_demo.yaml --target rayjob cluster.work_claim=runs"""
+  python launch/submit.py --config configs/tune_demo.yaml --target rayjob cluster.work_claim=runs
+  python launch/submit.py --config configs/ntire18_t2.yaml --target slurm cluster.nodes=4 cluster.gpus_per_node=8 \\
+      slurm.partition=gpu slurm.time=8:00:00"""
 
 
 def build_parser(prog: str = "submit.py") -> argparse.ArgumentParser:
     parser = Parser(
         prog=prog,
-        description="Run a training, or a search, on a Kubernetes cluster. Called again, it follows the run.",
+        description="Run a training, or a search, on a Kubernetes or Slurm cluster. Called again, it follows the run.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -57,11 +60,11 @@ def build_parser(prog: str = "submit.py") -> argparse.ArgumentParser:
         "--target",
         default="job",
         metavar="NAME",
-        help=f"{', '.join(TARGETS)}: a plain Job (default), JobSet, Kubeflow Trainer, KubeRay (a search); or "
-        "package.module:TARGET of yours",
+        help=f"{', '.join(TARGETS)}: a plain Job (default), JobSet, Kubeflow Trainer, KubeRay (a search); "
+        f"{', '.join(slurm.TARGETS)}: a training or a search on Slurm; or package.module:TARGET of yours",
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--dry-run", action="store_true", help="print the manifests, ask no cluster")
+    what.add_argument("--dry-run", action="store_true", help="print the manifests or the batch script, ask no cluster")
     what.add_argument("--status", action="store_true", help="show the job and its pods")
     what.add_argument("--delete", action="store_true", help="delete all that was submitted; running ranks save first")
     what.add_argument("--detach", action="store_true", help="submit and leave")
@@ -84,6 +87,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "submit.py") -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.target in slurm.TARGETS:
+        from cyclesr_dist.slurm.submit import run
+
+        return run(args)
     plan = _plan(args.config, args.target, checked_overrides(args.overrides))
     if args.resume_with_changes:
         if plan.kind == "search":

@@ -16,6 +16,7 @@ from cyclesr_dist.kubernetes.objects import config_map, headless_service, metada
 from cyclesr_dist.kubernetes.plan import CONFIG, MEETING_PORT, Plan
 from cyclesr_dist.kubernetes.pod import MEETING_SECONDS, PATIENCE, ray_pod, submitter_pod, training_pod, variable
 from cyclesr_dist.runtime.user_modules import call_of_user, ours_or_yours
+from cyclesr_dist.slurm import plan as slurm
 
 RAY_VERSION = "2.60.0"
 """What k8s/Dockerfile installs; KubeRay is told."""
@@ -190,7 +191,9 @@ TARGETS: dict[str, Target] = {
 def target_of(name: str) -> Target:
     """One of ours, or of yours (`package.module:TARGET`). Raises ConfigError when it is neither."""
     if name not in TARGETS and ":" not in name:
-        raise ConfigError(f"--target {name} is unknown; allowed: {', '.join(TARGETS)}, or package.module:TARGET")
+        raise ConfigError(
+            f"--target {name} is unknown; allowed: {', '.join((*TARGETS, *slurm.TARGETS))}, or package.module:TARGET"
+        )
     return ours_or_yours("--target", name, TARGETS, "package.module:TARGET", "a Target", Target)
 
 

@@ -17,6 +17,7 @@ from cyclesr_dist.config.paths import with_paths
 from cyclesr_dist.config.reader import ObjectName, check_range, read, to_dict
 from cyclesr_dist.config.schema import Config, Listening, check_listening, load
 from cyclesr_dist.config.shipped import config_file
+from cyclesr_dist.config.slurm import Slurm, check_slurm
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.search.space import Domain, parse_space
@@ -110,6 +111,8 @@ class Search:
     """`/metrics` of the search itself, by trial. Trials have none of their own."""
     cluster: Cluster = field(default_factory=Cluster)
     """For `launch/submit.py` alone: a Ray cluster of the search's own."""
+    slurm: Slurm = field(default_factory=Slurm)
+    """For `launch/submit.py --target slurm-search` alone."""
 
     @cached_property
     def domains(self) -> tuple[Domain, ...]:
@@ -200,6 +203,7 @@ def load_search(path: Path, overrides: Sequence[str] = ()) -> Search:
     check_marks(search)
     refuse_signatures(to_dict(search), "it in the file of `base`; what a search is given itself, Ray keeps as it is")
     check_cluster(search.cluster)
+    check_slurm(search.slurm)
     check_listening(search.telemetry)
     own = search.own_steps()
     check_range("shared_steps", search.shared_steps, maximum=search.last_step() - 1)

@@ -19,6 +19,7 @@ _READ_BY_OTHERS = {
     "shards.": "cyclesr shards build",
     "degrade.": "cyclesr degrade",
     "cluster.": "cyclesr submit",
+    "slurm.": "cyclesr submit",
     "telemetry.": "the monitoring of a single run",
     "validate.pictures": "the report of a single run",
 }

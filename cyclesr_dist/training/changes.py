@@ -65,6 +65,7 @@ KINDS: dict[str, Kind] = {
     "shards": Kind.EXECUTION,
     "degrade": Kind.EXECUTION,
     "cluster": Kind.EXECUTION,
+    "slurm": Kind.EXECUTION,
 }
 """By key, or by section for all keys in it that are not named themselves."""
 

@@ -225,7 +225,7 @@ def documented(heading: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(("kind", "heading"), [("train", "Training"), ("tune", "Search"), ("table", "Table")])
 def test_the_document_lists_the_keys_that_there_are_with_their_defaults(kind: str, heading: str) -> None:
-    elsewhere = {"train": (), "tune": ("cluster.",), "table": ("run.",)}[kind]
+    elsewhere = {"train": (), "tune": ("cluster.", "slurm."), "table": ("run.",)}[kind]
     expected = {
         re.sub(r"^tracks\.\w+\.", "tracks.<track>.", leaf.key): json.dumps(leaf.default)
         for leaf in leaves(dataclass_of(kind))

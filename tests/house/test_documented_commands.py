@@ -59,6 +59,7 @@ OTHERS = {
     "tar": "the reader's own",
     "ray": "a cluster of Ray",
     "sky": "a cloud; the script of examples/skypilot.yaml is run by tests/runtime/test_skypilot.py",
+    "sinfo": "of Slurm",
     "prometheus": "a server",
     "tensorboard": "a page of TensorBoard",
     "ruff": "`make check` has the same",

@@ -193,7 +193,7 @@ def test_target(place: Path) -> None:
         (("degrade", "--hr", "photos", "--track", "my_track:draw", "--out", "no"), "a SimulatedTrack"),
         (("degrade", "--hr", "photos", "--track", "fog", "--out", "no"), "package.module:TRACK"),
         (("evaluate", "--model", "bicubic", "--lr", "lr", "--hr", "photos", "--protocol", "fine"), "allowed: plain"),
-        (("submit", "--config", "demo.yaml", "--target", "slurm", "--dry-run"), "allowed: job"),
+        (("submit", "--config", "demo.yaml", "--target", "pbs", "--dry-run"), "allowed: job"),
     ],
 )
 def test_what_is_none_is_refused_in_one_line(place: Path, arguments: tuple[str, ...], named: str) -> None:

@@ -31,6 +31,7 @@ LAYERS = (
     "telemetry",
     "training",
     "search",
+    "slurm",
     "kubernetes",
     "workflows",
     "cli",
