@@ -94,7 +94,7 @@ class Plain(Progress):
         terms = " ".join(f"{name} {value:.3g}" for name, value in record.losses.items())
         self.say(
             f"step {record.step}/{record.num_steps} epoch {record.epoch} {record.phase}: {terms}; "
-            f"{record.patches_per_second:.1f} patches/s, {record.data_wait_share:.0%} waiting for data, "
+            f"{record.speed}, {record.data_wait_share:.0%} waiting for data, "
             f"{clock(record.left_seconds)} left"
         )
 
@@ -178,7 +178,7 @@ class LiveView(Progress):
         )
         bar = Table.grid(expand=True)  # by itself a bar ends without a new line
         bar.add_row(ProgressBar(total=s.num_steps, completed=s.step))
-        speed = f"{s.patches_per_second:.1f} patches/s, {s.data_wait_share:.0%} of the time waiting for data"
+        speed = f"{s.speed}, {s.data_wait_share:.0%} of the time waiting for data"
         lines = [speed]
         if self.validation is not None:
             best = f"; best PSNR {self.best_psnr:.3f} dB" if self.best_psnr is not None else ""

@@ -72,6 +72,7 @@ class Metrics:
         set_(d.STEPS_PLANNED, num_steps)
         set_(d.REMAINING, math.inf)
         set_(d.LAST_STEP, time.time())
+        set_(d.MFU, math.nan)
         if world.is_main:
             set_(d.LAST_CHECKPOINT, time.time())
         self.endpoint = Endpoint(telemetry, world.local_rank, self.series.registry)
@@ -143,6 +144,10 @@ class Metrics:
         series.set(d.LEARNING_RATE, optim.lr_sr * record.lr_factor, "sr")
         series.set(d.REMAINING, record.left_seconds)
         series.set(d.THROUGHPUT, record.patches_per_second)
+        series.set(d.FORWARD_SECONDS, record.forward_seconds)
+        for definition, name in ((d.STEP_FLOPS, "step_flops"), (d.MODEL_FLOPS, "flops_per_second"), (d.MFU, "mfu")):
+            if name in record.work:
+                series.set(definition, record.work[name])
         groups = (
             (d.LOSS, record.losses),
             (d.DRIFT, record.drift),

@@ -38,6 +38,7 @@ from cyclesr_dist.training.micro_batch import decide, keep, read_kept
 from cyclesr_dist.training.mirror import Mirror, MirroredStore
 from cyclesr_dist.training.opening import first_lines
 from cyclesr_dist.training.ownership import Ownership
+from cyclesr_dist.training.pace import Pace
 from cyclesr_dist.training.resume import load_newest
 from cyclesr_dist.training.run import Run
 from cyclesr_dist.training.run_folder import RunFolder
@@ -45,6 +46,7 @@ from cyclesr_dist.training.schedule import Schedule
 from cyclesr_dist.training.start import Start, begin, check_resumed, open_start, sentence
 from cyclesr_dist.training.validation import Validator
 from cyclesr_dist.training.validation_set_up import open_validator
+from cyclesr_dist.training.work import Work
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ def build_run(
         log = config.telemetry.log
         progress = open_progress(log, config.system, enabled=not quiet) if world.is_main else Mute()
         opened.callback(progress.close)
+        pace = Pace(system, world)
+        opened.callback(pace.close)
         run = Run(
             config=config,
             world=world,
@@ -161,6 +165,8 @@ def build_run(
             ownership=claims,
             diagnosis=diagnosis_of(config, inputs.schedule.num_steps),
             metrics=metrics,
+            pace=pace,
+            work=Work(config, world),
             trackers=trackers,
             progress=progress,
         )
