@@ -183,7 +183,7 @@ def _alerts(limits: Limits, by: str) -> list[Rule]:
             "warning",
             f"{_run(by)}: rank {{{{ $labels.rank }}}} waits for its batches for {{{{ $value | humanizePercentage }}}} "
             "of the time, the others do not",
-            "All ranks wait for it. Its machine reads more slowly: its disk, its network, or its cores for data.workers.",
+            "All ranks wait for it. Its machine reads more slowly: its disk, its network, or its cores.",
         ),
     ]
 

@@ -198,7 +198,7 @@ _ROWS = {
             "Stragglers: forward passes of each rank",
             "s",
             _each(d.FORWARD_SECONDS, "rank"),
-            "Seconds a step. No rank waits for another in them, so the slow one stands out; in a whole step it does not.",
+            "Seconds a step. No rank waits for another in them, so a slow one stands out, as it does not in steps.",
         ),
         _Panel(
             "Stragglers: wait of each rank for its batch",

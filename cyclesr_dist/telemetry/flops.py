@@ -18,7 +18,7 @@ _ROUNDS, _ROUND_SECONDS = 9, 1.0
 _BRIEF_SECONDS = 0.1
 
 
-class OperationCount(TorchDispatchMode):
+class OperationCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own annotation
     """A context manager that counts what is computed in it, forward and backward: a multiplication and an addition are
     two FLOPs, of matrix products, convolutions and attention, by torch's own formulas. The rest counts nothing.
 
@@ -27,7 +27,7 @@ class OperationCount(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.flops = 0
         self.operations = 0
         """Calls of any operation."""
@@ -57,12 +57,17 @@ def measure_ceiling(precision: str, device: torch.device, *, brief: bool = False
     best = {"product": 0.0, "convolution": 0.0}
     for size, num in sizes[:1] if brief else sizes:
         a, b = drawn(size, size), drawn(size, size)
-        x, w = (t.contiguous(memory_format=torch.channels_last) for t in (drawn(num, 256, 64, 64), drawn(256, 256, 3, 3)))
+        x, w = (drawn(*shape).contiguous(memory_format=torch.channels_last) for shape in _convolved(num))
         product = _fastest(lambda a=a, b=b: a @ b, device, brief)  # type: ignore[misc]
         convolution = _fastest(lambda x=x, w=w: F.conv2d(x, w, padding=1), device, brief)  # type: ignore[misc]
         best["product"] = max(best["product"], 2 * size**3 / product)
         best["convolution"] = max(best["convolution"], 2 * num * 64**2 * 256**2 * 9 / convolution)
     return best
+
+
+def _convolved(num: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of images and weights."""
+    return (num, 256, 64, 64), (256, 256, 3, 3)
 
 
 def _fastest(run: Callable[[], object], device: torch.device, brief: bool) -> float:

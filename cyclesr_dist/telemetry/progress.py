@@ -22,6 +22,7 @@ from rich.text import Text
 
 from cyclesr_dist.runtime.bars import clock
 from cyclesr_dist.runtime.redact import redact
+from cyclesr_dist.telemetry.rank_log import note, unlogged
 from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
 
 LogFormat = Literal["auto", "live", "plain", "json"]
@@ -136,7 +137,7 @@ class LiveView(Progress):
         self.validation: ValidationRecord | None = None
         self.best_psnr: float | None = None
         self.record: StepRecord | None = None
-        self.console = console or Console(file=_stderr())
+        self.console = console or Console(file=cast("IO[str]", _Lenient(unlogged(sys.stderr))))
         self.live = Live(self._view(), console=self.console, auto_refresh=False)
         self.live.start(refresh=True)
         self.drawn = -math.inf
@@ -154,6 +155,7 @@ class LiveView(Progress):
 
     def say(self, line: str) -> None:
         self.console.print(redact(line), markup=False, highlight=False)
+        note(line)
 
     def warn(self, line: str) -> None:
         self.say(f"cyclesr: warning: {line}")

@@ -91,12 +91,21 @@ class Attempt:
 
     def _steps(self, stream: Iterable[tuple[Batch, Sequence[Fault]]], faults: FaultLog) -> None:
         run, train = self.run, self.run.config.train
+        self._profile()
         for batch, found in run.metrics.waiting(stream):
-            self.advance(with_high_order(batch, run.config, run.world), found, faults)
+            with run.profiler.named(self.step + 1):
+                self.advance(with_high_order(batch, run.config, run.world), found, faults)
             if self._is_due(train.validate_every_steps):
                 self._validate()
             if self._is_due(train.checkpoint_every_steps) or self._has_settled():
                 self._save()
+            self._profile()
+
+    def _profile(self) -> None:
+        """Begin or end a trace, on ranks that are to have one."""
+        if self.run.profiler.is_due(self.step):
+            with self._aside("profile"):
+                self.run.profiler.stepped(self.step)
 
     def advance(self, batch: Batch, found: Sequence[Fault], faults: FaultLog) -> None:
         """One step, and what is told of it. `found` are this rank's samples that could not be read."""

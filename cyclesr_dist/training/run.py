@@ -21,6 +21,7 @@ from cyclesr_dist.training.checkpoint_store import CheckpointStore
 from cyclesr_dist.training.journal import Journal
 from cyclesr_dist.training.ownership import Ownership
 from cyclesr_dist.training.pace import Pace
+from cyclesr_dist.training.profiling import Profiler
 from cyclesr_dist.training.run_folder import RunFolder
 from cyclesr_dist.training.schedule import Schedule
 from cyclesr_dist.training.sinks import RecordFiles, Warnings
@@ -51,6 +52,7 @@ class Run:
     metrics: Metrics
     pace: Pace
     work: Work
+    profiler: Profiler
     trackers: Trackers
     """None but on the main rank."""
     progress: Progress
