@@ -16,6 +16,7 @@ from torch.utils.flop_counter import flop_registry
 
 _ROUNDS, _ROUND_SECONDS = 9, 1.0
 _BRIEF_SECONDS = 0.1
+_SMALL_ROUNDS = 10
 
 
 class OperationCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own annotation
@@ -38,6 +39,27 @@ class OperationCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
         if formula := flop_registry.get(func._overloadpacket):
             self.flops += formula(*args, **(kwargs or {}), out_val=out)
         return out
+
+
+class SmallOperations:
+    """What an operation takes at least on this machine as it is now, however little it computes."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._x = torch.ones(4, 4, 8, 8, device=device, requires_grad=True)
+        with OperationCount() as count:
+            self._run()
+        self._num = count.operations
+
+    def seconds(self) -> float:
+        """Of one; on a GPU, to launch it. Takes a millisecond or two."""
+        return timed(self._run, self.device) / self._num
+
+    def _run(self) -> None:
+        """Forward and backward, as in a step."""
+        with torch.enable_grad():
+            for _ in range(_SMALL_ROUNDS):
+                (self._x * 1.1).sum().backward()  # type: ignore[no-untyped-call]  # torch's own annotation
 
 
 def measure_ceiling(precision: str, device: torch.device, *, brief: bool = False) -> dict[str, float]:

@@ -221,7 +221,7 @@ class Attempt:
             memory_bytes=run.metrics.memory(),
             ranks=ranks,
             host=host,
-            work=run.work.numbers(phase, rate),
+            work=run.work.numbers(phase, rate, seconds.get("step", 0.0) / num_steps),
             forward_seconds=forward,
         )
 

@@ -13,12 +13,13 @@ import torch
 
 from cyclesr_dist.config.schema import Config
 from cyclesr_dist.distributed.world import World
-from cyclesr_dist.telemetry.flops import OperationCount, measure_ceiling
+from cyclesr_dist.telemetry.flops import OperationCount, SmallOperations, measure_ceiling
 
 _COUNTED_STEP = 2
 """The first one sets everything up."""
 _TIMED_STEPS = (3, 5)
 """The steps after these are compared: how long the run will take."""
+_MEASURED_SECONDS = 1.0
 _LONG_SECONDS = 120.0
 """A run that takes longer is worth less than a second of measuring what the device can do."""
 
@@ -36,6 +37,8 @@ class Work:
         self._counted: dict[str, OperationCount] = {}
         self._steps = 0
         self._since = 0.0
+        self._small: SmallOperations | None = None
+        self._small_seconds = self._small_at = 0.0
         self._ceiling = 0.0
         """FLOPs a second of one device; 0: not known."""
 
@@ -49,6 +52,7 @@ class Work:
         with OperationCount() as count:
             yield
         self._counted[phase] = count
+        self._small = self._small or SmallOperations(self.device)
 
     def is_ceiling_due(self, steps_left: int) -> bool:
         """Call it after every step. Whether `measure` is to be called now: once, in a run that lasts for minutes."""
@@ -69,15 +73,24 @@ class Work:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def numbers(self, phase: str, patches_per_second: float) -> dict[str, float]:
+    def numbers(self, phase: str, patches_per_second: float, step_seconds: float) -> dict[str, float]:
         """Of a logged step, by name as in metrics.jsonl; empty where nothing was counted.
 
-        `step_flops` and `operations` of one rank's step, `flops_per_second` of all ranks, and `mfu`, that as a share of
-        what their devices can do.
+        `step_flops` of one rank's step, `flops_per_second` of all ranks, and `mfu`, that as a share of what their
+        devices can do; `overhead`, the share of the `step_seconds` that its operations would take with next to nothing
+        to compute.
         """
         count = self._counted.get(phase)
         if count is None:
             return {}
         rate = count.flops * self.num_ranks * patches_per_second / self.global_batch
-        found = {"step_flops": float(count.flops), "operations": float(count.operations), "flops_per_second": rate}
+        overhead = min(1.0, count.operations * self._operation_seconds() / max(step_seconds, 1e-9))
+        found = {"step_flops": float(count.flops), "flops_per_second": rate, "overhead": overhead}
         return found | ({"mfu": rate / (self._ceiling * self.num_ranks)} if self._ceiling else {})
+
+    def _operation_seconds(self) -> float:
+        """Measured anew while the run goes on: on a busy machine everything takes longer, the steps too."""
+        now = time.monotonic()
+        if self._small and now - self._small_at > _MEASURED_SECONDS:
+            self._small_seconds, self._small_at = self._small.seconds(), now
+        return self._small_seconds
