@@ -142,7 +142,7 @@ def _cause(lines: _Lines, config: Mapping[str, Any]) -> Cause:
     for cause in (_memory(lines), _held_back(lines)):
         if cause and cause.share >= _SEEN:
             return cause
-    found = [_storage(lines, config), _validation(lines, config), _checkpoints(lines, config)]
+    found: list[Cause | None] = [_storage(lines, config), _validation(lines, config), _checkpoints(lines, config)]
     found += [_starved_rank(lines), _slow_rank(lines)]
     largest = max((cause for cause in found if cause), key=lambda cause: cause.share, default=None)
     if largest and largest.share >= _SEEN:
@@ -161,7 +161,7 @@ def _memory(lines: _Lines) -> Cause | None:
         share,
         f"Memory bounds this run: the machine has too little of it, and processes wait for pages from disk "
         f"({load['major_faults']:,.0f} of them{swapped}; about {share:.0%} of the time).",
-        "Turn micro_batch (auto) or a smaller global_batch, fewer data.workers or a smaller data.prefetch; or end other "
+        "Turn micro_batch (auto) or a smaller global_batch, or fewer data.workers; or end other "
         "programs on the machine, or give the job more memory.",
         "micro_batch",
     )
@@ -212,8 +212,8 @@ def _starved_rank(lines: _Lines) -> Cause | None:
     return Cause(
         "starved_rank",
         share,
-        f"Rank {rank} bounds this run: it waits {seconds:.2g} s a step for its batch, the others {others:.2g} s, and all "
-        f"wait for it ({share:.0%} of the time).",
+        f"Rank {rank} bounds this run: it waits {seconds:.2g} s a step for its batch, the others {others:.2g} s, and "
+        f"all wait for it ({share:.0%} of the time).",
         f"Look at the disk and the network of its machine (logs/rank{rank}.log says which it is); more data.workers "
         "help where its cores are free.",
         "data.workers",
@@ -271,8 +271,8 @@ def _overhead(lines: _Lines, config: Mapping[str, Any]) -> Cause | None:
     return Cause(
         "overhead",
         share,
-        f"The steps are too small: at least {share:.0%} of their time goes to starting operations, however little each of "
-        "them computes.",
+        f"The steps are too small: at least {share:.0%} of their time goes to starting operations, however little "
+        "each of them computes.",
         f"Turn global_batch={4 * batch} ({batch} now): a step will hardly take longer (the learning rates may then be "
         "larger, too); or train on fewer ranks.",
         "global_batch",

@@ -93,7 +93,7 @@ def _recording(limits: Limits, by: str) -> list[Rule]:
         DATA_WAIT_SHARE: f"{wait} / ({wait} + {step} > 0)",
         STEP_SECONDS: f"histogram_quantile(0.95, sum by ({by}, le) (rate({d.STEP_SECONDS.bucket}{window})))",
         RANKS: f"count by ({by}) ({d.WORLD_SIZE})",
-        SLOW_RANK: _above_others(str(d.FORWARD_SECONDS), by, "/"),
+        SLOW_RANK: _above_others(f"rate({d.FORWARD_SECONDS}{window})", by, "/"),
         STARVED_RANK: f"({_above_others(f'rate({d.DATA_WAIT_SECONDS.sum}{window})', by, '-')})"
         f" / on ({by}) group_left () max by ({by}) (rate({d.DATA_WAIT_SECONDS.sum}{window}) + {own_step})",
     }

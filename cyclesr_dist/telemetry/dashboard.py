@@ -197,7 +197,12 @@ _ROWS = {
         _Panel(
             "Stragglers: forward passes of each rank",
             "s",
-            _each(d.FORWARD_SECONDS, "rank"),
+            (
+                (
+                    f"rate({d.FORWARD_SECONDS}{_CHOSEN}{_WINDOW}) / (rate({d.STEPS}{_CHOSEN}{_WINDOW}) > 0)",
+                    "{{run}} {{rank}}",
+                ),
+            ),
             "Seconds a step. No rank waits for another in them, so a slow one stands out, as it does not in steps.",
         ),
         _Panel(

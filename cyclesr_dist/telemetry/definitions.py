@@ -93,9 +93,9 @@ DATA_WAIT_SECONDS = Definition(
     "histogram", "cyclesr_data_wait_seconds", "Wait of a step for its batch", buckets=_STEP_BUCKETS
 )
 FORWARD_SECONDS = Definition(
-    "gauge",
-    "cyclesr_forward_seconds",
-    "Forward passes of a step on this rank, in which it waits for no other rank; mean since the last log",
+    "counter",
+    "cyclesr_forward_seconds_total",
+    "Time in forward passes on this rank, in which it waits for no other rank; grows with every log",
 )
 STEP_FLOPS = Definition("gauge", "cyclesr_step_flops", "FLOPs of a rank's step; 0 before they are counted")
 MODEL_FLOPS = Definition(

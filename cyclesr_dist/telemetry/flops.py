@@ -49,11 +49,11 @@ class SmallOperations:
         self._x = torch.ones(4, 4, 8, 8, device=device, requires_grad=True)
         with OperationCount() as count:
             self._run()
-        self._num = count.operations
+        self._num: int = count.operations
 
     def seconds(self) -> float:
         """Of one; on a GPU, to launch it. Takes a millisecond or two."""
-        return timed(self._run, self.device) / self._num
+        return timed(self._run, self.device) / float(self._num)
 
     def _run(self) -> None:
         """Forward and backward, as in a step."""

@@ -144,7 +144,7 @@ class Metrics:
         series.set(d.LEARNING_RATE, optim.lr_sr * record.lr_factor, "sr")
         series.set(d.REMAINING, record.left_seconds)
         series.set(d.THROUGHPUT, record.patches_per_second)
-        series.set(d.FORWARD_SECONDS, record.forward_seconds)
+        series.add(d.FORWARD_SECONDS, record.forward_seconds)
         for definition, name in ((d.STEP_FLOPS, "step_flops"), (d.MODEL_FLOPS, "flops_per_second"), (d.MFU, "mfu")):
             if name in record.work:
                 series.set(definition, record.work[name])

@@ -39,7 +39,7 @@ class StepRecord:
     work: Mapping[str, float] = field(default_factory=dict)
     """FLOPs, see training/work.py."""
     forward_seconds: float = 0.0
-    """Of this rank, a step."""
+    """Of this rank, since the last record."""
 
     @property
     def data_wait_share(self) -> float:

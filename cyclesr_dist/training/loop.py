@@ -222,7 +222,7 @@ class Attempt:
             ranks=ranks,
             host=host,
             work=run.work.numbers(phase, rate, seconds.get("step", 0.0) / num_steps),
-            forward_seconds=forward,
+            forward_seconds=forward * num_steps,
         )
 
     @contextmanager
