@@ -29,6 +29,9 @@ _MOSTLY = 0.6
 """Share of the lines in which it must be the same rank."""
 _FAULT_SECONDS = 0.001
 """A page from disk, where the system does not say how long memory was awaited: an SSD is faster, a disk slower."""
+_BESIDE = 0.4
+"""What a checkpoint that is written beside training takes from it at most, of processors, memory and disk: one that is
+written for more than half of the time is worth its sentence."""
 _OVERHEAD = 0.3
 """Of a step, by operations that compute next to nothing in a loop; in a real step they take longer than there."""
 _AIM = 0.1
@@ -250,13 +253,15 @@ def _validation(lines: _Lines, config: Mapping[str, Any]) -> Cause:
 
 
 def _checkpoints(lines: _Lines, config: Mapping[str, Any]) -> Cause:
-    share = lines.share("checkpoint")
+    waits = lines.share("checkpoint")
+    beside = min(1.0, lines.sum("beside.checkpoint") / lines.whole)
+    share = max(waits, beside * _BESIDE)
     every = int(finite(_section(config, "train").get("checkpoint_every_steps")) or 0)
     return Cause(
         "checkpoints",
         share,
-        f"Checkpoints bound this run: {share:.0%} of the time steps wait until one is copied, or the one before is "
-        "written.",
+        f"Checkpoints bound this run: for {waits:.0%} of the time steps wait until one is copied, or the one before is "
+        f"written, and for {beside:.0%} of it one is being written beside the steps, which slows them.",
         f"Turn train.checkpoint_every_steps={_rarer(every, share)} ({every} now), or train.checkpoints to a faster "
         "place.",
         "train.checkpoint_every_steps",

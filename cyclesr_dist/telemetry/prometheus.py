@@ -62,6 +62,7 @@ class Metrics:
         self.device = world.device
         self.series = Series(d.TRAINING, labels)
         self._seconds: dict[str, float] = {}
+        self._written: list[float] = []
         self._photographs: dict[str, set[str]] = {"hr": set(), "lr": set()}
         self._phase = ""
         self._process = psutil.Process()
@@ -106,6 +107,11 @@ class Metrics:
         """By part, since the last call."""
         seconds, self._seconds = self._seconds, {}
         return seconds
+
+    def written_seconds(self) -> float:
+        """Of checkpoints that were written beside training, since the last call."""
+        written, self._written = self._written, []
+        return sum(written)
 
     def started(self, step: int, restarts: int) -> None:
         self.series.set(d.STEP, step)
@@ -173,6 +179,7 @@ class Metrics:
 
     def checkpoint_written(self, seconds: float) -> None:
         """Of the main rank. Any thread may call it."""
+        self._written.append(seconds)
         self.series.observe(d.CHECKPOINT_SECONDS, seconds)
         self.series.set(d.LAST_CHECKPOINT, time.time())
 

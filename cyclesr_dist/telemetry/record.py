@@ -30,6 +30,8 @@ class StepRecord:
     """By player."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Since the last record, by part of the loop."""
+    written_seconds: float = 0.0
+    """In which checkpoints were written beside training, since the last record."""
     memory_bytes: Mapping[str, float] = field(default_factory=dict)
     """By kind."""
     ranks: Mapping[str, float] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class StepRecord:
         line |= {f"drift.{name}": value for name, value in self.drift.items()}
         line |= {"lr_factor": self.lr_factor, "patches_per_second": round(self.patches_per_second, 3)}
         line |= {f"seconds.{part}": round(value, 4) for part, value in self.seconds.items()}
+        line |= {"beside.checkpoint": round(self.written_seconds, 4)} if self.written_seconds else {}
         line |= {f"memory_mb.{kind}": round(value / 2**20) for kind, value in self.memory_bytes.items()}
         line |= {f"ranks.{name}": round(value, 5) for name, value in self.ranks.items()}
         line |= {f"host.{name}": round(value, 4) for name, value in self.host.items()}

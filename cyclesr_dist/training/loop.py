@@ -218,6 +218,7 @@ class Attempt:
             network_norms=measured.norms,
             loss_scales=measured.loss_scales,
             seconds=seconds,
+            written_seconds=run.metrics.written_seconds(),
             memory_bytes=run.metrics.memory(),
             ranks=ranks,
             host=host,
