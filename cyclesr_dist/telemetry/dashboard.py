@@ -218,6 +218,7 @@ _ROWS = {
             "Seconds a step.",
         ),
         _Panel("Model FLOPs a second", "flops", _each(d.MODEL_FLOPS), "All ranks; counted on a step."),
+        _Panel("FLOPs of a rank's step", "none", _each(d.STEP_FLOPS)),
         _Panel("MFU", "percentunit", _each(d.MFU), "Share of what the devices can do, measured when the run started."),
         _Panel("Validation", "s", _mean(d.VALIDATION_SECONDS), "Mean; training waits for it."),
     ),
