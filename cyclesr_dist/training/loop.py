@@ -202,7 +202,7 @@ class Attempt:
         self.logged_at, self.logged_step = now, self.step
         measured = measure(run.world, run.system, result)  # all ranks; the device is then done with the step
         seconds, phase = run.metrics.seconds(), schedule.phase(self.step - 1).value
-        forward, wait = run.pace.forward_seconds(num_steps), seconds.get("data_wait", 0.0) / num_steps
+        forward, wait = run.pace.forward_seconds(num_steps), seconds.get("data_wait", 0.0) / max(1, num_steps)
         ranks, host = run.pace.of_ranks(forward, wait)  # all ranks
         return StepRecord(
             step=self.step,
@@ -222,7 +222,7 @@ class Attempt:
             memory_bytes=run.metrics.memory(),
             ranks=ranks,
             host=host,
-            work=run.work.numbers(phase, rate, seconds.get("step", 0.0) / num_steps),
+            work=run.work.numbers(phase, rate, seconds.get("step", 0.0) / max(1, num_steps)),
             forward_seconds=forward * num_steps,
         )
 

@@ -175,7 +175,7 @@ def build_run(
             diagnosis=diagnosis_of(config, inputs.schedule.num_steps),
             metrics=metrics,
             pace=pace,
-            work=Work(config, world),
+            work=Work(config.precision, config.global_batch, config.speed, world),
             profiler=profiler,
             trackers=trackers,
             progress=progress,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import torch
 
-from cyclesr_dist.config.schema import Config
+from cyclesr_dist.config.schema import Speed
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.telemetry.flops import OperationCount, SmallOperations, measure_ceiling
 
@@ -28,11 +28,10 @@ class Work:
     """On other ranks than the main one, and with `speed.compile`, whose kernels cannot be looked into, nothing is
     counted."""
 
-    def __init__(self, config: Config, world: World) -> None:
-        self.precision = config.precision
+    def __init__(self, precision: str, global_batch: int, speed: Speed, world: World) -> None:
+        self.precision, self.global_batch = precision, global_batch
         self.device, self.num_ranks = world.device, world.num_ranks
-        self.global_batch = config.global_batch
-        self._counts = world.is_main and not config.speed.compile
+        self._counts = world.is_main and not speed.compile
         self._seen: dict[str, int] = {}
         self._counted: dict[str, OperationCount] = {}
         self._steps = 0
