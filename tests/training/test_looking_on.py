@@ -51,8 +51,13 @@ def test_looking_on_changes_no_number(
     settings = [*tiny_data.overrides, "train.max_steps=10"]
     assert run(config_file, tmp_path / "watched", *settings, PROFILE) == 0
     monkeypatch.setattr(Work, "counted", lambda *_: nullcontext())
-    monkeypatch.setattr(Pace, "_begin", lambda *_: None)
-    monkeypatch.setattr(Pace, "_end", lambda *_: None)
+    true_pace = Pace.__init__
+
+    def without_hooks(self: Pace, *arguments: Any) -> None:
+        true_pace(self, *arguments)
+        self.close()
+
+    monkeypatch.setattr(Pace, "__init__", without_hooks)
     assert run(config_file, tmp_path / "alone", *settings) == 0
     watched, alone = tensors(tmp_path / "watched"), tensors(tmp_path / "alone")
     assert watched.keys() == alone.keys()
