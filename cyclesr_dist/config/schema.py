@@ -450,6 +450,8 @@ class Speed:
     }
 
 
+_MOST_PROFILED = 50
+"""Steps of one trace, each of which is megabytes."""
 _IN_TRIALS_ALONE = "a search serves metrics at `port` and no more"
 
 
@@ -480,6 +482,16 @@ class Listening:
 
 
 @dataclass(frozen=True)
+class Profile:
+    """A look into steps with torch's profiler, for profile/ of the run folder (docs/monitoring.md)."""
+
+    steps: tuple[Positive, ...] = ()
+    """First and last step of the trace, of metrics.jsonl's numbers: [100, 110]; at most 50 of them. Empty: none."""
+    ranks: tuple[Count, ...] = (0,)
+    """Whose steps; empty: of all ranks. Each writes a file of its own."""
+
+
+@dataclass(frozen=True)
 class Telemetry(Listening):
     """What others see of a run while it goes on."""
 
@@ -492,6 +504,7 @@ class Telemetry(Listening):
     """Where else numbers and pictures go; each is an extra of the package, or `package.module:Class` of yours. W&B and
     MLflow read their own environment variables, of which WANDB_PROJECT and MLFLOW_EXPERIMENT_NAME are `cyclesr` where
     they are not set."""
+    profile: Profile = field(default_factory=Profile)
 
     REMOVED: ClassVar[Mapping[str, Removed]] = {
         "push_every_seconds": Removed(30.0, "metrics are pushed every 30 s, and at the end"),
@@ -681,3 +694,8 @@ def check_telemetry(t: Telemetry) -> None:
     check_listening(t)
     if t.push_gateway and not t.push_gateway.startswith(("http://", "https://")):
         raise ConfigError(f"telemetry.push_gateway = {t.push_gateway!r}; allowed: a URL, http:// or https://, or empty")
+    steps = t.profile.steps
+    if steps and not (len(steps) == 2 and steps[0] <= steps[1] < steps[0] + _MOST_PROFILED):
+        raise ConfigError(
+            f"telemetry.profile.steps = {list(steps)}; allowed: the first and the last step, {_MOST_PROFILED} at most"
+        )

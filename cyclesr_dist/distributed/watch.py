@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 
 from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]  # not in its __all__
 
+from cyclesr_dist.distributed.hang import FILES, Evidence
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import CycleSRError, FailedElsewhere, Preempted
 from cyclesr_dist.runtime.exit_codes import cause as leave_cause
@@ -51,6 +52,8 @@ class Watch:
         self.silence_seconds = 45.0
         """The configuration sets it as soon as it is read."""
         self.cause: Cause | None = None
+        self.evidence = Evidence(world.rank)
+        """Of ranks that hang; the run says where it may be written."""
         self._closed = threading.Event()
         self._answered = time.monotonic()
         self._beats: dict[int, tuple[bytes, float]] = {}
@@ -77,6 +80,8 @@ class Watch:
             while self.cause is None and time.monotonic() < deadline:
                 time.sleep(0.1)
             text = f"lost another rank ({str(error).splitlines()[0]})"
+            if _is_hang(text):
+                text += self.evidence.hint(text, error)
         else:
             text = str(error) if isinstance(error, CycleSRError) else f"{type(error).__name__}: {error}"
         own = Cause(self.world.rank, redact(text), getattr(error, "exit_code", 1))
@@ -140,10 +145,14 @@ class Watch:
                     tell_torchrun(str(lost))  # in place of that rank
 
     def _end(self) -> None:
+        """The training thread is stuck, or was when another rank failed."""
         assert self.cause is not None
-        leave_cause(str(self.cause))
+        text = str(self.cause)
+        if _is_hang(text):
+            text += self.evidence.hint(text)
+        leave_cause(text)
         if self.world.is_main or self.cause.rank == self.world.rank:
-            print(f"cyclesr: error: {self.cause}", file=sys.stderr, flush=True)
+            print(f"cyclesr: error: {text}", file=sys.stderr, flush=True)
         leave_now(self.cause.exit_code)
 
 
@@ -151,6 +160,11 @@ def _of_another_rank(text: str) -> CycleSRError:
     error = CycleSRError(text)
     error.began_here = False
     return error
+
+
+def _is_hang(cause: str) -> bool:
+    """And not yet said where its evidence is."""
+    return any(word in cause.lower() for word in ("silent for", "cut off", "timed out")) and FILES not in cause
 
 
 def _beat(rank: int) -> str:

@@ -154,6 +154,15 @@ class World:
         dist.all_reduce(tensor)
         return [float(v) for v in tensor / self.num_ranks]
 
+    def gather_numbers(self, values: list[float]) -> list[list[float]]:
+        """Everybody's `values`, as many on each, in rank order. All ranks call it."""
+        if self.num_ranks == 1:
+            return [values]
+        own = torch.tensor(values, dtype=torch.float64)
+        rows = [torch.empty_like(own) for _ in range(self.num_ranks)]
+        dist.all_gather(rows, own)
+        return [row.tolist() for row in rows]
+
     def totals(self, *counts: int) -> list[int]:
         """Sums over ranks. All ranks call it."""
         if self.num_ranks == 1:

@@ -14,6 +14,7 @@ from cyclesr_dist.config.reader import OBJECT_NAME
 from cyclesr_dist.reports.curves import Point, line_chart
 from cyclesr_dist.reports.page import duration, paragraph, table
 from cyclesr_dist.reports.run_files import RunFiles, finite, keys_under, points
+from cyclesr_dist.reports.slow_run import sentences, slow_run
 
 
 def section_of(run: RunFiles, key: str) -> Mapping[str, Any]:
@@ -171,6 +172,7 @@ def speed(run: RunFiles) -> str:
         charts.append(line_chart("Throughput", {"patches per second": rate}, "step", "patches/s", marks=phases(run)))
         known = [value for _, value in rate if math.isfinite(value)]
         text = paragraph(f"Median throughput: {median(known):.4g} patches per second.") if known else ""
+    text += paragraph(" ".join(why)) if (why := sentences(slow_run(run))) else ""
     parts = {key.removeprefix("seconds."): points(run.metrics, key) for key in keys_under(run.metrics, "seconds.")}
     if parts:
         text += _time_table({name: sum(value for _, value in of) for name, of in parts.items()})

@@ -167,6 +167,7 @@ class Search:
             "telemetry.port=0",  # ranks of several trials share a machine; the search exports for them
             "telemetry.push_gateway=",
             "telemetry.trackers=[]",
+            "telemetry.profile.steps=[]",  # a trial's folder does not stay
         ]
 
     def _taken_besides(self) -> list[str]:

@@ -5,7 +5,7 @@ Every query is made of the definitions, so it names no metric that does not exis
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from cyclesr_dist.telemetry import definitions as d
@@ -18,6 +18,10 @@ THROUGHPUT = "cyclesr:patches:rate"
 DATA_WAIT_SHARE = "cyclesr:data_wait:share"
 STEP_SECONDS = "cyclesr:step_seconds:p95"
 RANKS = "cyclesr:ranks:count"
+SLOW_RANK = "cyclesr:slow_rank:ratio"
+"""Of the slowest rank, and with its labels: its forward passes against the mean of the others'."""
+STARVED_RANK = "cyclesr:starved_rank:share"
+"""The same of the wait for batches: what it waits beyond the others, as a share of the time of a step."""
 """Recorded series, one for each run."""
 
 
@@ -32,11 +36,12 @@ class Hold:
     discriminator_saturated: int = 900
     checkpoint_too_old: int = 60
     rank_missing: int = 60
+    straggler: int = 600
 
     @staticmethod
     def all(seconds: int) -> Hold:
         """The same for every alert."""
-        return Hold(*[seconds] * 7)
+        return Hold(*[seconds] * len(fields(Hold)))
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,10 @@ class Limits:
     """Of a step, waiting for its batch."""
     checkpoint_seconds: int = 7200
     """Since the last checkpoint."""
+    slow_rank: float = 1.3
+    """Times the others' forward passes."""
+    starved_rank: float = 0.2
+    """Share of a step that one rank waits for its batch beyond the others."""
     drift: float = LARGEST_DRIFT
     """Of the range of an image: brightness, or one colour against the others."""
     discriminator_loss: float = SATURATED
@@ -76,6 +85,7 @@ def rule_groups(limits: Limits | None = None, by: str = "run") -> list[Rule]:
 
 def _recording(limits: Limits, by: str) -> list[Rule]:
     window = f"[{limits.rate_seconds}s]"
+    own_step = f"rate({d.STEP_SECONDS.sum}{window})"
     wait, step = (f"sum by ({by}) (rate({h.sum}{window}))" for h in (d.DATA_WAIT_SECONDS, d.STEP_SECONDS))
     rules = {
         STEP_RATE: f"max by ({by}) (rate({d.STEPS}{window}))",
@@ -83,6 +93,9 @@ def _recording(limits: Limits, by: str) -> list[Rule]:
         DATA_WAIT_SHARE: f"{wait} / ({wait} + {step} > 0)",
         STEP_SECONDS: f"histogram_quantile(0.95, sum by ({by}, le) (rate({d.STEP_SECONDS.bucket}{window})))",
         RANKS: f"count by ({by}) ({d.WORLD_SIZE})",
+        SLOW_RANK: _above_others(f"rate({d.FORWARD_SECONDS}{window})", by, "/"),
+        STARVED_RANK: f"({_above_others(f'rate({d.DATA_WAIT_SECONDS.sum}{window})', by, '-')})"
+        f" / on ({by}) group_left () max by ({by}) (rate({d.DATA_WAIT_SECONDS.sum}{window}) + {own_step})",
     }
     return [{"record": name, "expr": query} for name, query in rules.items()]
 
@@ -154,7 +167,31 @@ def _alerts(limits: Limits, by: str) -> list[Rule]:
             f"{_run(by)}: {{{{ $value }}}} ranks cannot be scraped",
             "Killed, frozen or cut off. Started again with --resume the run goes on from its last checkpoint.",
         ),
+        _alert(
+            "CyclesrStraggler",
+            f"{SLOW_RANK} > {limits.slow_rank}",
+            hold.straggler,
+            "warning",
+            f"{_run(by)}: rank {{{{ $labels.rank }}}} computes {{{{ $value | humanize }}}} times as long as the others",
+            "All ranks wait for it. Look on its machine for other programs, heat and a CPU limit; "
+            "`cyclesr diagnose RUN` says what it costs.",
+        ),
+        _alert(
+            "CyclesrStarvedRank",
+            f"{STARVED_RANK} > {limits.starved_rank}",
+            hold.straggler,
+            "warning",
+            f"{_run(by)}: rank {{{{ $labels.rank }}}} waits for its batches for {{{{ $value | humanizePercentage }}}} "
+            "of the time, the others do not",
+            "All ranks wait for it. Its machine reads more slowly: its disk, its network, or its cores.",
+        ),
     ]
+
+
+def _above_others(series: str, by: str, operator: str) -> str:
+    """The largest over a run's ranks, with its labels, against the mean of the others; nothing where it is alone."""
+    others = f"((sum by ({by}) ({series}) - max by ({by}) ({series})) / (count by ({by}) ({series}) - 1 > 0))"
+    return f"topk by ({by}) (1, {series}) {operator} on ({by}) group_left () {others}"
 
 
 def _alert(name: str, query: str, hold: int, severity: str, summary: str, description: str) -> Rule:

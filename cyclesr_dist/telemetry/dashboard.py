@@ -195,18 +195,31 @@ _ROWS = {
             ((f"{_WAIT} / ({_WAIT} + {_STEP} > 0)", "{{run}}"),),
         ),
         _Panel(
-            "Slowest and fastest rank",
+            "Stragglers: forward passes of each rank",
             "s",
-            tuple(
+            (
                 (
-                    f"{f} by (run) (rate({d.STEP_SECONDS.sum}{_CHOSEN}{_WINDOW})"
-                    f" / (rate({d.STEP_SECONDS.count}{_CHOSEN}{_WINDOW}) > 0))",
-                    f"{{{{run}}}} {f}",
-                )
-                for f in ("max", "min")
+                    f"rate({d.FORWARD_SECONDS}{_CHOSEN}{_WINDOW}) / (rate({d.STEPS}{_CHOSEN}{_WINDOW}) > 0)",
+                    "{{run}} {{rank}}",
+                ),
             ),
-            "Seconds a step, without waiting for data. All wait for the slowest in the gradients' average.",
+            "Seconds a step. No rank waits for another in them, so a slow one stands out, as it does not in steps.",
         ),
+        _Panel(
+            "Stragglers: wait of each rank for its batch",
+            "s",
+            (
+                (
+                    f"rate({d.DATA_WAIT_SECONDS.sum}{_CHOSEN}{_WINDOW})"
+                    f" / (rate({d.DATA_WAIT_SECONDS.count}{_CHOSEN}{_WINDOW}) > 0)",
+                    "{{run}} {{rank}}",
+                ),
+            ),
+            "Seconds a step.",
+        ),
+        _Panel("Model FLOPs a second", "flops", _each(d.MODEL_FLOPS), "All ranks; counted on a step."),
+        _Panel("FLOPs of a rank's step", "none", _each(d.STEP_FLOPS)),
+        _Panel("MFU", "percentunit", _each(d.MFU), "Share of what the devices can do, measured when the run started."),
         _Panel("Validation", "s", _mean(d.VALIDATION_SECONDS), "Mean; training waits for it."),
     ),
     "Machines and data": (

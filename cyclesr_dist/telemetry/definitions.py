@@ -92,6 +92,16 @@ STEP_SECONDS = Definition(
 DATA_WAIT_SECONDS = Definition(
     "histogram", "cyclesr_data_wait_seconds", "Wait of a step for its batch", buckets=_STEP_BUCKETS
 )
+FORWARD_SECONDS = Definition(
+    "counter",
+    "cyclesr_forward_seconds_total",
+    "Time in forward passes on this rank, in which it waits for no other rank; grows with every log",
+)
+STEP_FLOPS = Definition("gauge", "cyclesr_step_flops", "FLOPs of a rank's step; 0 before they are counted")
+MODEL_FLOPS = Definition(
+    "gauge", "cyclesr_model_flops_per_second", "FLOPs a second of all ranks; 0 before they are counted"
+)
+MFU = Definition("gauge", "cyclesr_mfu", "Share of what the devices can do, measured at the start; NaN: not measured")
 VALIDATION_SECONDS = Definition(
     "histogram", "cyclesr_validation_seconds", "A validation, for which training waits", buckets=_LONG_BUCKETS
 )
@@ -147,6 +157,10 @@ TRAINING = (
     RESTARTS,
     STEP_SECONDS,
     DATA_WAIT_SECONDS,
+    FORWARD_SECONDS,
+    STEP_FLOPS,
+    MODEL_FLOPS,
+    MFU,
     VALIDATION_SECONDS,
     CHECKPOINT_COPY_SECONDS,
     CHECKPOINT_SECONDS,

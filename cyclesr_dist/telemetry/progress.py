@@ -22,6 +22,7 @@ from rich.text import Text
 
 from cyclesr_dist.runtime.bars import clock
 from cyclesr_dist.runtime.redact import redact
+from cyclesr_dist.telemetry.rank_log import note, unlogged
 from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
 
 LogFormat = Literal["auto", "live", "plain", "json"]
@@ -94,7 +95,7 @@ class Plain(Progress):
         terms = " ".join(f"{name} {value:.3g}" for name, value in record.losses.items())
         self.say(
             f"step {record.step}/{record.num_steps} epoch {record.epoch} {record.phase}: {terms}; "
-            f"{record.patches_per_second:.1f} patches/s, {record.data_wait_share:.0%} waiting for data, "
+            f"{record.speed}, {record.data_wait_share:.0%} waiting for data, "
             f"{clock(record.left_seconds)} left"
         )
 
@@ -136,7 +137,7 @@ class LiveView(Progress):
         self.validation: ValidationRecord | None = None
         self.best_psnr: float | None = None
         self.record: StepRecord | None = None
-        self.console = console or Console(file=_stderr())
+        self.console = console or Console(file=cast("IO[str]", _Lenient(unlogged(sys.stderr))))
         self.live = Live(self._view(), console=self.console, auto_refresh=False)
         self.live.start(refresh=True)
         self.drawn = -math.inf
@@ -154,6 +155,7 @@ class LiveView(Progress):
 
     def say(self, line: str) -> None:
         self.console.print(redact(line), markup=False, highlight=False)
+        note(line)
 
     def warn(self, line: str) -> None:
         self.say(f"cyclesr: warning: {line}")
@@ -178,7 +180,7 @@ class LiveView(Progress):
         )
         bar = Table.grid(expand=True)  # by itself a bar ends without a new line
         bar.add_row(ProgressBar(total=s.num_steps, completed=s.step))
-        speed = f"{s.patches_per_second:.1f} patches/s, {s.data_wait_share:.0%} of the time waiting for data"
+        speed = f"{s.speed}, {s.data_wait_share:.0%} of the time waiting for data"
         lines = [speed]
         if self.validation is not None:
             best = f"; best PSNR {self.best_psnr:.3f} dB" if self.best_psnr is not None else ""

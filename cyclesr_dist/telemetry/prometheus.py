@@ -62,6 +62,7 @@ class Metrics:
         self.device = world.device
         self.series = Series(d.TRAINING, labels)
         self._seconds: dict[str, float] = {}
+        self._written: list[float] = []
         self._photographs: dict[str, set[str]] = {"hr": set(), "lr": set()}
         self._phase = ""
         self._process = psutil.Process()
@@ -72,6 +73,7 @@ class Metrics:
         set_(d.STEPS_PLANNED, num_steps)
         set_(d.REMAINING, math.inf)
         set_(d.LAST_STEP, time.time())
+        set_(d.MFU, math.nan)
         if world.is_main:
             set_(d.LAST_CHECKPOINT, time.time())
         self.endpoint = Endpoint(telemetry, world.local_rank, self.series.registry)
@@ -105,6 +107,11 @@ class Metrics:
         """By part, since the last call."""
         seconds, self._seconds = self._seconds, {}
         return seconds
+
+    def written_seconds(self) -> float:
+        """Of checkpoints that were written beside training, since the last call."""
+        written, self._written = self._written, []
+        return sum(written)
 
     def started(self, step: int, restarts: int) -> None:
         self.series.set(d.STEP, step)
@@ -143,6 +150,10 @@ class Metrics:
         series.set(d.LEARNING_RATE, optim.lr_sr * record.lr_factor, "sr")
         series.set(d.REMAINING, record.left_seconds)
         series.set(d.THROUGHPUT, record.patches_per_second)
+        series.add(d.FORWARD_SECONDS, record.forward_seconds)
+        for definition, name in ((d.STEP_FLOPS, "step_flops"), (d.MODEL_FLOPS, "flops_per_second"), (d.MFU, "mfu")):
+            if name in record.work:
+                series.set(definition, record.work[name])
         groups = (
             (d.LOSS, record.losses),
             (d.DRIFT, record.drift),
@@ -168,6 +179,7 @@ class Metrics:
 
     def checkpoint_written(self, seconds: float) -> None:
         """Of the main rank. Any thread may call it."""
+        self._written.append(seconds)
         self.series.observe(d.CHECKPOINT_SECONDS, seconds)
         self.series.set(d.LAST_CHECKPOINT, time.time())
 

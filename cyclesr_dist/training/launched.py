@@ -15,10 +15,11 @@ from cyclesr_dist.config.reader import dump
 from cyclesr_dist.config.schema import Config
 from cyclesr_dist.distributed.build import build_backend, check_backend
 from cyclesr_dist.distributed.compiler_import import compiler_left_out
+from cyclesr_dist.distributed.hang import record_collectives
 from cyclesr_dist.distributed.placement import check_launch
 from cyclesr_dist.distributed.watch import Watch
 from cyclesr_dist.distributed.world import World
-from cyclesr_dist.errors import CycleSRError
+from cyclesr_dist.errors import ConfigError, CycleSRError
 from cyclesr_dist.method.systems.build import build_system
 from cyclesr_dist.runtime.command import show_traceback
 from cyclesr_dist.runtime.exit_codes import started_as
@@ -26,6 +27,7 @@ from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.stopping import StopRequest
 from cyclesr_dist.telemetry.access import check_endpoint
 from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
+from cyclesr_dist.telemetry.rank_log import RankLog
 from cyclesr_dist.telemetry.trackers import tracker_class
 from cyclesr_dist.training.agreement import check_equal, facts_of_launch
 from cyclesr_dist.training.ending import last_lines, summary_of
@@ -61,12 +63,14 @@ def run_training(
     if dist.is_initialized():
         raise CycleSRError("torch.distributed has a process group in this process; training makes its own: destroy it")
     stop = StopRequest()
-    with stop.listening(), LibraryWarnings() as libraries, ExitStack() as until_the_end:
+    with stop.listening(), LibraryWarnings() as libraries, RankLog() as log, ExitStack() as until_the_end:
         world = World.from_env()
         started_as(world.rank, world.local_num_ranks)
+        folder = RunFolder(run_dir)
+        if world.num_ranks > 1:
+            record_collectives(folder.logs)
         store = world.join(str(run_dir))
         watch = Watch(store, world, stop)
-        folder = RunFolder(run_dir)
         journal = Journal(folder, world)
         ownership = Ownership()
         try:
@@ -86,11 +90,14 @@ def run_training(
             else:
                 how: dict[str, Any] = {"resume": resume, "with_changes": with_changes, "quiet": quiet}
                 how |= {"stop": stop, "journal": journal, "libraries": libraries, "ownership": ownership}
-                run = build_run(inputs, world, folder, **how)
+                run = build_run(inputs, world, folder, rank_log=log, **how)
+                watch.evidence.folder = folder.logs
                 summary = _train(run)
+                log.note("--- finished")
             world.leave()
         except BaseException as error:
             first = watch.failed(error)
+            log.note(f"--- left: {first}")
             if not ownership.is_lost():
                 journal.ended(first)
             if first is error:
@@ -128,6 +135,10 @@ def _check(config: Config, world: World) -> None:
     check_endpoint(config.telemetry)
     for name in config.telemetry.trackers:
         tracker_class(name)
+    if missing := [rank for rank in config.telemetry.profile.ranks if rank >= world.num_ranks]:
+        raise ConfigError(
+            f"telemetry.profile.ranks has {missing[0]}; allowed: 0 to {world.num_ranks - 1}, the ranks of this run"
+        )
 
 
 def _dry_run(inputs: RunInputs, world: World) -> None:

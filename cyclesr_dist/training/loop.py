@@ -91,12 +91,21 @@ class Attempt:
 
     def _steps(self, stream: Iterable[tuple[Batch, Sequence[Fault]]], faults: FaultLog) -> None:
         run, train = self.run, self.run.config.train
+        self._profile()
         for batch, found in run.metrics.waiting(stream):
-            self.advance(with_high_order(batch, run.config, run.world), found, faults)
+            with run.profiler.named(self.step + 1):
+                self.advance(with_high_order(batch, run.config, run.world), found, faults)
             if self._is_due(train.validate_every_steps):
                 self._validate()
             if self._is_due(train.checkpoint_every_steps) or self._has_settled():
                 self._save()
+            self._profile()
+
+    def _profile(self) -> None:
+        """Begin or end a trace, on ranks that are to have one."""
+        if self.run.profiler.is_due(self.step):
+            with self._aside("profile"):
+                self.run.profiler.stepped(self.step)
 
     def advance(self, batch: Batch, found: Sequence[Fault], faults: FaultLog) -> None:
         """One step, and what is told of it. `found` are this rank's samples that could not be read."""
@@ -108,6 +117,9 @@ class Attempt:
         run.metrics.stepped(self.step, run.schedule.phase(self.step - 1).value, batch.hr_keys, batch.lr_keys)
         if line := self.stopwatch.stepped(self.step):
             run.progress.say(line)
+        if run.work.is_ceiling_due(run.schedule.num_steps - self.step):
+            with self._aside("ceiling"):
+                run.work.measure()
         if result and self._is_due(run.config.train.log_every_steps):
             self.log(result)
 
@@ -160,7 +172,9 @@ class Attempt:
         if run.config.data.log_keys:
             _log_keys(run, step, batch)
         buffers = keep_buffers(players)
-        result = run.system.step(batch, run.schedule.phase(step))
+        phase = run.schedule.phase(step)
+        with run.work.counted(phase.value):
+            result = run.system.step(batch, phase)
         run.metrics.gradients(result.grad_norm)
         bad = self.bad.found(result, players)
         finite = all(math.isfinite(norm) for norm in result.grad_norm.values())
@@ -183,14 +197,18 @@ class Attempt:
 
     def _record(self, result: StepResult) -> StepRecord:
         run, now, schedule = self.run, time.monotonic(), self.run.schedule
-        rate = (self.step - self.logged_step) * run.config.global_batch / (now - self.logged_at)
+        num_steps = self.step - self.logged_step
+        rate = num_steps * run.config.global_batch / (now - self.logged_at)
         self.logged_at, self.logged_step = now, self.step
-        measured = measure(run.world, run.system, result)  # all ranks
+        measured = measure(run.world, run.system, result)  # all ranks; the device is then done with the step
+        seconds, phase = run.metrics.seconds(), schedule.phase(self.step - 1).value
+        forward, wait = run.pace.forward_seconds(num_steps), seconds.get("data_wait", 0.0) / max(1, num_steps)
+        ranks, host = run.pace.of_ranks(forward, wait)  # all ranks
         return StepRecord(
             step=self.step,
             num_steps=schedule.num_steps,
             epoch=schedule.epoch(self.step - 1),
-            phase=schedule.phase(self.step - 1).value,
+            phase=phase,
             left_seconds=(now - self.started) / (self.step - self.first_step) * (schedule.num_steps - self.step),
             patches_per_second=rate,
             lr_factor=schedule.lr_factor(self.step - 1),
@@ -199,8 +217,13 @@ class Attempt:
             grad_norms=result.grad_norm,
             network_norms=measured.norms,
             loss_scales=measured.loss_scales,
-            seconds=run.metrics.seconds(),
+            seconds=seconds,
+            written_seconds=run.metrics.written_seconds(),
             memory_bytes=run.metrics.memory(),
+            ranks=ranks,
+            host=host,
+            work=run.work.numbers(phase, rate, seconds.get("step", 0.0) / max(1, num_steps)),
+            forward_seconds=forward * num_steps,
         )
 
     @contextmanager

@@ -20,10 +20,13 @@ from cyclesr_dist.telemetry.trackers import Trackers
 from cyclesr_dist.training.checkpoint_store import CheckpointStore
 from cyclesr_dist.training.journal import Journal
 from cyclesr_dist.training.ownership import Ownership
+from cyclesr_dist.training.pace import Pace
+from cyclesr_dist.training.profiling import Profiler
 from cyclesr_dist.training.run_folder import RunFolder
 from cyclesr_dist.training.schedule import Schedule
 from cyclesr_dist.training.sinks import RecordFiles, Warnings
 from cyclesr_dist.training.validation import Validator
+from cyclesr_dist.training.work import Work
 
 
 @dataclass(kw_only=True)
@@ -47,6 +50,9 @@ class Run:
     ownership: Ownership
     diagnosis: Diagnosis
     metrics: Metrics
+    pace: Pace
+    work: Work
+    profiler: Profiler
     trackers: Trackers
     """None but on the main rank."""
     progress: Progress

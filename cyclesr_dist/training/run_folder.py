@@ -28,10 +28,15 @@ class RunFolder:
         self.bad_steps = path / "bad_steps.jsonl"
         self.events = path / "events.jsonl"
         self.log = path / "log.txt"
+        self.profile = path / "profile"
+        self.logs = path / "logs"
         self.pictures = path / "pictures"
         self.trackers = path / "trackers.json"
         self.micro_batch = path / "micro_batch.json"
         self.targets = path / "prometheus_targets.json"
+
+    def rank_log(self, rank: int) -> Path:
+        return self.logs / f"rank{rank}.log"
 
     def keys(self, rank: int) -> Path:
         return self.path / f"keys.rank{rank}.jsonl"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from cyclesr_dist.telemetry.diagnosis import diagnosis_of
 from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
 from cyclesr_dist.telemetry.progress import Mute, open_progress
 from cyclesr_dist.telemetry.prometheus import Metrics, run_info
+from cyclesr_dist.telemetry.rank_log import RankLog
 from cyclesr_dist.telemetry.targets import write_targets
 from cyclesr_dist.telemetry.trackers import Trackers, open_trackers
 from cyclesr_dist.training.agreement import Facts, check_equal, facts_of_data
@@ -38,6 +41,8 @@ from cyclesr_dist.training.micro_batch import decide, keep, read_kept
 from cyclesr_dist.training.mirror import Mirror, MirroredStore
 from cyclesr_dist.training.opening import first_lines
 from cyclesr_dist.training.ownership import Ownership
+from cyclesr_dist.training.pace import Pace
+from cyclesr_dist.training.profiling import Profiler
 from cyclesr_dist.training.resume import load_newest
 from cyclesr_dist.training.run import Run
 from cyclesr_dist.training.run_folder import RunFolder
@@ -45,6 +50,7 @@ from cyclesr_dist.training.schedule import Schedule
 from cyclesr_dist.training.start import Start, begin, check_resumed, open_start, sentence
 from cyclesr_dist.training.validation import Validator
 from cyclesr_dist.training.validation_set_up import open_validator
+from cyclesr_dist.training.work import Work
 
 
 @dataclass(frozen=True)
@@ -104,12 +110,13 @@ def build_run(
     system: System | None = None,
     metrics: Metrics | None = None,
     ownership: Ownership | None = None,
+    rank_log: RankLog | None = None,
 ) -> Run:
     """Everything that training needs, with the run folder begun, or with `resume` taken up again. Close it in the end.
 
     `system` and `metrics` stand for those that the configuration describes: a benchmark has its own. With `ownership`
-    the folder and its checkpoints are claimed; who gives it releases it. Raises ConfigError and InputError, on all
-    ranks, before a folder that cannot be used has become a run's.
+    the folder and its checkpoints are claimed; who gives it releases it. `rank_log` begins here. Raises ConfigError and
+    InputError, on all ranks, before a folder that cannot be used has become a run's.
     """
     config = inputs.config
     claims = ownership or Ownership()
@@ -142,9 +149,15 @@ def build_run(
         world.together(lambda: _start_files(config, folder, start, decided) if world.is_main else None)
         if config.data.log_keys:
             world.together(lambda: None if world.is_main else folder.start_keys(world.rank, start))
+        if rank_log:
+            rank_log.begin(folder.rank_log(world.rank), _heading(world, start, inputs.schedule.num_steps))
         log = config.telemetry.log
         progress = open_progress(log, config.system, enabled=not quiet) if world.is_main else Mute()
         opened.callback(progress.close)
+        pace = Pace(system, world)
+        opened.callback(pace.close)
+        profiler = Profiler(config.telemetry.profile, world, folder.profile, progress.say, warn)
+        opened.callback(profiler.close)
         run = Run(
             config=config,
             world=world,
@@ -161,6 +174,9 @@ def build_run(
             ownership=claims,
             diagnosis=diagnosis_of(config, inputs.schedule.num_steps),
             metrics=metrics,
+            pace=pace,
+            work=Work(config.precision, config.global_batch, config.speed, world),
+            profiler=profiler,
             trackers=trackers,
             progress=progress,
         )
@@ -182,6 +198,11 @@ def build_run(
             progress.say(line)
         run.closing = opened.pop_all()
     return run
+
+
+def _heading(world: World, start: int, num_steps: int) -> str:
+    where = f"on {socket.gethostname()}, process {os.getpid()}"
+    return f"started at step {start} of {num_steps} as rank {world.rank} of {world.num_ranks} {where}"
 
 
 def warn(line: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from helpers.local_server import LocalServer
 
 WAYS = ("none", "sometimes", "longer", "gzip", "redirect")
+_SLOW_SECONDS = 0.04
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
@@ -26,6 +27,8 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         if self.server.refuses(name):
             self.send_error(403)
             return
+        if way == "slow" and name.endswith(".tar"):
+            threading.Event().wait(_SLOW_SECONDS)
         if way == "redirect" and not self.path.startswith("/there"):
             self.send_response(302)
             self.send_header("Location", f"/there{self.path}")
@@ -60,7 +63,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 
 class OddServer(LocalServer):
-    """`way`: one of WAYS, or "" for an ordinary server."""
+    """`way`: one of WAYS, "slow" for one whose every answer of a tar takes its time, or "" for an ordinary server."""
 
     daemon_threads = True
 

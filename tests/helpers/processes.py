@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -88,6 +89,27 @@ def words(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.NoSuchProcess:
         return []
+
+
+@contextmanager
+def slowed(process: psutil.Process, stopped: float = 0.06, running: float = 0.02) -> Iterator[None]:
+    """As on a machine whose processor is another program's for three quarters of the time."""
+    done = threading.Event()
+
+    def take_turns() -> None:
+        with suppress(psutil.NoSuchProcess):
+            while not done.wait(running):
+                process.suspend()
+                done.wait(stopped)
+                process.resume()
+
+    thread = threading.Thread(target=take_turns, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def below(pid: int) -> list[psutil.Process]:

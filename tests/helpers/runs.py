@@ -73,5 +73,5 @@ def newest(run_dir: Path) -> Path:
 
 
 def without_time(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    of_time = ("patches_per_second", "seconds.", "memory_mb.")
+    of_time = ("patches_per_second", "seconds.", "memory_mb.", "ranks.", "host.", "work.", "beside.")
     return [{k: v for k, v in line.items() if not k.startswith(of_time)} for line in metrics]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import signal
 import sys
@@ -121,6 +122,12 @@ def test_a_failing_rank_ends_all_with_the_first_cause_last(name, fault, said, co
         assert not below(p.pid)
     assert code == 1
     assert said in stderr[-1], stderr
+    if fault == "frozen":
+        logs = tmp_path / "run/logs"
+        assert stderr[-1].endswith(f"; where each rank was: {logs}/hang.rank*.txt")
+        assert "method/step.py" in (logs / "hang.rank0.txt").read_text()  # of the thread that trains
+        recorded = pickle.loads((logs / "collectives.rank0").read_bytes())
+        assert recorded["entries"][-1]["profiling_name"] == "gloo:all_reduce"
     if fault == "killed":
         assert any("rank 1 ended without a word" in line for line in stderr)
 

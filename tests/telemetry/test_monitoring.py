@@ -20,7 +20,7 @@ import psutil
 import pytest
 import yaml
 from helpers.ports import free_ports
-from helpers.processes import FAULTY, TRAIN, below, kill, steps_done
+from helpers.processes import FAULTY, TRAIN, below, kill, slowed, steps_done
 from helpers.waiting import until
 from PIL import Image
 
@@ -40,6 +40,8 @@ LIMITS = Limits(
     memory_seconds=300,
     final_seconds=1,
     data_wait_share=0.6,  # six trainings share two cores here; the starved one waits for nine tenths of its time
+    slow_rank=2.0,  # on two cores that others use, too, healthy ranks differ
+    starved_rank=0.5,
     hold=Hold.all(2),
 )
 
@@ -155,6 +157,11 @@ def test_two_ranks_are_scraped_and_a_stall_and_a_killed_rank_are_told(config_fil
 
         children = psutil.Process(launcher.pid).children(recursive=True)
         (rank_1,) = [c for c in children if TRAIN in c.cmdline() and c.environ().get("RANK") == "1"]
+        with slowed(rank_1):
+            until(lambda: server.firing() == {"two": {"CyclesrStraggler"}}, 400)
+        (ratio,) = server.value("cyclesr:slow_rank:ratio")
+        assert ratio["metric"]["rank"] == "1"
+        until(lambda: server.firing() == {}, 400)
         rank_1.send_signal(signal.SIGSTOP)
         until(lambda: server.firing() == {"two": {"CyclesrNoProgress", "CyclesrRankMissing"}}, 400)
         rank_1.send_signal(signal.SIGCONT)

@@ -125,7 +125,11 @@ HEALTHY = {
     f'{definitions.WORLD_SIZE}{{run="a",rank="1"}}': "2x60",
     f'{definitions.REMAINING}{{run="a",rank="0"}}': "9000-60x60",
     f'{definitions.DATA_WAIT_SECONDS.sum}{{run="a",rank="0"}}': "0+1x60",
+    f'{definitions.DATA_WAIT_SECONDS.sum}{{run="a",rank="1"}}': "0+1x60",
     f'{definitions.STEP_SECONDS.sum}{{run="a",rank="0"}}': "0+59x60",
+    f'{definitions.STEP_SECONDS.sum}{{run="a",rank="1"}}': "0+59x60",
+    f'{definitions.FORWARD_SECONDS}{{run="a",rank="0"}}': "0+20x60",
+    f'{definitions.FORWARD_SECONDS}{{run="a",rank="1"}}': "0+22x60",
     f'{definitions.SKIPPED}{{run="a",rank="0",reason="not_finite"}}': "0x60",
     f'{definitions.DRIFT}{{run="a",rank="0",kind="mean"}}': "-0.01x60",
     f'{definitions.DRIFT}{{run="a",rank="0",kind="std"}}': "0.2x60",
@@ -138,8 +142,16 @@ CASES: dict[str, tuple[dict[str, str], set[str]]] = {
     "healthy": ({}, set()),
     "stalled": ({f'{definitions.LAST_STEP}{{run="a",rank="0"}}': "0+60x10 600x50"}, {"CyclesrNoProgress"}),
     "starved": (
-        {f'{definitions.DATA_WAIT_SECONDS.sum}{{run="a",rank="0"}}': "0+30x60"},
+        {f'{definitions.DATA_WAIT_SECONDS.sum}{{run="a",rank="{rank}"}}': "0+30x60" for rank in (0, 1)},
         {"CyclesrDataStarvation"},
+    ),
+    "one rank is slow": ({f'{definitions.FORWARD_SECONDS}{{run="a",rank="1"}}': "0+30x60"}, {"CyclesrStraggler"}),
+    "one rank is starved": (
+        {
+            f'{definitions.DATA_WAIT_SECONDS.sum}{{run="a",rank="1"}}': "0+16x60",
+            f'{definitions.STEP_SECONDS.sum}{{run="a",rank="1"}}': "0+44x60",
+        },
+        {"CyclesrStarvedRank"},
     ),
     "nan": (
         {f'{definitions.SKIPPED}{{run="a",rank="0",reason="not_finite"}}': "0x57 1x2"},

@@ -13,14 +13,13 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from cyclesr_dist.config.schema import Config
 from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.data.loader import Sources, batches
 from cyclesr_dist.distributed.world import World
+from cyclesr_dist.telemetry.flops import OperationCount, measure_ceiling
 from cyclesr_dist.workflows.bench.contender import Contender, Stepper
 from cyclesr_dist.workflows.bench.data import make_sets
 from cyclesr_dist.workflows.bench.gradients import first_gradients_apart
@@ -124,12 +123,12 @@ def _looked_at(config: Config, sources: Sources, some: list[Batch], device: torc
     """What is found out in this process, away from what is timed."""
     apart = first_gradients_apart(config, some[0], device)
     lean = ReferenceLoop(config, device, one_backward=True)
-    with FlopCounterMode(display=False) as counter:
+    with OperationCount() as counter:
         lean.step(some[1])
     ours = ProjectStep(config)
     ours.step(some[0])
     return {
-        "flops": counter.get_total_flops(),
+        "flops": counter.flops,
         "data_wait_s": _data_wait(config, sources, ours, 8),
         "parts": seconds_by_part(lambda: ours.step(some[2]), Scopes(ours.parts()), device),
         "first_gradients_apart": apart,
@@ -141,31 +140,6 @@ def _raise_ceilings(ceilings: dict[str, dict[str, float]], device: torch.device)
     for precision, known in ceilings.items():
         for name, rate in measure_ceiling(precision, device).items():
             known[name] = max(rate, known.get(name, 0.0))
-
-
-def measure_ceiling(precision: str, device: torch.device) -> dict[str, float]:
-    """FLOPs a second, the best of several sizes and rounds: `product`, of large matrices, and `convolution`, 3 x 3
-    among 256 channels in channels_last, which on some CPUs is the faster one."""
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    sides, images = ((1024, 2048), (1, 4)) if device.type == "cpu" else ((4096, 8192), (32, 64))
-    best = {"product": 0.0, "convolution": 0.0}
-    for size, num in zip(sides, images, strict=True):
-        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-        x = torch.randn(num, 256, 64, 64, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
-        w = torch.randn(256, 256, 3, 3, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
-        product = _fastest(lambda a=a, b=b: a @ b, device)  # type: ignore[misc]
-        convolution = _fastest(lambda x=x, w=w: F.conv2d(x, w, padding=1), device)  # type: ignore[misc]
-        best["product"] = max(best["product"], 2 * size**3 / product)
-        best["convolution"] = max(best["convolution"], 2 * num * 64**2 * 256**2 * 9 / convolution)
-    return best
-
-
-def _fastest(run: Callable[[], object], device: torch.device) -> float:
-    """Seconds, the best of nine, or of as many as take a second: in a precision that the processor has not, few."""
-    seconds = [_timed(run, device)]
-    while len(seconds) < 9 and sum(seconds) < 1:
-        seconds.append(_timed(run, device))
-    return min(seconds)
 
 
 def _in_turns(contenders: Mapping[str, Contender], rounds: int, bar: tqdm[Any]) -> dict[str, list[float]]:
@@ -202,14 +176,6 @@ def _device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "CPU")
-
-
-def _timed(run: Callable[[], object], device: torch.device) -> float:
-    start = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def describe(result: dict[str, Any]) -> str:
