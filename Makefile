@@ -18,10 +18,11 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# End-to-end runs of minutes; first those of one process each, two at a time.
+# End-to-end runs of minutes; those that start Ray or take times one after another.
+ALONE := tests/search tests/workflows
 test-slow: $(READY)
-	$(BIN)/python -m pytest -q -m slow -n 2 --dist worksteal tests/data tests/models tests/cli
-	$(BIN)/python -m pytest -q -m slow --ignore=tests/data --ignore=tests/models --ignore=tests/cli
+	$(BIN)/python -m pytest -q -m slow -n 2 --dist loadfile $(ALONE:%=--ignore=%)
+	$(BIN)/python -m pytest -q -m slow $(ALONE)
 
 # How much of each room of the package the default tests execute.
 coverage: $(READY)
