@@ -33,7 +33,18 @@ from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
 
 System = (
-    Literal["sr_syn", "sr_paired", "estimated", "cyclegan", "cycle_sr_separate", "cyclesr", "cyclesrgan"] | ObjectName
+    Literal[
+        "sr_syn",
+        "sr_paired",
+        "estimated",
+        "cyclegan",
+        "cycle_sr_separate",
+        "cyclesr",
+        "cyclesrgan",
+        "high_to_low",
+        "dsgan",
+    ]
+    | ObjectName
 )
 """One of config/systems.py, or a SystemSpec of yours."""
 Downsampling = Literal["bicubic", "bilinear", "nearest"]
@@ -62,6 +73,9 @@ class Weights:
     """Identity, L1. The paper's 0.5 is multiplied by lambda_cyc in CycleGAN code, hence 5."""
     spectrum: Amount = 0.0
     """L1 between the log power spectra of fake_real and of real LR, in decades. Not in the paper."""
+    content: Amount = 20.0
+    """What keeps fake_real near what it is made of, where nothing leads back: MSE to averaged HR in `system:
+    high_to_low`, L1 of low frequencies in `dsgan`. Read by them only."""
     sr_to_s2r: Amount = 1.0
     """Factor of the SR gradient where it enters g_s2r. 1: the paper's joint training. 0: the SR loss does not train
     g_s2r. The gradient of g_l2h is the same with any factor."""
@@ -558,8 +572,9 @@ def uses_estimate(config: Config) -> bool:
 
 def noise_channels(config: Config) -> int:
     """Channels of unit Gaussian noise that g_s2r takes beside the three colours."""
-    measured = spec_of(config.system).measured or config.nets.translator.kind == MEASURED
-    return _DRAW_CHANNELS if measured else config.nets.translator.noise_channels
+    spec = spec_of(config.system)
+    measured = spec.measured or config.nets.translator.kind == MEASURED
+    return max(_DRAW_CHANNELS if measured else config.nets.translator.noise_channels, spec.draws)
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = (), beside: bool = True) -> Config:
