@@ -64,6 +64,8 @@ class SystemSpec:
     """Whether g_s2r is the measured degradation itself, whatever `nets.translator` says."""
     perceptual: bool = False
     """Whether it reads the weights `percep`, `texture` and `advsr` of equation (4)."""
+    translates_first: bool = False
+    """Whether two networks are used at inference: a translator, then `nets.sr`. It judges HR by `weights.advsr`."""
     draws: int = 0
     """Channels of noise that its degradation has, where `nets.translator` has fewer."""
     keeps_estimated: bool = False
@@ -120,6 +122,9 @@ SYSTEMS: dict[str, SystemSpec] = {
     # Of other papers (docs/decisions/0008-rivals.md).
     "high_to_low": SystemSpec(
         f"{_PAPER}.high_to_low:HighToLowSystem", "one-way GAN from HR to LR, then SR", rounds=_TWO_HALVES, draws=1
+    ),
+    "cincgan": SystemSpec(
+        f"{_PAPER}.cincgan:CinCGANSystem", "cycle in cycle, two networks", rounds=_JOINT, translates_first=True
     ),
     "dsgan": SystemSpec(f"{_PAPER}.dsgan:DSGANSystem", "GAN on high frequencies, then SR", rounds=_TWO_HALVES),
 }

@@ -106,6 +106,11 @@ def _halves(config: Config, patch: int) -> list[list[_Pass]]:
     hr = patch * c.scale
     g_l2h = _Pass(lambda: build_sr(nets.sr, c.scale), 3, patch, 1)
     spec = spec_of(c.system)
+    if spec.translates_first:
+        first, second = _of_one_way(config, patch)
+        judge = _Pass(lambda: build_discriminator(nets.d_h), 3, hr, 1)
+        # The translator of real and of syn, and both ways back; SR of both.
+        return [[*[first[0]] * 4, first[1], judge, replace(g_l2h, times=2)], [*second, judge, judge]]
     if spec.cycle == "none":
         one_way = spec.rounds[0].phase is Phase.TRANSLATE
         return [*(_of_one_way(config, patch) if one_way else []), [g_l2h]]

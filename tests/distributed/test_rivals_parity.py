@@ -12,7 +12,9 @@ from helpers.parts import BATCH, Numbers, build, compare, trained
 from cyclesr_dist.distributed.local_ranks import run_ranks
 from cyclesr_dist.distributed.world import World
 
-RIVALS = {name: [f"system={name}", "weights.content=2"] for name in ("high_to_low", "dsgan")}
+RIVALS = {
+    name: [f"system={name}", "weights.content=2", "weights.advsr=0.5"] for name in ("high_to_low", "dsgan", "cincgan")
+}
 FLOAT64 = (1e-6, 3e-7)
 """As in test_parts_of_a_batch.py: states are kept in fp32."""
 FLOAT32 = (1e-4, 2e-5)
@@ -23,7 +25,8 @@ def at_once(dtype: torch.dtype) -> Numbers:
     return run_ranks(trained, 1, ["backend=single"], "all", dtype, RIVALS)[0]
 
 
-@pytest.mark.parametrize("micro", [3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("micro", [3, 1])
 def test_in_parts_it_is_the_step_at_once(micro: int) -> None:
     found = run_ranks(trained, 1, ["backend=single"], micro, torch.float64, RIVALS)[0]
     compare(found, at_once(torch.float64), *FLOAT64)

@@ -11,12 +11,14 @@ from torch import nn
 
 from cyclesr_dist.config.schema import Weights
 from cyclesr_dist.config.systems import Phase
-from cyclesr_dist.method.objectives import Discriminators
+from cyclesr_dist.method.cycle_in_cycle import CycleInCycle
+from cyclesr_dist.method.objectives import Discriminators, SRTerms
 from cyclesr_dist.method.one_way import OneWay
 from cyclesr_dist.method.systems.dsgan import near_low_frequencies, synthetic
 from cyclesr_dist.method.systems.high_to_low import near_average, unshuffled
 from cyclesr_dist.nets.frequencies import HighFrequencies
 from cyclesr_dist.nets.high_to_low import HighToLow
+from cyclesr_dist.nets.translate_first import TranslateFirst
 
 N, S, H = 2, 2, 6
 WEIGHTS = Weights(adv=0.7, content=3.0)
@@ -91,6 +93,47 @@ def test_high_to_low_is_the_pixel_loss_to_pooled_hr_and_the_adversarial_one() ->
     assert {name: float(value) for name, value in of_d.items()} == pytest.approx(
         {"d_r": judged, "total": judged}, rel=1e-12
     )
+
+
+@pytest.mark.parametrize("phase", [Phase.PRETRAIN, Phase.JOINT])
+def test_cincgan_is_its_inner_and_its_outer_cycle(phase: Phase) -> None:
+    syn, real, hr, noise = images(7)
+    g_1, sr, g_2 = net(3, 3, 8), nn.Sequential(net(3, 3 * S * S, 9), nn.PixelShuffle(S)), net(4, 3, 10)
+    g_3, d_1, d_2 = net(3 + 3 * S * S, 3, 11), net(3, 1, 12), net(3, 1, 13)
+    w = Weights(adv=0.7, cyc=3.0, id=2.0, tv=0.9, mse=5.0, advsr=0.4)
+    objective = CycleInCycle(TranslateFirst(g_1, sr, S), g_2, HighToLow(g_3, S), w, SRTerms())
+    critics = nn.ModuleDict({"d_s": d_1, "d_h": d_2})
+    losses, fakes = objective(syn, real, hr, noise, phase, critics)
+    clean = g_1(real)
+    large = sr(clean)
+    pixels = [large[:, c, dy::S, dx::S] for c in range(3) for dy in range(S) for dx in range(S)]
+    expected = {
+        "adv_r2s": mse(d_1(clean), 1.0),
+        "cyc_backward": mae(g_2(torch.cat([clean, noise[1]], 1)), real),
+        "id_syn": mae(g_1(syn), syn),
+        "tv": squares(clean),
+        "adv_hr": mse(d_2(large), 1.0),
+        "cyc_hr": mae(g_3(torch.cat([pooled(large), torch.stack(pixels, 1)], 1)), real),
+        "mse": mse(sr(syn), hr),
+        "tv_hr": squares(large),
+    }
+    of = {"adv_r2s": 0.7, "cyc_backward": 3, "id_syn": 2, "tv": 0.9, "adv_hr": 0.4, "cyc_hr": 3, "mse": 5, "tv_hr": 0.9}
+    expected["total"] = sum(weight * expected[name] for name, weight in of.items())
+    assert {name: float(value) for name, value in losses.items()} == pytest.approx(expected, rel=1e-12)
+    assert torch.equal(fakes["d_s"], clean)
+    assert torch.equal(fakes["d_h"], large)
+    of_d = Discriminators(critics, torch.mean, relativistic=False)(syn, real, hr, fakes)
+    assert float(of_d["d_s"]) == pytest.approx((mse(d_1(syn), 1.0) + mse(d_1(clean), 0.0)) / 2, rel=1e-12)
+    assert float(of_d["d_h"]) == pytest.approx((mse(d_2(hr), 1.0) + mse(d_2(large), 0.0)) / 2, rel=1e-12)
+    # The outer cycle reaches the translator in the joint phase alone.
+    losses["cyc_hr"].backward()
+    assert (next(g_1.parameters()).grad is not None) == (phase is Phase.JOINT)
+    assert next(g_3.parameters()).grad is not None
+
+
+def squares(x: torch.Tensor) -> float:
+    """Mean squared difference of neighbours, both ways."""
+    return mse(x[..., 1:, :], x[..., :-1, :]) + mse(x[..., 1:], x[..., :-1])
 
 
 def test_dsgan_keeps_low_frequencies_and_judges_high_ones() -> None:
