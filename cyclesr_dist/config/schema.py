@@ -44,6 +44,7 @@ System = (
         "high_to_low",
         "dsgan",
         "cincgan",
+        "pseudo_supervision",
     ]
     | ObjectName
 )
@@ -79,6 +80,9 @@ class Weights:
     high_to_low`, L1 of low frequencies in `dsgan`. Read by them only."""
     tv: Amount = 0.5
     """Total variation of cleaned LR and of enlarged images. Read by `system: cincgan` only."""
+    geo: Amount = 1.0
+    """L1 between what cleans LR and the mean of what it does in eight positions. Read by `system: pseudo_supervision`
+    only."""
     sr_to_s2r: Amount = 1.0
     """Factor of the SR gradient where it enters g_s2r. 1: the paper's joint training. 0: the SR loss does not train
     g_s2r. The gradient of g_l2h is the same with any factor."""
@@ -92,8 +96,8 @@ class Weights:
     texture: Amount = 0.0
     """Distance of the Gram matrices of VGG features. Read by `system: cyclesrgan` only."""
     advsr: Amount = 0.05
-    """Relativistic average GAN term on HR, equation (4), read by `system: cyclesrgan`; in `cincgan` LSGAN on HR. Read
-    by them only."""
+    """Relativistic average GAN term on HR, equation (4), read by `system: cyclesrgan`; LSGAN on HR in `cincgan` and
+    `pseudo_supervision`. Read by them only."""
     more: dict[str, Any] = field(default_factory=dict)
     """Terms of yours, added to the MSE: `package.module:function`, (sr, hr) -> scalar, each with its weight."""
 
@@ -156,7 +160,7 @@ class SRNet:
     """`vdsr` (NTIRE 2017) and `srresnet` (NTIRE 2018) are the paper's; `edsr`, `rrdb`, `srvgg` and `msrresnet` those of
     EDSR, ESRGAN, Real-ESRGAN's small models and BasicSR; `span`, `realplksr` and `swinir` newer ones; `compact` fits a
     laptop, `module` is any network of yours, `enlarged_*` a translator behind bicubic enlargement. `translated`
-    is what `system: cincgan` exports, and cannot be chosen."""
+    is what `cincgan` and `pseudo_supervision` export, and cannot be chosen."""
     channels: Positive = 64
     """Features of every layer; a wider network may be sharper, and is slower. A multiple of 4 for `realplksr`, of 6 for
     `swinir`."""
@@ -171,7 +175,7 @@ class SRNet:
     """`package.module:Class`, a torch.nn.Module that maps (N, 3, h, w) to (N, 3, h * scale, w * scale), both in
     [0, 1] (`kind: module` only). Where spandrel is installed its architectures are such classes."""
     arguments: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of that class; of what cincgan exports, its two networks."""
+    """Keyword arguments of that class; of `translated`, its two networks."""
     mean_shift: bool = False
     """Work on colours minus DIV2K's mean, times 255, as the own weights of EDSR and SPAN need it (`edsr` and `span`
     only)."""
@@ -675,7 +679,9 @@ _MULTIPLES = {"realplksr": 4, "swinir": 6}
 
 def _check_sr(sr: SRNet, scale: int) -> None:
     if sr.kind == "translated":
-        raise ConfigError("nets.sr.kind = translated, which system=cincgan makes itself; allowed: another one")
+        raise ConfigError(
+            "nets.sr.kind = translated, which systems of two networks make themselves; allowed: another one"
+        )
     for name, kinds in _ONLY_WITH.items():
         value = getattr(sr, name)
         if value != getattr(SRNet(), name) and sr.kind not in kinds:

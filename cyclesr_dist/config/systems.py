@@ -126,6 +126,12 @@ SYSTEMS: dict[str, SystemSpec] = {
     "cincgan": SystemSpec(
         f"{_PAPER}.cincgan:CinCGANSystem", "cycle in cycle, two networks", rounds=_JOINT, translates_first=True
     ),
+    "pseudo_supervision": SystemSpec(
+        f"{_PAPER}.pseudo_supervision:PseudoSupervisionSystem",
+        "SR on LR that was real meanwhile, two networks",
+        rounds=_JOINT,
+        translates_first=True,
+    ),
     "dsgan": SystemSpec(f"{_PAPER}.dsgan:DSGANSystem", "GAN on high frequencies, then SR", rounds=_TWO_HALVES),
 }
 

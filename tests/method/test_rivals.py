@@ -14,6 +14,7 @@ from cyclesr_dist.config.systems import Phase
 from cyclesr_dist.method.cycle_in_cycle import CycleInCycle
 from cyclesr_dist.method.objectives import Discriminators, SRTerms
 from cyclesr_dist.method.one_way import OneWay
+from cyclesr_dist.method.pseudo_pairs import PseudoPairs
 from cyclesr_dist.method.systems.dsgan import near_low_frequencies, synthetic
 from cyclesr_dist.method.systems.high_to_low import near_average, unshuffled
 from cyclesr_dist.nets.frequencies import HighFrequencies
@@ -129,6 +130,42 @@ def test_cincgan_is_its_inner_and_its_outer_cycle(phase: Phase) -> None:
     losses["cyc_hr"].backward()
     assert (next(g_1.parameters()).grad is not None) == (phase is Phase.JOINT)
     assert next(g_3.parameters()).grad is not None
+
+
+@pytest.mark.parametrize("phase", [Phase.PRETRAIN, Phase.JOINT])
+def test_pseudo_supervision_learns_from_clean_lr_that_was_real_meanwhile(phase: Phase) -> None:
+    syn, real, hr, noise = images(14)
+    clean, sr, g_s2r = net(3, 3, 15), nn.Sequential(net(3, 3 * S * S, 16), nn.PixelShuffle(S)), net(4, 3, 17)
+    d_r, d_s, d_h = net(3, 1, 18), net(3, 1, 19), net(3, 1, 20)
+    w = Weights(adv=0.7, cyc=3.0, id=2.0, geo=0.9, mse=5.0, advsr=0.4, sr_to_s2r=0.0)
+    objective = PseudoPairs(TranslateFirst(clean, sr, S), g_s2r, w, SRTerms())
+    critics = nn.ModuleDict({"d_r": d_r, "d_s": d_s, "d_h": d_h})
+    losses, fakes = objective(syn, real, hr, noise, phase, critics)
+    fake_real, fake_syn = g_s2r(torch.cat([syn, noise[0]], 1)), clean(real)
+    pseudo = clean(fake_real)
+    # Of the eight positions: as it is and turned over, and both with rows and columns in each other's place.
+    whole = torch.zeros_like(real)
+    for swapped in (False, True):
+        for sides in ([], [-1], [-2], [-1, -2]):
+            there = (real.transpose(-1, -2) if swapped else real).flip(sides)
+            back = clean(there).flip(sides)
+            whole = whole + (back.transpose(-1, -2) if swapped else back) / 8
+    expected = {
+        "adv_s2r": mse(d_r(fake_real), 1.0),
+        "adv_r2s": mse(d_s(fake_syn), 1.0),
+        "cyc_forward": mae(pseudo, syn),
+        "id_syn": mae(clean(syn), syn),
+        "geo": mae(fake_syn, whole),
+        "adv_hr": mse(d_h(sr(fake_syn)), 1.0),
+        "mse": mse(sr(pseudo if phase is Phase.JOINT else syn), hr),
+    }
+    of = {"adv_s2r": 0.7, "adv_r2s": 0.7, "cyc_forward": 3, "id_syn": 2, "geo": 0.9, "adv_hr": 0.4, "mse": 5}
+    expected["total"] = sum(weight * expected[name] for name, weight in of.items())
+    assert {name: float(value) for name, value in losses.items()} == pytest.approx(expected, rel=1e-12)
+    assert set(fakes) == {"d_r", "d_s", "d_h"}
+    losses["mse"].backward()  # with sr_to_s2r = 0 it trains SR alone, in both phases
+    assert all(p.grad is None or not p.grad.any() for p in (*clean.parameters(), *g_s2r.parameters()))
+    assert all(p.grad is not None for p in sr.parameters())
 
 
 def squares(x: torch.Tensor) -> float:

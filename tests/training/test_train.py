@@ -31,9 +31,12 @@ PHASES = {
     "high_to_low": ["translate"] * 4 + ["separate"] * 3,
     "dsgan": ["translate"] * 4 + ["separate"] * 3,
     "cincgan": ["pretrain"] * 4 + ["joint"] * 3,
+    "pseudo_supervision": ["pretrain"] * 4 + ["joint"] * 3,
 }
 TWO_ROUNDS = ("cycle_sr_separate", "high_to_low", "dsgan")
-RIVALS = [pytest.param(name, marks=pytest.mark.slow) for name in ("high_to_low", "dsgan", "cincgan")]
+RIVALS = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("high_to_low", "dsgan", "cincgan", "pseudo_supervision")
+]
 
 
 @pytest.mark.parametrize("system", [*list(PHASES)[:6], *RIVALS])
