@@ -45,6 +45,7 @@ System = (
         "dsgan",
         "cincgan",
         "pseudo_supervision",
+        "pdm",
     ]
     | ObjectName
 )
@@ -77,7 +78,7 @@ class Weights:
     """L1 between the log power spectra of fake_real and of real LR, in decades. Not in the paper."""
     content: Amount = 20.0
     """What keeps fake_real near what it is made of, where nothing leads back: MSE to averaged HR in `system:
-    high_to_low`, L1 of low frequencies in `dsgan`. Read by them only."""
+    high_to_low`, L1 of low frequencies in `dsgan`, the mean square of the noise in `pdm`. Read by them only."""
     tv: Amount = 0.5
     """Total variation of cleaned LR and of enlarged images. Read by `system: cincgan` only."""
     geo: Amount = 1.0

@@ -132,6 +132,7 @@ SYSTEMS: dict[str, SystemSpec] = {
         rounds=_JOINT,
         translates_first=True,
     ),
+    "pdm": SystemSpec(f"{_PAPER}.pdm:PDMSystem", "learned kernels and noise, then SR", rounds=_TWO_HALVES, draws=4),
     "dsgan": SystemSpec(f"{_PAPER}.dsgan:DSGANSystem", "GAN on high frequencies, then SR", rounds=_TWO_HALVES),
 }
 

@@ -14,7 +14,7 @@ from cyclesr_dist.distributed.world import World
 
 RIVALS = {
     name: [f"system={name}", "weights.content=2", "weights.advsr=0.5"]
-    for name in ("high_to_low", "dsgan", "cincgan", "pseudo_supervision")
+    for name in ("high_to_low", "dsgan", "cincgan", "pseudo_supervision", "pdm")
 }
 FLOAT64 = (1e-6, 3e-7)
 """As in test_parts_of_a_batch.py: states are kept in fp32."""

@@ -208,7 +208,7 @@ def test_only_what_assembles_a_system_is_given_the_whole_configuration() -> None
         f"cyclesr_dist.method.systems.{system}" for system in (
             "cincgan.CinCGANSystem", "cyclegan.CycleGANSystem", "dsgan.DSGANSystem", "estimated.EstimatedSystem",
             "high_to_low.HighToLowSystem", "joint.JointSystem",
-            "pseudo_supervision.PseudoSupervisionSystem",
+            "pdm.PDMSystem", "pseudo_supervision.PseudoSupervisionSystem",
             "separate.SeparateSystem", "sr_only.SyntheticSystem",
         )
     }  # fmt: skip

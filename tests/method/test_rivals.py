@@ -11,14 +11,17 @@ from torch import nn
 
 from cyclesr_dist.config.schema import Weights
 from cyclesr_dist.config.systems import Phase
+from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.method.cycle_in_cycle import CycleInCycle
 from cyclesr_dist.method.objectives import Discriminators, SRTerms
 from cyclesr_dist.method.one_way import OneWay
 from cyclesr_dist.method.pseudo_pairs import PseudoPairs
 from cyclesr_dist.method.systems.dsgan import near_low_frequencies, synthetic
 from cyclesr_dist.method.systems.high_to_low import near_average, unshuffled
+from cyclesr_dist.method.systems.pdm import near_blur
 from cyclesr_dist.nets.frequencies import HighFrequencies
 from cyclesr_dist.nets.high_to_low import HighToLow
+from cyclesr_dist.nets.latent_degradation import LatentDegradation
 from cyclesr_dist.nets.translate_first import TranslateFirst
 
 N, S, H = 2, 2, 6
@@ -171,6 +174,47 @@ def test_pseudo_supervision_learns_from_clean_lr_that_was_real_meanwhile(phase: 
 def squares(x: torch.Tensor) -> float:
     """Mean squared difference of neighbours, both ways."""
     return mse(x[..., 1:, :], x[..., :-1, :]) + mse(x[..., 1:], x[..., :-1])
+
+
+def test_pdm_is_equation_1_with_a_kernel_and_noise_that_are_drawn() -> None:
+    g = torch.Generator().manual_seed(21)
+    syn, real = (torch.rand(N, 3, 8, 8, dtype=torch.float64, generator=g) for _ in range(2))
+    hr = torch.rand(N, 3, 8 * S, 8 * S, dtype=torch.float64, generator=g)
+    noise = torch.randn(2, N, 4, 8, 8, dtype=torch.float64, generator=g)
+    g_n, d_r = net(6, 3, 22), net(3, 1, 23)
+    degradation = LatentDegradation(g_n, 5, 1, S).double()
+    for p in degradation.kernel.parameters():
+        p.data.add_(0.3 * torch.randn(p.shape, generator=g))
+    made_of, content = partial(unshuffled, S), partial(near_blur, degradation)
+    objective = OneWay("g_h2l", degradation, WEIGHTS, made_of, content)
+    losses, fakes = objective(syn, real, hr, noise, Phase.TRANSLATE, nn.ModuleDict({"d_r": d_r}))
+    kernels = degradation.kernel(noise[0, :, 3].reshape(N, 64)).exp()
+    kernels = (kernels / kernels.sum(1, keepdim=True)).view(N, 5 * S, 5 * S)
+    wide = nn.functional.pad(hr, (2 * S,) * 4, mode="reflect")
+    blurred = torch.empty_like(syn)
+    for i in range(8):
+        for j in range(8):
+            part = wide[:, :, i * S : i * S + 5 * S, j * S : j * S + 5 * S]
+            blurred[:, :, i, j] = (part * kernels[:, None]).sum((-2, -1))
+    fake = g_n(torch.cat([blurred, noise[0, :, :3]], 1))
+    expected = {"adv_s2r": mse(d_r(fake), 1.0), "content": mse(fake, blurred)}
+    expected["total"] = 0.7 * expected["adv_s2r"] + 3.0 * expected["content"]
+    assert torch.allclose(fakes["d_r"], fake, rtol=1e-10)
+    assert {name: float(value) for name, value in losses.items()} == pytest.approx(expected, rel=1e-10)
+    losses["content"].backward()
+    assert all(p.grad is None or float(p.grad.abs().max()) < 1e-12 for p in degradation.kernel.parameters())
+    assert any(float(p.grad.abs().max()) > 1e-6 for p in g_n.parameters())
+
+
+def test_pdm_starts_with_a_gaussian_and_refuses_patches_that_are_too_small() -> None:
+    degradation = LatentDegradation(nn.Identity(), 5, 1, 4)
+    flat = torch.full((1, 48 + 4, 8, 8), 0.5)
+    assert torch.allclose(degradation.blurred(flat), torch.full((1, 3, 8, 8), 0.5), atol=1e-6)
+    kernel = degradation.kernels(flat).view(20, 20)
+    assert torch.allclose(kernel, kernel.flip(0), atol=1e-7)  # it lies over the middle of the pixel that it makes
+    assert float(kernel[9, 9] / kernel[9, 12]) == pytest.approx(math.exp((2.5**2 - 0.5**2) / (2 * 2**2)), rel=1e-4)
+    with pytest.raises(ConfigError, match="8 x 8 px or more"):
+        degradation(flat[..., :7])
 
 
 def test_dsgan_keeps_low_frequencies_and_judges_high_ones() -> None:

@@ -102,7 +102,8 @@ def test_a_network_that_cannot_be_counted_trains_all_the_same(
 
 FREE_BYTES = 105 * 2**20
 RIVALS = [
-    pytest.param(name, marks=pytest.mark.slow) for name in ("high_to_low", "dsgan", "cincgan", "pseudo_supervision")
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("high_to_low", "dsgan", "cincgan", "pseudo_supervision", "pdm")
 ]
 
 

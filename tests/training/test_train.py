@@ -32,10 +32,12 @@ PHASES = {
     "dsgan": ["translate"] * 4 + ["separate"] * 3,
     "cincgan": ["pretrain"] * 4 + ["joint"] * 3,
     "pseudo_supervision": ["pretrain"] * 4 + ["joint"] * 3,
+    "pdm": ["translate"] * 4 + ["separate"] * 3,
 }
-TWO_ROUNDS = ("cycle_sr_separate", "high_to_low", "dsgan")
+TWO_ROUNDS = ("cycle_sr_separate", "high_to_low", "dsgan", "pdm")
 RIVALS = [
-    pytest.param(name, marks=pytest.mark.slow) for name in ("high_to_low", "dsgan", "cincgan", "pseudo_supervision")
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("high_to_low", "dsgan", "cincgan", "pseudo_supervision", "pdm")
 ]
 
 
