@@ -34,7 +34,21 @@ from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.errors import ConfigError
 
 System = (
-    Literal["sr_syn", "sr_paired", "estimated", "cyclegan", "cycle_sr_separate", "cyclesr", "cyclesrgan"] | ObjectName
+    Literal[
+        "sr_syn",
+        "sr_paired",
+        "estimated",
+        "cyclegan",
+        "cycle_sr_separate",
+        "cyclesr",
+        "cyclesrgan",
+        "high_to_low",
+        "dsgan",
+        "cincgan",
+        "pseudo_supervision",
+        "pdm",
+    ]
+    | ObjectName
 )
 """One of config/systems.py, or a SystemSpec of yours."""
 Downsampling = Literal["bicubic", "bilinear", "nearest"]
@@ -63,6 +77,14 @@ class Weights:
     """Identity, L1. The paper's 0.5 is multiplied by lambda_cyc in CycleGAN code, hence 5."""
     spectrum: Amount = 0.0
     """L1 between the log power spectra of fake_real and of real LR, in decades. Not in the paper."""
+    content: Amount = 20.0
+    """What keeps fake_real near what it is made of, where nothing leads back: MSE to averaged HR in `system:
+    high_to_low`, L1 of low frequencies in `dsgan`, the mean square of the noise in `pdm`. Read by them only."""
+    tv: Amount = 0.5
+    """Total variation of cleaned LR and of enlarged images. Read by `system: cincgan` only."""
+    geo: Amount = 1.0
+    """L1 between what cleans LR and the mean of what it does in eight positions. Read by `system: pseudo_supervision`
+    only."""
     sr_to_s2r: Amount = 1.0
     """Factor of the SR gradient where it enters g_s2r. 1: the paper's joint training. 0: the SR loss does not train
     g_s2r. The gradient of g_l2h is the same with any factor."""
@@ -76,7 +98,8 @@ class Weights:
     texture: Amount = 0.0
     """Distance of the Gram matrices of VGG features. Read by `system: cyclesrgan` only."""
     advsr: Amount = 0.05
-    """Relativistic average GAN term on HR, equation (4). Read by `system: cyclesrgan` only."""
+    """Relativistic average GAN term on HR, equation (4), read by `system: cyclesrgan`; LSGAN on HR in `cincgan` and
+    `pseudo_supervision`. Read by them only."""
     more: dict[str, Any] = field(default_factory=dict)
     """Terms of yours, added to the MSE: `package.module:function`, (sr, hr) -> scalar, each with its weight."""
 
@@ -134,10 +157,12 @@ class SRNet:
         "module",
         "enlarged_resnet",
         "enlarged_residual",
+        "translated",
     ] = "vdsr"
     """`vdsr` (NTIRE 2017) and `srresnet` (NTIRE 2018) are the paper's; `edsr`, `rrdb`, `srvgg` and `msrresnet` those of
     EDSR, ESRGAN, Real-ESRGAN's small models and BasicSR; `span`, `realplksr` and `swinir` newer ones; `compact` fits a
-    laptop, `module` is any network of yours, `enlarged_*` a translator behind bicubic enlargement."""
+    laptop, `module` is any network of yours, `enlarged_*` a translator behind bicubic enlargement. `translated`
+    is what `cincgan` and `pseudo_supervision` export, and cannot be chosen."""
     channels: Positive = 64
     """Features of every layer; a wider network may be sharper, and is slower. A multiple of 4 for `realplksr`, of 6 for
     `swinir`."""
@@ -152,7 +177,7 @@ class SRNet:
     """`package.module:Class`, a torch.nn.Module that maps (N, 3, h, w) to (N, 3, h * scale, w * scale), both in
     [0, 1] (`kind: module` only). Where spandrel is installed its architectures are such classes."""
     arguments: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of that class."""
+    """Keyword arguments of that class; of `translated`, its two networks."""
     mean_shift: bool = False
     """Work on colours minus DIV2K's mean, times 255, as the own weights of EDSR and SPAN need it (`edsr` and `span`
     only)."""
@@ -574,8 +599,9 @@ def uses_estimate(config: Config) -> bool:
 
 def noise_channels(config: Config) -> int:
     """Channels of unit Gaussian noise that g_s2r takes beside the three colours."""
-    measured = spec_of(config.system).measured or config.nets.translator.kind == MEASURED
-    return _DRAW_CHANNELS if measured else config.nets.translator.noise_channels
+    spec = spec_of(config.system)
+    measured = spec.measured or config.nets.translator.kind == MEASURED
+    return max(_DRAW_CHANNELS if measured else config.nets.translator.noise_channels, spec.draws)
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = (), beside: bool = True) -> Config:
@@ -629,17 +655,17 @@ def check(c: Config) -> None:
         raise ConfigError(
             f"nets.sr.init = {c.nets.sr.init} with train.start_from = {c.train.start_from}; allowed: one of them"
         )
-    if c.nets.sr.init and spec.cycle == "hr":
+    if c.nets.sr.init and (spec.cycle == "hr" or spec.translates_first):
+        what = "is a translator" if spec.cycle == "hr" else "begins with a translator"
         raise ConfigError(
-            f"nets.sr.init = {c.nets.sr.init} with system = {c.system}, whose g_l2h is a translator; allowed: "
-            "train.start_from"
+            f"nets.sr.init = {c.nets.sr.init} with system = {c.system}, whose g_l2h {what}; allowed: train.start_from"
         )
     if spec.perceptual and not (c.weights.percep or c.weights.advsr or c.weights.texture):
         raise ConfigError(
             f"system = {c.system} with weights.percep = weights.advsr = weights.texture = 0; "
             "use system=cyclesr for that"
         )
-    if spec.cycle == "hr" and ":" in c.nets.translator.kind:
+    if (spec.cycle == "hr" or spec.translates_first) and ":" in c.nets.translator.kind:
         raise ConfigError(
             f"nets.translator.kind = {c.nets.translator.kind} with system = {c.system}, which enlarges with it; "
             "allowed: resnet, residual"
@@ -670,6 +696,10 @@ _MULTIPLES = {"realplksr": 4, "swinir": 6}
 
 
 def _check_sr(sr: SRNet, scale: int) -> None:
+    if sr.kind == "translated":
+        raise ConfigError(
+            "nets.sr.kind = translated, which systems of two networks make themselves; allowed: another one"
+        )
     for name, kinds in _ONLY_WITH.items():
         value = getattr(sr, name)
         if value != getattr(SRNet(), name) and sr.kind not in kinds:

@@ -23,9 +23,9 @@ class Phase(Enum):
     JOINT = "joint"
     """Equation (3): g_l2h sees only fake_real, and its gradient reaches g_s2r."""
     TRANSLATE = "translate"
-    """First half of cycle_sr_separate: CycleGAN on unpaired LR; g_l2h waits."""
+    """First half of cycle_sr_separate, CycleGAN on unpaired LR, or of a one-way degradation; g_l2h waits."""
     SEPARATE = "separate"
-    """Second half of cycle_sr_separate: g_l2h on fake_real of the frozen g_s2r."""
+    """Their second half: g_l2h on fake_real of the frozen g_s2r."""
     CYCLEGAN = "cyclegan"
     """`system: cyclegan`: equation (2) at HR size."""
     SR = "sr"
@@ -64,6 +64,10 @@ class SystemSpec:
     """Whether g_s2r is the measured degradation itself, whatever `nets.translator` says."""
     perceptual: bool = False
     """Whether it reads the weights `percep`, `texture` and `advsr` of equation (4)."""
+    translates_first: bool = False
+    """Whether two networks are used at inference: a translator, then `nets.sr`. It judges HR by `weights.advsr`."""
+    draws: int = 0
+    """Channels of noise that its degradation has, where `nets.translator` has fewer."""
     keeps_estimated: bool = False
     """Whether a second g_l2h is trained on the measured degradation alone, where g_s2r starts from that degradation."""
 
@@ -88,6 +92,7 @@ class SystemSpec:
 
 _PAPER = "cyclesr_dist.method.systems"
 _JOINT = (Round(Phase.JOINT, first=Phase.PRETRAIN),)
+_TWO_HALVES = (Round(Phase.TRANSLATE), Round(Phase.SEPARATE))
 
 SYSTEMS: dict[str, SystemSpec] = {
     "sr_syn": SystemSpec(f"{_PAPER}.sr_only:SyntheticSystem", "trained on bicubic pairs", data="hr"),
@@ -103,7 +108,7 @@ SYSTEMS: dict[str, SystemSpec] = {
     "cycle_sr_separate": SystemSpec(
         f"{_PAPER}.separate:SeparateSystem",
         "CycleGAN first, then SR",
-        rounds=(Round(Phase.TRANSLATE), Round(Phase.SEPARATE)),
+        rounds=_TWO_HALVES,
         cycle="lr",
     ),
     "cyclesr": SystemSpec(f"{_PAPER}.joint:JointSystem", "joint, MSE", rounds=_JOINT, cycle="lr", keeps_estimated=True),
@@ -114,6 +119,21 @@ SYSTEMS: dict[str, SystemSpec] = {
         cycle="lr",
         perceptual=True,
     ),
+    # Of other papers (docs/decisions/0009-rivals.md).
+    "high_to_low": SystemSpec(
+        f"{_PAPER}.high_to_low:HighToLowSystem", "one-way GAN from HR to LR, then SR", rounds=_TWO_HALVES, draws=1
+    ),
+    "cincgan": SystemSpec(
+        f"{_PAPER}.cincgan:CinCGANSystem", "cycle in cycle, two networks", rounds=_JOINT, translates_first=True
+    ),
+    "pseudo_supervision": SystemSpec(
+        f"{_PAPER}.pseudo_supervision:PseudoSupervisionSystem",
+        "SR on LR that was real meanwhile, two networks",
+        rounds=_JOINT,
+        translates_first=True,
+    ),
+    "pdm": SystemSpec(f"{_PAPER}.pdm:PDMSystem", "learned kernels and noise, then SR", rounds=_TWO_HALVES, draws=4),
+    "dsgan": SystemSpec(f"{_PAPER}.dsgan:DSGANSystem", "GAN on high frequencies, then SR", rounds=_TWO_HALVES),
 }
 
 

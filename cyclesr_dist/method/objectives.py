@@ -282,24 +282,34 @@ def sr_loss(
 
 
 class Discriminators(nn.Module):
-    """d_r, d_s and, for cyclesrgan, d_h: the discriminators' side of equations (2) and (4)."""
+    """d_r, d_s and, for cyclesrgan, d_h: the discriminators' side of equations (2) and (4). Those that there are."""
 
-    def __init__(self, critics: nn.ModuleDict, global_mean: GlobalMean, passes: Passes = one_by_one) -> None:
+    def __init__(
+        self,
+        critics: nn.ModuleDict,
+        global_mean: GlobalMean,
+        passes: Passes = one_by_one,
+        relativistic: bool = True,
+    ) -> None:
+        """relativistic: d_h has the loss of equation (4), else LSGAN's, as d_r and d_s."""
         super().__init__()
         self.passes = passes
         self.critics = critics
         self.global_mean = global_mean
-        self.whole = WholeBatch("d_h" in critics)
+        self.relativistic = relativistic and "d_h" in critics
+        self.whole = WholeBatch(self.relativistic)
 
     def forward(self, syn: Tensor, real: Tensor, hr: Tensor, fakes: Fakes) -> Losses:
         """Loss terms with `total`, their plain sum: each discriminator has its own parameters."""
-        losses = {
-            "d_r": lsgan_discriminator(*self._judge("d_r", real, fakes)),
-            "d_s": lsgan_discriminator(*self._judge("d_s", syn, fakes)),
-        }
-        if "d_h" in self.critics:
-            ragan = partial(ragan_discriminator, global_mean=self.global_mean)
-            losses["d_h"] = self.whole(ragan, *self._judge("d_h", hr, fakes))
+        losses: Losses = {}
+        for name, true in (("d_r", real), ("d_s", syn), ("d_h", hr)):
+            if name not in self.critics:
+                continue
+            judged = self._judge(name, true, fakes)
+            if name == "d_h" and self.relativistic:
+                losses[name] = self.whole(partial(ragan_discriminator, global_mean=self.global_mean), *judged)
+            else:
+                losses[name] = lsgan_discriminator(*judged)
         losses["total"] = torch.stack(list(losses.values())).sum()
         return losses
 

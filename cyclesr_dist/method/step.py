@@ -52,7 +52,7 @@ def joint_step(g: Player, d: Player, batch: Batch, phase: Phase, show_history: S
 
     with frozen(d.module):
         losses, fakes, norm_g = update_in_parts(g, num, generate)
-    drift = drift_of(fakes["d_r"], batch.syn)
+    drift = drift_of(fakes["d_r"], batch.syn) if "d_r" in fakes else {}
     if not math.isfinite(norm_g):
         # Nothing was updated, on any rank: such fakes must reach neither the pools nor the discriminators.
         return StepResult(_terms(losses), {"g": norm_g}, drift)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 from safetensors.torch import save
@@ -24,6 +24,8 @@ from cyclesr_dist.runtime.files import is_folder, write_bytes
 _MAX_CHANNELS = 4096
 _MAX_BLOCKS = 1024
 MAX_SCALE = 16
+TRANSLATED: Literal["translated"] = "translated"
+"""A network of two, both described in its `arguments`."""
 
 
 def net_upscaler(name: str, path: Path, allow_module: bool = False) -> NetUpscaler:
@@ -70,9 +72,10 @@ def load_model(path: Path, allow_module: bool = False) -> nn.Module:
 def _load(path: Path, allow_module: bool) -> tuple[nn.Module, int]:
     """The network and its scale."""
     sr, scale, _ = describe(path)
-    if sr.kind == "module" and not allow_module:
+    own = sr_net(sr.arguments["sr"]) if sr.kind == TRANSLATED else sr
+    if own.kind == "module" and not allow_module:
         raise InputError(
-            f"{path}: its network is the Python class {sr.module}, which would have to be imported; if you trust the "
+            f"{path}: its network is the Python class {own.module}, which would have to be imported; if you trust the "
             "file, allow it (--allow-module, in Python allow_module=True)"
         )
     try:
@@ -153,7 +156,23 @@ def sr_net(values: dict[str, Any]) -> SRNet:
         raise ValueError(f"res_scale is {sr.res_scale!r}, not a number above 0 and at most 1")
     if not isinstance(sr.module, str) or not isinstance(sr.arguments, dict):
         raise TypeError(f"module is {sr.module!r:.80} with arguments {sr.arguments!r:.80}, not a string and a mapping")
+    if sr.kind == TRANSLATED:
+        _check_two(sr.arguments)
     return replace(sr, init="")
+
+
+def _check_two(arguments: dict[str, Any]) -> None:
+    """The same for the two networks of a `translated` one."""
+    if set(arguments) != {"translator", "sr"} or not all(isinstance(value, dict) for value in arguments.values()):
+        raise ValueError(f"arguments is {arguments!r:.80}; of kind {TRANSLATED} these are `translator` and `sr`")
+    first = arguments["translator"]
+    if set(first) != {"kind", "channels", "blocks"} or first["kind"] not in ("resnet", "residual"):
+        raise ValueError(f"translator is {first!r:.80}, not kind (resnet or residual), channels and blocks")
+    whole(first["channels"], "translator.channels", _MAX_CHANNELS)
+    whole(first["blocks"], "translator.blocks", _MAX_BLOCKS)
+    if arguments["sr"].get("kind") == TRANSLATED:
+        raise ValueError(f"a {TRANSLATED} network in another one")
+    sr_net(arguments["sr"])
 
 
 def whole(value: object, key: str, largest: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 from torch import nn
 
 from cyclesr_dist.config.schema import MEASURED, Config, PatchGANNet, SRNet, TranslatorNet
@@ -20,6 +22,7 @@ from cyclesr_dist.nets.span import SPAN
 from cyclesr_dist.nets.srresnet import SRResNet
 from cyclesr_dist.nets.srvgg import SRVGGNet
 from cyclesr_dist.nets.swinir import SwinIR
+from cyclesr_dist.nets.translate_first import TranslateFirst
 from cyclesr_dist.nets.translator import ResidualTranslator, ResnetTranslator
 from cyclesr_dist.nets.vdsr import VDSRMod
 
@@ -85,13 +88,21 @@ def build_sr(net: SRNet, scale: int) -> nn.Module:
             return EnlargeFirst(ResnetTranslator(net.channels, net.blocks), scale)
         case "enlarged_residual":
             return EnlargeFirst(ResidualTranslator(net.channels, net.blocks), scale)
+        case "translated":
+            first, then = TranslatorNet(**net.arguments["translator"]), SRNet(**net.arguments["sr"])
+            return TranslateFirst(build_translator(first), build_sr(then, scale), scale)
 
 
 def inference_net(config: Config) -> SRNet:
-    """What g_l2h of a run is: `nets.sr`, or where equation (2) works at HR size, a translator behind bicubic."""
-    if spec_of(config.system).cycle != "hr":
+    """What g_l2h of a run is: `nets.sr`, or where equation (2) works at HR size, a translator behind bicubic, or a
+    translator and then `nets.sr`."""
+    spec, t = spec_of(config.system), config.nets.translator
+    if spec.translates_first:
+        kind = "resnet" if t.kind == "resnet" else "residual"
+        first = {"kind": kind, "channels": t.channels, "blocks": t.blocks}
+        return SRNet(kind="translated", arguments={"translator": first, "sr": asdict(replace(config.nets.sr, init=""))})
+    if spec.cycle != "hr":
         return config.nets.sr
-    t = config.nets.translator
     return SRNet(
         kind="enlarged_resnet" if t.kind == "resnet" else "enlarged_residual", channels=t.channels, blocks=t.blocks
     )

@@ -125,7 +125,9 @@ def _check_value(where: str, key: str, value: float, base: Path, overrides: Sequ
     found = attrgetter(key)(config)
     if not _is_number(found):
         raise ConfigError(f"{where}: {key} is no number; a search varies numbers")
-    if key in _PERCEPTUAL_ONLY and not spec_of(config.system).perceptual:
+    spec = spec_of(config.system)
+    judges_hr = spec.translates_first and key == "weights.advsr"
+    if key in _PERCEPTUAL_ONLY and not (spec.perceptual or judges_hr):
         raise ConfigError(f"{where}: {key} has no effect with system = {config.system}; it is read by cyclesrgan only")
     return "whole" if isinstance(found, int) else "real"
 

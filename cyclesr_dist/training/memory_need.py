@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclesr_dist.config.schema import Config, noise_channels
-from cyclesr_dist.config.systems import spec_of
+from cyclesr_dist.config.systems import Phase, spec_of
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.systems.base import System
 from cyclesr_dist.nets.build import build_discriminator, build_sr, build_translator
@@ -106,8 +106,14 @@ def _halves(config: Config, patch: int) -> list[list[_Pass]]:
     hr = patch * c.scale
     g_l2h = _Pass(lambda: build_sr(nets.sr, c.scale), 3, patch, 1)
     spec = spec_of(c.system)
+    if spec.translates_first:
+        first, second = _of_one_way(config, patch)
+        judge = _Pass(lambda: build_discriminator(nets.d_h), 3, hr, 1)
+        # The translator of real and of syn, and both ways back; SR of both.
+        return [[*[first[0]] * 4, first[1], judge, replace(g_l2h, times=2)], [*second, judge, judge]]
     if spec.cycle == "none":
-        return [[g_l2h]]
+        one_way = spec.rounds[0].phase is Phase.TRANSLATE
+        return [*(_of_one_way(config, patch) if one_way else []), [g_l2h]]
     again = int(bool(w.id)) + int(bool(w.cyc if w.cyc_backward is None else w.cyc_backward))
     noise = noise_channels(c)
     if spec.cycle == "hr":
@@ -131,6 +137,14 @@ def _halves(config: Config, patch: int) -> list[list[_Pass]]:
             layers = (config.perceptual.layer,) if w.percep else TEXTURE_LAYERS
             first = [*first, _Pass(lambda: build_vgg("random", layers), 3, hr, 1 + int(bool(w.percep and w.texture)))]
     return [first, second]
+
+
+def _of_one_way(config: Config, patch: int) -> list[list[_Pass]]:
+    """A degradation that is learned without a way back, and its discriminator."""
+    nets, noise = config.nets, noise_channels(config)
+    there = _Pass(lambda: build_translator(nets.translator, noise), 3 + noise, patch, 1)
+    critic = _Pass(lambda: build_discriminator(nets.d_lr), 3, patch, 1)
+    return [[there, critic], [critic, critic]]
 
 
 def way_out(config: Config, system: System, patch: int, num_ranks: int, free: int) -> str:

@@ -207,7 +207,9 @@ def test_only_what_assembles_a_system_is_given_the_whole_configuration() -> None
     bench = "cyclesr_dist.workflows.bench."  # its contenders are assembled from it, in turns
     assert {name for name in found if not name.startswith(bench)} == {
         f"cyclesr_dist.method.systems.{system}" for system in (
-            "cyclegan.CycleGANSystem", "estimated.EstimatedSystem", "joint.JointSystem",
+            "cincgan.CinCGANSystem", "cyclegan.CycleGANSystem", "dsgan.DSGANSystem", "estimated.EstimatedSystem",
+            "high_to_low.HighToLowSystem", "joint.JointSystem",
+            "pdm.PDMSystem", "pseudo_supervision.PseudoSupervisionSystem",
             "separate.SeparateSystem", "sr_only.SyntheticSystem",
         )
     }  # fmt: skip

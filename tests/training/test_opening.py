@@ -101,9 +101,13 @@ def test_a_network_that_cannot_be_counted_trains_all_the_same(
 
 
 FREE_BYTES = 105 * 2**20
+RIVALS = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("high_to_low", "dsgan", "cincgan", "pseudo_supervision", "pdm")
+]
 
 
-@pytest.mark.parametrize("system", ["sr_syn", "cyclesr", "cyclesrgan", "cyclegan", "cycle_sr_separate"])
+@pytest.mark.parametrize("system", ["sr_syn", "cyclesr", "cyclesrgan", "cyclegan", "cycle_sr_separate", *RIVALS])
 def test_what_cannot_fit_is_refused_with_a_setting_that_fits(
     system: str, config_file: Path, tiny_data: Any, tmp_path: Path, capsys, monkeypatch
 ) -> None:

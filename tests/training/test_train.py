@@ -28,13 +28,23 @@ PHASES = {
     "cycle_sr_separate": ["translate"] * 4 + ["separate"] * 3,
     "cyclesr": ["pretrain"] * 4 + ["joint"] * 3,
     "cyclesrgan": ["pretrain"] * 4 + ["joint"] * 3,
+    "high_to_low": ["translate"] * 4 + ["separate"] * 3,
+    "dsgan": ["translate"] * 4 + ["separate"] * 3,
+    "cincgan": ["pretrain"] * 4 + ["joint"] * 3,
+    "pseudo_supervision": ["pretrain"] * 4 + ["joint"] * 3,
+    "pdm": ["translate"] * 4 + ["separate"] * 3,
 }
+TWO_ROUNDS = ("cycle_sr_separate", "high_to_low", "dsgan", "pdm")
+RIVALS = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("high_to_low", "dsgan", "cincgan", "pseudo_supervision", "pdm")
+]
 
 
-@pytest.mark.parametrize("system", PHASES)
+@pytest.mark.parametrize("system", [*list(PHASES)[:6], *RIVALS])
 def test_a_run_leaves_what_the_interface_promises(system, config_file, tiny_data, tmp_path) -> None:
     arguments = [*tiny_data.overrides, f"system={system}", "train.max_steps=7", "data.log_keys=true"]
-    arguments += ONE_EPOCH if system == "cycle_sr_separate" else []
+    arguments += ONE_EPOCH if system in TWO_ROUNDS else []
     assert run(config_file, tmp_path / "run", *arguments) == 0
     folder = tmp_path / "run"
     metrics = lines(folder / "metrics.jsonl")
@@ -43,7 +53,7 @@ def test_a_run_leaves_what_the_interface_promises(system, config_file, tiny_data
     assert ("loss.mse" in metrics[-1]) == (system != "cyclegan")
     assert [m["phase"] for m in metrics] == PHASES[system]
     validated = lines(folder / "validation.jsonl")
-    assert [v["step"] for v in validated] == ([7] if system == "cycle_sr_separate" else [4, 7])
+    assert [v["step"] for v in validated] == ([7] if system in TWO_ROUNDS else [4, 7])
     translating = system in ("cycle_sr_separate", "cyclesr", "cyclesrgan")
     assert all(("agreement" in v and "spectrum_lr" in v) == translating for v in validated)
     assert all({"psnr", "ssim", "spectrum_hr"} <= v.keys() for v in validated)
@@ -108,10 +118,10 @@ def test_a_gradient_that_is_not_finite_stops_the_run(backend, config_file, tiny_
     assert all(torch.isfinite(tensor).all() for tensor in saved.values())
 
 
-@pytest.mark.parametrize("system", ["cyclesr", "cyclegan", "cycle_sr_separate"])
+@pytest.mark.parametrize("system", ["cyclesr", "cyclegan", "cycle_sr_separate", *RIVALS])
 def test_resume_is_exact(system, config_file, tiny_data, tmp_path) -> None:
     arguments = [*tiny_data.overrides, "data.log_keys=true", f"system={system}"]
-    arguments += ONE_EPOCH if system == "cycle_sr_separate" else []
+    arguments += ONE_EPOCH if system in TWO_ROUNDS else []
     assert run(config_file, tmp_path / "whole", *arguments, "train.max_steps=8") == 0
     assert run(config_file, tmp_path / "parts", *arguments, "train.max_steps=4") == 0
     assert run(config_file, tmp_path / "parts", *arguments, "train.max_steps=8", "--resume") == 0

@@ -75,21 +75,33 @@ def sr_player(config: Config, make_player: MakePlayer, measured: nn.Module | Non
 
 def discriminator_player(config: Config, make_player: MakePlayer, net: PatchGANNet, gan: bool = False) -> Player:
     """d_r and d_s, both of `net`, and with `gan` d_h."""
-    critics = nn.ModuleDict({"d_r": build_discriminator(net), "d_s": build_discriminator(net)})
-    groups = [ParamGroup(("critics.d_r.", "critics.d_s."), config.optim.lr_cyclegan)]
+    critics = {"d_r": build_discriminator(net), "d_s": build_discriminator(net)}
     if gan:
         critics["d_h"] = build_discriminator(config.nets.d_h)
+    return critics_player(config, make_player, critics)
+
+
+def critics_player(
+    config: Config, make_player: MakePlayer, critics: dict[str, nn.Module], relativistic: bool = True
+) -> Player:
+    """These discriminators, of `d_r`, `d_s` and `d_h`. relativistic: d_h's loss is RaGAN's, else LSGAN's."""
+    of_lr = tuple(f"critics.{name}." for name in critics if name != "d_h")
+    groups = [ParamGroup(of_lr, config.optim.lr_cyclegan)]
+    if "d_h" in critics:
         groups.append(ParamGroup(("critics.d_h.",), config.optim.lr_sr))
-    return make_player(Discriminators(critics, mean_over_ranks, passes_of(config.speed)), tuple(groups))
+    passes = passes_of(config.speed)
+    return make_player(
+        Discriminators(nn.ModuleDict(critics), mean_over_ranks, passes, relativistic=relativistic), tuple(groups)
+    )
 
 
 class Pools:
     """The history of fakes of d_r and of d_s, one each for the whole job. Fakes of other discriminators have none."""
 
-    def __init__(self, size: int, seed: int, world: World) -> None:
+    def __init__(self, size: int, seed: int, world: World, names: tuple[str, ...] = ("d_r", "d_s")) -> None:
         self.rank, self.num_ranks = world.rank, world.num_ranks
         self.device = world.device
-        self.pools = {name: ImagePool(name, size, seed) for name in ("d_r", "d_s")}
+        self.pools = {name: ImagePool(name, size, seed) for name in names}
 
     def exchange(self, fakes: Fakes, first_index: int) -> Fakes:
         """What the discriminators are shown. Every rank decides for the whole batch. All ranks call it."""

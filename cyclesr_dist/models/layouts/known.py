@@ -33,6 +33,7 @@ _OURS_ALONE = {
     ),
     "enlarged_resnet": "it is a translator behind bicubic enlargement",
     "enlarged_residual": "it is a translator behind bicubic enlargement",
+    "translated": "it is a translator before an SR network",
 }
 """Why a network has no layout of another project."""
 
