@@ -44,7 +44,7 @@ def _run(argv: Sequence[str]) -> int:
     if launch is None:
         raise ConfigError("this is a part of a Slurm job; srun starts it")
     require_ray()
-    name, port = (launch.address, launch.port) if launch.size > 1 else _ALONE_AT
+    name, port = (launch.address, head_port(launch.port)) if launch.size > 1 else _ALONE_AT
     place = f"{socket.gethostbyname(name)}:{port}"
     cpus = os.environ.get("SLURM_CPUS_PER_TASK")
     for variable in [variable for variable in os.environ if variable.startswith(_OF_THE_STEP)]:
@@ -62,6 +62,14 @@ def _run(argv: Sequence[str]) -> int:
 
 # Of the user's own: other people's searches may be on this node.
 _HEAD = ("--head", "--include-dashboard=false", f"--temp-dir=/tmp/ray-{os.getuid()}")
+
+
+def head_port(port: str) -> str:
+    """Of Ray's head, from 20000 to 29999, made of the port at which ranks of this job would meet.
+
+    Ray has 10001 for its client server and those up to 19999 for workers. It does not start where the head has one.
+    """
+    return str(20000 + int(port) % 10000)
 
 
 def _serve(head: str, room: Sequence[str]) -> int:
@@ -82,16 +90,25 @@ def _wait_for_nodes(place: str, number: int, head: subprocess.Popen[str]) -> Non
     import ray
 
     _wait_until(lambda: _answers(place) or head.poll() is not None, f"Ray's head at {place} does not answer")
+    _check(head)
     try:
         ray.init(address=place, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # Ray raises all kinds, plain Exception too
         raise CycleSRError(f"Ray did not start on the first node: {' '.join(str(error).split())[:300]}") from error
     try:
         _wait_until(
-            lambda: sum(node["Alive"] for node in ray.nodes()) >= number, f"not all {number} nodes have joined Ray"
+            lambda: head.poll() is not None or sum(node["Alive"] for node in ray.nodes()) >= number,
+            f"not all {number} nodes have joined Ray",
         )
+        _check(head)
     finally:
         ray.shutdown()
+
+
+def _check(head: subprocess.Popen[str]) -> None:
+    """Without a head Ray's own functions wait for minutes."""
+    if head.poll() is not None:
+        raise CycleSRError(f"Ray did not start on the first node (exit code {head.returncode}); the log above says why")
 
 
 @contextmanager
