@@ -18,8 +18,8 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# End-to-end runs of minutes; those that start Ray or take times one after another.
-ALONE := tests/search tests/workflows
+# End-to-end runs of minutes; those that start Ray or measure time or memory run one after another.
+ALONE := tests/search tests/workflows tests/models/test_strip_memory.py
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow -n 2 --dist loadfile $(ALONE:%=--ignore=%)
 	$(BIN)/python -m pytest -q -m slow $(ALONE)

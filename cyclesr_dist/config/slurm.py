@@ -17,23 +17,7 @@ _TIME = r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d
 _OPTION = r"--[a-z][-a-z0-9]*(=.*)?"
 _OURS = (
     *("job-name", "nodes", "ntasks", "ntasks-per-node", "output", "error", "open-mode", "signal", "requeue"),
-    *(
-        "no-requeue",
-        "chdir",
-        "array",
-        "wrap",
-        "test-only",
-        "parsable",
-        "export",
-        "comment",
-        "J",
-        "N",
-        "n",
-        "o",
-        "e",
-        "D",
-        "a",
-    ),
+    *("no-requeue", "chdir", "array", "wrap", "test-only", "parsable", "export", "comment", "n", "o", "e", "a"),
 )
 """Options that the script itself has, and cannot do without."""
 
