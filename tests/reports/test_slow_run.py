@@ -112,7 +112,7 @@ def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path, capsys: pytest.Capt
     [
         ([*LARGE, "train.max_steps=50"], "computing"),
         (["global_batch=1", "train.max_steps=80"], "overhead"),
-        (["train.validate_every_steps=5", "train.max_steps=60", "validate.pictures=0"], "validation"),
+        (["train.validate_every_steps=1", "train.max_steps=40", "validate.pictures=0"], "validation"),
         (["train.checkpoint_every_steps=1", "train.max_steps=60"], "checkpoints"),
     ],
 )
