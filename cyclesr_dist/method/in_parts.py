@@ -12,9 +12,9 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.profiler import record_function
 
 from cyclesr_dist.distributed.player import Player
+from cyclesr_dist.method.parts_of_step import part as named
 from cyclesr_dist.method.types import Fakes, Losses
 from cyclesr_dist.method.whole_batch import Known, Look, Replay, WholeBatch
 
@@ -30,18 +30,18 @@ def update_in_parts(player: Player, num: int, forward: Forward, name: str) -> tu
     """
     parts = parts_of(num, player.micro_batch)
     if len(parts) == 1:
-        with record_function(f"{name}: forward"):
+        with named(f"{name}: forward"):
             losses, fakes = forward(slice(None))
-        with record_function(f"{name}: backward and update"):
+        with named(f"{name}: backward and update"):
             norm = player.update(losses["total"])
         return {term: value.detach() for term, value in losses.items()}, fakes, norm
-    with record_function(f"{name}: look at the whole batch"):
+    with named(f"{name}: look at the whole batch"):
         known = _look(player.module, parts, forward)
     sums: Losses = {}
     shown: list[Fakes] = []
 
     def share(part: slice) -> Tensor:
-        with _replayed(player.module, known, part), record_function(f"{name}: forward"):
+        with _replayed(player.module, known, part), named(f"{name}: forward"):
             losses, fakes = forward(part)
         weight = (part.stop - part.start) / num
         for term, value in losses.items():
@@ -51,10 +51,10 @@ def update_in_parts(player: Player, num: int, forward: Forward, name: str) -> tu
         return total
 
     for part in parts[:-1]:
-        with record_function(f"{name}: a part of the batch"):
+        with named(f"{name}: a part of the batch"):
             player.accumulate(partial(share, part))
     last = share(parts[-1])
-    with record_function(f"{name}: backward and update"):
+    with named(f"{name}: backward and update"):
         norm = player.update(last)
     return sums, {key: torch.cat([fakes[key] for fakes in shown]) for key in shown[0]}, norm
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.profiler import record_function
 
 from cyclesr_dist.config.systems import Phase
 from cyclesr_dist.data.batch import Batch
@@ -16,6 +15,7 @@ from cyclesr_dist.distributed.player import Player
 from cyclesr_dist.method.drift import drift_of
 from cyclesr_dist.method.in_parts import update_in_parts
 from cyclesr_dist.method.objectives import Discriminators
+from cyclesr_dist.method.parts_of_step import part as named
 from cyclesr_dist.method.types import Drift, Fakes, Losses
 
 ShowHistory = Callable[[Fakes, int], Fakes]
@@ -57,7 +57,7 @@ def joint_step(g: Player, d: Player, batch: Batch, phase: Phase, show_history: S
     if not math.isfinite(norm_g):
         # Nothing was updated, on any rank: such fakes must reach neither the pools nor the discriminators.
         return StepResult(_terms(losses), {"g": norm_g}, drift)
-    with record_function("pools"):
+    with named("pools"):
         judged = show_history(fakes, batch.index)
     losses_d, _, norm_d = update_in_parts(d, num, discriminate, "discriminators")
 

@@ -1,11 +1,13 @@
 """What the machine takes from a process: pages that come from disk, memory that is awaited, a limit or heat that slows
-the processor. From Linux's counters, read in about a millisecond; a counter that is not there is left out."""
+the processor. From Linux's counters, read in less than a millisecond; a counter that is not there is left out."""
 
 from __future__ import annotations
 
 import itertools
+import re
 import resource
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from cyclesr_dist.runtime.control_groups import groups
@@ -36,58 +38,58 @@ class HostLoad:
     """Growth of these counters."""
 
     def __init__(self) -> None:
-        self._last = _read()
+        self._sources = list(_sources())
+        self._last = self._read()
 
     def since_last(self) -> dict[str, float]:
         """Since the last call, or since it was made. Those of NAMES that the system has."""
-        now, last = _read(), self._last
+        now, last = self._read(), self._last
         self._last = now
         return {name: max(0.0, now[name] - last[name]) for name in NAMES if name in now and name in last}
 
+    def _read(self) -> dict[str, float]:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        found = {"major_faults": float(usage.ru_majflt), "system_seconds": usage.ru_stime}
+        for source in self._sources:
+            if (value := source.read()) is not None:
+                found[source.name] = found.get(source.name, 0.0) + value
+        return found
 
-def _read() -> Mapping[str, float]:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    found = {"major_faults": float(usage.ru_majflt), "system_seconds": usage.ru_stime}
-    for line in _lines(_PAGES):
-        if line.startswith("pswpin "):
-            found["swapped_in_mb"] = float(line.split()[1]) * resource.getpagesize() / 2**20
+
+@dataclass(frozen=True)
+class _Source:
+    """A number in a file."""
+
+    name: str
+    """Of NAMES; several files of one name add up."""
+    path: Path
+    before: str
+    """What its line begins with, as a pattern."""
+    unit: float = 1.0
+
+    def read(self) -> float | None:
+        try:
+            text = self.path.read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return None
+        found = re.search(rf"^{self.before}(\d+)", text, re.MULTILINE)
+        return float(found[1]) * self.unit if found else None
+
+
+def _sources() -> Iterator[_Source]:
+    """Those that are there. They are looked up once: that takes longer than to read them."""
     unified = groups()
+    found = [
+        _Source("swapped_in_mb", _PAGES, "pswpin ", resource.getpagesize() / 2**20),
+        _Source("heat_seconds", _HEAT, "", 1e-3),
+        *(_Source("memory_limit_hits", folder / "memory.events.local", "max ") for folder in unified),
+        *(_Source("memory_limit_hits", folder / "memory.failcnt", "") for folder in groups("memory")),
+        *(_Source("throttled_seconds", folder / "cpu.stat", "throttled_usec ", 1e-6) for folder in unified),
+        *(_Source("throttled_seconds", folder / "cpu.stat", "throttled_time ", 1e-9) for folder in groups("cpu")),
+    ]
+    yield from (source for source in found if source.read() is not None)
     for what in ("memory", "io"):
-        places = (*(folder / f"{what}.pressure" for folder in unified), _PRESSURE / what)
         # Of the process's own group where there is one: what other jobs wait for is not its own.
-        found |= {f"{what}_stall_seconds": stall for stall in [*itertools.chain(*map(_stall, places))][:1]}
-    for name, values in (
-        ("memory_limit_hits", [*_fields(unified, "memory.events.local", "max"), *_failures()]),
-        ("throttled_seconds", [value / 1e6 for value in _fields(unified, "cpu.stat", "throttled_usec")]),
-        ("throttled_seconds", [value / 1e9 for value in _fields(groups("cpu"), "cpu.stat", "throttled_time")]),
-    ):
-        if values:
-            found[name] = found.get(name, 0.0) + sum(values)
-    if heat := _lines(_HEAT):
-        found["heat_seconds"] = float(heat[0]) / 1e3
-    return found
-
-
-def _stall(path: Path) -> Iterator[float]:
-    for line in _lines(path):
-        if line.startswith("some ") and "total=" in line:
-            yield float(line.rpartition("total=")[2]) / 1e6
-
-
-def _failures() -> Iterator[float]:
-    for folder in groups("memory"):
-        yield from (float(line) for line in _lines(folder / "memory.failcnt"))
-
-
-def _fields(folders: list[Path], file: str, name: str) -> Iterator[float]:
-    for folder in folders:
-        for line in _lines(folder / file):
-            if line.startswith(f"{name} "):
-                yield float(line.split()[1])
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return []
+        places = (*(folder / f"{what}.pressure" for folder in unified), _PRESSURE / what)
+        stalls = (_Source(f"{what}_stall_seconds", path, "some .*total=", 1e-6) for path in places)
+        yield from itertools.islice((source for source in stalls if source.read() is not None), 1)

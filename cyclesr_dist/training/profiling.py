@@ -10,15 +10,15 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.profiler import ProfilerActivity, profile
 
 from cyclesr_dist.config.schema import Profile
 from cyclesr_dist.distributed.world import World
+from cyclesr_dist.method.parts_of_step import part, trace_parts
 from cyclesr_dist.runtime.files import replacing
 
 T = TypeVar("T")
@@ -62,15 +62,11 @@ class Profiler:
         else:
             self._start(step)
 
-    def named(self, part: str) -> AbstractContextManager[Any]:
-        """Around a part of the loop: its name stands in the trace."""
-        return nullcontext() if self._running is None else record_function(part)
-
     def waiting(self, items: Iterable[T]) -> Iterator[T]:
         """The same items; the wait for each has its name in the trace."""
         iterator = iter(items)
         while True:
-            with self.named("waiting for a batch"):
+            with part("waiting for a batch"):
                 try:
                     item = next(iterator)
                 except StopIteration:
@@ -89,12 +85,14 @@ class Profiler:
         activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if self._cuda else [])
         self._running = profile(activities=activities)
         self._running.start()
+        trace_parts(True)
 
     def _stop(self) -> profile:
         running, self._running = self._running, None
         assert running is not None
         if self._cuda:
             torch.cuda.synchronize()
+        trace_parts(False)
         running.stop()
         return running
 
