@@ -125,10 +125,11 @@ def _inputs(paths: Sequence[Path], out: Path, recursive: bool, tally: Tally) -> 
     would have the result of another one. Those of a folder are failures.
     """
     from cyclesr_dist.data.folders import check_some, look_into
+    from cyclesr_dist.runtime.patterns import pattern_of
 
     found: list[Input] = []
     for path in paths:
-        if is_folder(path):
+        if is_folder(path) or (pattern_of(path) and not is_file(path)):
             folder = look_into(path, recursive, without=out)
             folder.note(tally, whole_paths=len(paths) > 1)
             check_some(folder)

@@ -26,5 +26,7 @@ def covered(lr: tuple[int, ...], hr: tuple[int, ...], scale: int, named: tuple[s
             f"{named[0]}: {w}x{h} px"
             + f" enlarged x{scale} is {w * scale}x{h * scale} px" * (scale > 1)
             + f", but {named[1]} is {width}x{height} px"
+            + f"; LR was enlarged before, give files that were not, of 1/{scale} of HR's sides (of RealSR version 3)"
+            * (scale > 1 and (h, w) == (height, width))
         )
     return part
