@@ -103,8 +103,8 @@ def run(args: argparse.Namespace) -> int:
     model = resolve_model(args.model, args.scale, args.allow_module)
     if model.scale > 1 and args.lr.is_dir() and args.lr.resolve() == args.hr.resolve():
         raise InputError(
-            f"--lr and --hr are both {args.lr}; where names tell LR from HR, give patterns, as '{args.lr}/*_LR4.png' and "
-            f"'{args.hr}/*_HR.png'"
+            f"--lr and --hr are both {args.lr}; where names tell LR from HR, give patterns, as "
+            f"'{args.lr}/*_LR4.png' and '{args.hr}/*_HR.png'"
         )
     keep_freed()  # of a photograph, for the next one
     with telling("image", None, args.debug) as tally:

@@ -8,7 +8,24 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-SCALE = 4
+SCENES = (1, 2, 400, 401, 799, 800)
+"""Of DIV2K, to train on."""
+DIV2K = {"unknown": ("X4", ("",), ("",)), "mild": ("", ("m",), ("m",)), "wild": ("", ("w1", "w2", "w3", "w4"), ("w",))}
+"""By track: the inner folder, and what stands behind x4 in names to train on and to validate."""
+
+
+def write_div2k(root: Path, height: int = 64, width: int = 96) -> Path:
+    """DIV2K with the LR of three challenges: six scenes to train on, two to validate."""
+    random = np.random.default_rng(3)
+    for part, scenes, place in (("train", SCENES, 1), ("valid", (801, 900), 2)):
+        for scene in scenes:
+            image = _photo(random, height, width)
+            small = image.resize((width // 4, height // 4), Image.Resampling.BICUBIC)
+            _write(root / f"DIV2K_{part}_HR" / f"{scene:04}.png", image)
+            for track, names in DIV2K.items():
+                for variant in names[place]:
+                    _write(root / f"DIV2K_{part}_LR_{track}" / names[0] / f"{scene:04}x4{variant}.png", small)
+    return root
 
 
 def write_realsr(root: Path, same_size: bool = False) -> Path:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from helpers import tiny_overrides
-from helpers.datasets import write_drealsr, write_ntire20, write_realsr
+from helpers.datasets import write_div2k, write_drealsr, write_ntire20, write_realsr
 
 from cyclesr_dist.cli.main import main
 from cyclesr_dist.data.folders import list_images
+from cyclesr_dist.degradation.sample import read_sample
 from cyclesr_dist.workflows.table.config import Table, load_table
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -62,7 +63,7 @@ def test_shards_are_built_from_the_files_as_they_unpack(recipe: str, tmp_path: P
             assert hr == lr.replace("_LR4", "_HR").replace("_x1", "_x4")
 
 
-def test_bicubic_is_scored_and_the_degradation_measured_from_the_files_as_they_unpack(recipe: str) -> None:
+def test_bicubic_is_scored_and_all_files_can_be_measured_as_they_unpack(recipe: str) -> None:
     table = table_of(recipe)
     ((_, track),) = table.tracks.chosen().items()
     evaluate = ["evaluate", "--model", "bicubic", "--quiet", "--json", "scores.json"]
@@ -70,11 +71,12 @@ def test_bicubic_is_scored_and_the_degradation_measured_from_the_files_as_they_u
     images = json.loads(Path("scores.json").read_text(encoding="utf-8"))["images"]
     assert len(images) == NUMBERS[recipe][2]
     assert all(image["psnr"] > 20 for image in images), "only an LR file's own HR file is so near"
-    assert main(["estimate", "--hr", table.photos, "--lr", track.lr, "--out", "estimate", "--quiet"]) == 0
+    for place, domain, number in ((table.photos, "hr", 0), (track.lr, "lr", 1)):
+        assert read_sample(place, domain, 4, table.run.data, 0).num_photos == NUMBERS[recipe][number]
 
 
 def test_no_photograph_has_two_parts_in_a_recipe(recipe: str) -> None:
-    """None is trained on and validated, in both domains, or trained on and tested; NTIRE 2020 validates on test files."""
+    """None is in both domains, or trained on and validated or tested. NTIRE 2020 validates on ten of its test files."""
     table = table_of(recipe)
     ((_, track),) = table.tracks.chosen().items()
     parts = [table.photos, track.pairs_hr or track.lr, table.valid_hr]
@@ -91,9 +93,26 @@ def words_of_table(recipe: str, *more: str) -> list[str]:
 
 @pytest.mark.slow
 def test_a_table_to_its_rows(recipe: str) -> None:
-    pairs = [] if recipe == "ntire20_t1" else ["sr_paired"]
-    systems = ["bicubic", "sr_syn", "cyclesr", *pairs]
-    assert main(words_of_table(recipe, f"systems=[{','.join(systems)}]")) == 0
+    table = table_of(recipe)
+    ((_, track),) = table.tracks.chosen().items()
+    assert main(["estimate", "--hr", table.photos, "--lr", track.lr, "--out", "estimate", "--quiet"]) == 0
+    systems = ["bicubic", "sr_syn", "cyclesr", *(["sr_paired"] if "sr_paired" in table.systems else [])]
+    check_rows(words_of_table(recipe, f"systems=[{','.join(systems)}]"), systems)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("track", ["unknown", "mild", "wild"])
+def test_a_track_of_div2k_to_its_rows(track: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_div2k(tmp_path / "DIV2K", 512, 640)
+    monkeypatch.chdir(tmp_path)
+    others = [f"tracks.{name}=null" for name in ("unknown", "mild", "wild") if name != track]
+    network = f"tracks.{track}.sr={{kind: compact, channels: 4, blocks: 1}}"
+    systems = ["bicubic", "sr_syn", "sr_paired"]
+    check_rows(words_of_table("paper", f"systems=[{','.join(systems)}]", network, "protocol=plain", *others), systems)
+
+
+def check_rows(words: list[str], systems: list[str]) -> None:
+    assert main(words) == 0
     (rows,) = json.loads(Path("runs/out/table.json").read_text(encoding="utf-8"))["tracks"].values()
     assert list(rows) == systems
     assert all(5 < row["psnr"]["mean"] < 60 and row["psnr_y"]["mean"] > 5 for row in rows.values())
