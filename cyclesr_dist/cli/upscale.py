@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"cyclesr: warning: {warning}", file=sys.stderr, flush=True)
     _make(args.out)
     how = Enlarging(upscaler, model, args.tile, args.overwrite)
-    if len(args.inputs) == 1 and not is_folder(args.inputs[0]):  # a single file: its error is the command's
+    if len(args.inputs) == 1 and inputs and not inputs[0].listed:  # a single file: its error is the command's
         made = how.file(inputs[0].source, inputs[0].target)
         tally.done, tally.kept, code = int(made), int(not made), 0
     else:

@@ -150,7 +150,9 @@ def test_pairs_of_patterns(one_folder: Path) -> None:
     assert pairs[0].name == "Canon/4/Canon_10_LR4"
     with pytest.raises(InputError, match=r"no HR file in .* for Canon/4/Canon_1_LR4\.png"):
         match_pairs(one_folder / "*/4/*0_HR.png", one_folder / "*/4/*_LR4.png")
-    with pytest.raises(InputError, match=r"no file matches one in .*Canon/4/\*_HR.png by name, e.g. Nikon_1_LR4.png"):
+    with pytest.raises(
+        InputError, match=r"no file matches one in .*Canon/4/\*_HR.png by name, e\.g\. Nikon_10_LR4\.png"
+    ):
         match_pairs(one_folder / "Canon/4/*_HR.png", one_folder / "Nikon/4/*_LR4.png")
     touch(one_folder / "plain", "Canon_1.jpg", "Canon_10.jpg")
     pairs = match_pairs(one_folder / "plain", one_folder / "Canon/4/*_LR4.png")
