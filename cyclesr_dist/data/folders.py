@@ -244,10 +244,13 @@ def match_pairs(hr_dir: Path, lr_dir: Path, tally: Tally | None = None, recursiv
 
 def pairs_if_any(hr_dir: Path, lr_dir: Path) -> list[Pair]:
     """`match_pairs`, but none where no name matches. Raises InputError where only some do."""
-    scenes = _by_scene(hr_dir, None, False).keys()
-    if not any(scene in scenes or hr_stem(scene) in scenes for scene in _by_scene(lr_dir, None, False)):
-        return []
-    return match_pairs(hr_dir, lr_dir)
+    hr, lr = (_scenes(folder) for folder in (hr_dir, lr_dir))
+    return match_pairs(hr_dir, lr_dir) if any(scene in hr or hr_stem(scene) in hr for scene in lr) else []
+
+
+def _scenes(folder: Path) -> set[str]:
+    place = pattern_of(folder) or folder
+    return {_scene(place, path) for path in list_images(folder)}
 
 
 def _by_scene(folder: Path, tally: Tally | None, recursive: bool) -> dict[str, list[Path]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cyclesr_dist.data.folders import images_folder, list_images, look_into, match_pairs
+from cyclesr_dist.data.folders import images_folder, list_images, look_into, match_pairs, pairs_if_any
 from cyclesr_dist.data.formats import SUFFIXES, UNREAD_SUFFIXES
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.tally import Tally
@@ -53,6 +53,15 @@ def test_what_is_no_file_is_told_and_does_not_hang(tmp_path: Path) -> None:
         "gone.jpg": "a link to nothing",
         "loop.jpg": "a link in a circle",
     }
+
+
+def test_folders_of_other_scenes_have_no_pairs_and_may_hold_two_of_one_stem(tmp_path: Path) -> None:
+    touch(tmp_path / "hr", "a.png", "a.jpg")
+    touch(tmp_path / "lr", "b.png", "b.jpg")
+    assert pairs_if_any(tmp_path / "hr", tmp_path / "lr") == []
+    touch(tmp_path / "lr", "a.png")
+    with pytest.raises(InputError, match="have the same stem"):
+        pairs_if_any(tmp_path / "hr", tmp_path / "lr")
 
 
 def test_sub_folders_are_entered_once_where_asked_for_and_mentioned_where_not(tmp_path: Path) -> None:

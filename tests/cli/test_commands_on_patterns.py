@@ -1,4 +1,4 @@
-"""Every command that reads photographs takes a pattern in the place of a folder."""
+"""Every command that reads folders of photographs takes a pattern in the place of a folder."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from helpers import tiny_overrides
 from helpers.datasets import write_realsr
 from PIL import Image
 
+from cyclesr_dist import load_model, score
 from cyclesr_dist.cli.main import main
 from cyclesr_dist.config.schema import load
 from cyclesr_dist.distributed.world import World
@@ -40,6 +41,13 @@ def test_results_of_a_pattern_lie_as_its_files_do(realsr: Path) -> None:
     assert below("lr") == [f"{name}_HRx4m.png" for name in expected]
     assert main(["upscale", "RealSR(V3)/*/Test/4/*_LR4.png", "--model", "bicubic", *quiet, "big"]) == 0
     assert below("big") == [f"{name}_LR4.png" for name in expected]
+
+
+def test_python_scores_patterns(realsr: Path) -> None:
+    of_pairs = score(LR, HR, model=load_model("bicubic"))["psnr"]
+    one = score(LR.replace("*_", "Canon_001_"), HR.replace("*_", "Canon_001_"), model=load_model("bicubic"))["psnr"]
+    assert abs(of_pairs - one) < 5
+    assert score(HR, HR)["psnr"] == float("inf")
 
 
 def test_fit_sees_photographs_of_one_scene(realsr: Path) -> None:
