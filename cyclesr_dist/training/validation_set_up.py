@@ -11,6 +11,7 @@ from torch import nn
 from cyclesr_dist.config.metrics import ASKED_FOR, Need, metric_of
 from cyclesr_dist.config.schema import MEASURED, Config, noise_channels, uses_estimate
 from cyclesr_dist.config.systems import SYSTEMS, spec_of
+from cyclesr_dist.data.covered import check_sizes
 from cyclesr_dist.data.folders import images_folder, list_images, pairs_if_any
 from cyclesr_dist.data.images import image_size
 from cyclesr_dist.distributed.world import World
@@ -49,7 +50,9 @@ def _photographs(config: Config) -> Photographs:
     if not data.valid_hr:
         return Photographs(list_images(real), [], [])
     sharp = images_folder(Path(data.valid_hr), config.scale)
-    return Photographs(list_images(real), list_images(sharp), pairs_if_any(sharp, real))
+    pairs = pairs_if_any(sharp, real)
+    check_sizes(pairs, config.scale)
+    return Photographs(list_images(real), list_images(sharp), pairs)
 
 
 def _metric(config: Config, photographs: Photographs) -> str:

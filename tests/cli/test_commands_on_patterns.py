@@ -68,6 +68,17 @@ def test_a_training_validates_on_the_pairs_of_patterns(realsr: Path) -> None:
     assert pairs("RealSR(V3)/Nikon/Train/4/*_HR.png", "RealSR(V3)/Canon/Train/4/*_LR4.png") == []
 
 
+def test_a_training_whose_lr_is_as_large_as_hr_is_refused_before_it_begins(tmp_path: Path) -> None:
+    write_realsr(tmp_path, same_size=True)
+    valid = [
+        f"data.valid_{side}={tmp_path}/RealSR(V2)/*/Test/4/*_{end}.png" for side, end in (("hr", "HR"), ("lr", "LR4"))
+    ]
+    with pytest.raises(
+        InputError, match="128x96 px; LR was enlarged before: give LR that was not, with sides of 1/4 of HR"
+    ):
+        open_validator(load(None, [*tiny_overrides(), *valid]), World())
+
+
 def test_a_pattern_beside_the_configuration_is_found(realsr: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (realsr.parent / "run.yaml").write_text(f"data: {{valid_hr: '{HR}', valid_lr: 'RealSR(V3)/*/Train/4/*_LR3.png'}}\n")
     (realsr.parent / "elsewhere").mkdir()

@@ -151,7 +151,7 @@ def test_lr_as_large_as_hr_is_refused_before_anything_is_trained(
     Path("RealSR(V2)").rename("RealSR(V3)")
     said = refused(capfd, words_of_table("realsr", "systems=[bicubic,sr_syn]"))
     assert "LR was enlarged before" in said
-    assert "RealSR version 3" in said
+    assert "of RealSR, version 3" in said
     assert not Path("runs/out/runs").exists()
 
 

@@ -19,9 +19,9 @@ import torch
 from cyclesr_dist.config.schema import MEASURED, Shards, Track
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.build import build_set
-from cyclesr_dist.data.covered import covered
-from cyclesr_dist.data.folders import Pair, images_folder, list_images, match_pairs, pairs_if_any
-from cyclesr_dist.data.images import image_size, read_rgb8, write_png
+from cyclesr_dist.data.covered import check_sizes
+from cyclesr_dist.data.folders import images_folder, list_images, match_pairs, pairs_if_any
+from cyclesr_dist.data.images import read_rgb8, write_png
 from cyclesr_dist.data.resize import bicubic_down
 from cyclesr_dist.data.shards import Kind
 from cyclesr_dist.degradation.estimate import estimate
@@ -178,8 +178,8 @@ def _track(
         train_lr, valid_lr, test_lr = (
             images_folder(Path(folder), scale) for folder in (track.lr, track.valid_lr, track.test_lr)
         )
-        _check_sizes(pairs_if_any(valid_hr, valid_lr), scale)
-        _check_sizes(match_pairs(Path(table.test_hr), test_lr), scale)
+        check_sizes(pairs_if_any(valid_hr, valid_lr), scale)
+        check_sizes(match_pairs(Path(table.test_hr), test_lr), scale)
     else:
         train_lr = simulated(train_hr, "train_lr", 4)
         valid_lr = simulated(valid_hr, "valid_lr", table.wild_variants)
@@ -195,13 +195,6 @@ def _track(
             raise InputError(f"systems has {paired[0]}, which needs pairs; leave it out, or: {error}") from error
         pairs = _pack("pairs", root / "shards" / "pairs", shards, scale, pairs_hr, train_lr, quiet)
     return Folders(lr, pairs, valid_lr, test_lr)
-
-
-def _check_sizes(pairs: list[Pair], scale: int) -> None:
-    """Raise InputError, before anything is trained, where LR enlarged is not as large as HR."""
-    for pair in pairs:
-        (w, h), (width, height) = image_size(pair.lr), image_size(pair.hr)
-        covered((h, w), (height, width), scale, (str(pair.lr), str(pair.hr)))
 
 
 def _estimated(table: Table, out: Path, hr: str, lr: str) -> str:
