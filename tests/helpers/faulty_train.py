@@ -1,4 +1,7 @@
-"""launch/train.py with a fault, FAULT=kind:rank:step of the environment. Tests start it, through launchers."""
+"""launch/train.py with a fault, FAULT=kind:rank:step of the environment. Tests start it, through launchers.
+
+COLLECTIVE_SECONDS, where it is set, is the time that torch waits for the other ranks, in place of minutes.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import os
 import signal
 import threading
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from cyclesr_dist.data.loader import RankBatches
 from cyclesr_dist.method.systems.joint import JointSystem
@@ -51,7 +56,18 @@ def install(kind: str, rank: int, step: int) -> None:
     JointSystem.step = faulty_step  # type: ignore[method-assign]
 
 
+def time_out_after(seconds: float) -> None:
+    true_init = dist.init_process_group
+
+    def init(*arguments: Any, **named: Any) -> None:
+        true_init(*arguments, **named | {"timeout": timedelta(seconds=seconds)})
+
+    dist.init_process_group = init
+
+
 if __name__ == "__main__":
+    if "COLLECTIVE_SECONDS" in os.environ:
+        time_out_after(float(os.environ["COLLECTIVE_SECONDS"]))
     fault, fault_rank, fault_step = os.environ["FAULT"].split(":")
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":  # ranks that torchrun starts again have no fault
         install(fault, int(fault_rank), int(fault_step))
