@@ -25,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    where = "folder of photographs or shard set; a path or any URL"
+    where = "folder of photographs, pattern ('data/*_LR4.png') or shard set; a path or any URL"
     parser.add_argument("--hr", required=True, metavar="DIR|URL", help=f"sharp: {where}")
     parser.add_argument("--lr", required=True, metavar="DIR|URL", help=f"real LR: {where}")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")

@@ -32,7 +32,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "evaluate",
         description="Enlarge LR photographs, round to 8 bits and score against HR. Files are matched by name: the same "
-        "stem, or DIV2K's (0801.png with 0801x4.png, 0801x4m.png, 0801x4w1.png).",
+        "stem, DIV2K's (0801.png with 0801x4.png, 0801x4m.png, 0801x4w1.png), or what the wildcards of two patterns "
+        "stand for.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -45,8 +46,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--allow-module", action="store_true", help="the model file may name a Python class, which is imported"
     )
-    parser.add_argument("--lr", required=True, type=Path, metavar="DIR", help="folder of LR images")
-    parser.add_argument("--hr", required=True, type=Path, metavar="DIR", help="folder of HR images")
+    parser.add_argument(
+        "--lr", required=True, type=Path, metavar="DIR", help="folder of LR images, or a pattern: 'data/*_LR4.png'"
+    )
+    parser.add_argument("--hr", required=True, type=Path, metavar="DIR", help="folder of HR images, or a pattern")
     parser.add_argument(
         "--protocol",
         default="plain",
@@ -85,6 +88,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Score, print the means and write the JSON file. Returns 1 where some images failed. Raises InputError."""
     from cyclesr_dist.data.folders import images_folder
+    from cyclesr_dist.errors import InputError
     from cyclesr_dist.models.model_name import resolve_model
     from cyclesr_dist.nets.vgg import build_vgg
     from cyclesr_dist.scoring.perceptual.scores import Perceptual, check_names, device_of
@@ -97,6 +101,11 @@ def run(args: argparse.Namespace) -> int:
     part.check(args.protocol)
     names = check_names("--scores", [name.strip() for name in args.scores.split(",")] if args.scores else [])
     model = resolve_model(args.model, args.scale, args.allow_module)
+    if model.scale > 1 and args.lr.is_dir() and args.lr.resolve() == args.hr.resolve():
+        raise InputError(
+            f"--lr and --hr are both {args.lr}; where names tell LR from HR, give patterns, as "
+            f"'{args.lr}/*_LR4.png' and '{args.hr}/*_HR.png'"
+        )
     keep_freed()  # of a photograph, for the next one
     with telling("image", None, args.debug) as tally:
         scores = evaluate_folder(

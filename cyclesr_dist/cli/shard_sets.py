@@ -19,6 +19,7 @@ from cyclesr_dist.data.shards import Kind, ShardSet
 from cyclesr_dist.data.source import below, is_remote, local_folder, shown
 from cyclesr_dist.data.upload import held_set, staging_folder, upload
 from cyclesr_dist.errors import InputError, StorageError
+from cyclesr_dist.runtime.patterns import root_of
 from cyclesr_dist.runtime.tally import Tally, telling
 
 _DONE = "holds this result already, nothing to do"
@@ -81,8 +82,8 @@ def _build_sets(args: argparse.Namespace, config: Config, out: str, remote: bool
     if shared and not args.allow_overlap:
         raise InputError(
             f"--hr and --lr hold the same photographs: {describe(shared)}; give unrelated ones, rename those "
-            "that only share a name, cut them from different halves (shards.hr_region, shards.lr_region), or say "
-            "--allow-overlap"
+            "that only share a name, choose with patterns ('DIR/*_HR.png'), cut them from different halves "
+            "(shards.hr_region, shards.lr_region), or say --allow-overlap"
         )
     for choice in choices:
         choice.check()
@@ -121,7 +122,7 @@ def _count(job: Job, manifest: dict[str, Any], tally: Tally) -> None:
     failed = manifest.get("failed", {})
     folder = job.hr if job.kind == "hr" else job.lr
     for name, reason in failed.items():
-        tally.fail(str(folder / name if folder else name), reason)
+        tally.fail(str(root_of(folder) / name if folder else name), reason)
     if job.kind != "pairs":  # whose LR photographs are those of the set before
         tally.done += len(manifest["sources"]) - len(failed)
 

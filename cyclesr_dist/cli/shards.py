@@ -17,6 +17,7 @@ examples:
   cyclesr shards build --hr hr --lr lr --out data/mine --config configs/own_photos.yaml shards.patch=32
   cyclesr shards build --hr DIV2K/DIV2K_train_HR --lr DIV2K/DIV2K_train_LR_mild --out shards/mild \\
       --config configs/ntire18_t2.yaml
+  cyclesr shards build --hr 'data/*[13579]_HR.png' --lr 'data/*[02468]_LR4.png' --out shards/real
 """
 _CHECK_EPILOG = """\
 Verifies all checksums and decodes every sample. Exit code 0: sound; 2: a line for each problem.
@@ -38,8 +39,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_BUILD_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    build.add_argument("--hr", required=True, type=Path, metavar="DIR", help="folder of HR photographs")
-    build.add_argument("--lr", required=True, type=Path, metavar="DIR", help="folder of real LR photographs")
+    build.add_argument("--hr", required=True, type=Path, metavar="DIR", help="folder of HR photographs, or a pattern")
+    build.add_argument(
+        "--lr",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="folder of real LR photographs, or a pattern: 'data/*_LR4.png'",
+    )
     build.add_argument(
         "--out", required=True, metavar="URL", help="folder to write: a path or any URL, as s3://bucket/name"
     )

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"cyclesr: warning: {warning}", file=sys.stderr, flush=True)
     _make(args.out)
     how = Enlarging(upscaler, model, args.tile, args.overwrite)
-    if len(args.inputs) == 1 and not is_folder(args.inputs[0]):  # a single file: its error is the command's
+    if len(args.inputs) == 1 and inputs and not inputs[0].listed:  # a single file: its error is the command's
         made = how.file(inputs[0].source, inputs[0].target)
         tally.done, tally.kept, code = int(made), int(not made), 0
     else:
@@ -125,10 +125,11 @@ def _inputs(paths: Sequence[Path], out: Path, recursive: bool, tally: Tally) -> 
     would have the result of another one. Those of a folder are failures.
     """
     from cyclesr_dist.data.folders import check_some, look_into
+    from cyclesr_dist.runtime.patterns import pattern_of
 
     found: list[Input] = []
     for path in paths:
-        if is_folder(path):
+        if is_folder(path) or (pattern_of(path) and not is_file(path)):
             folder = look_into(path, recursive, without=out)
             folder.note(tally, whole_paths=len(paths) > 1)
             check_some(folder)

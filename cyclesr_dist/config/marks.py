@@ -5,7 +5,6 @@ Said once: the checks of a configuration and its JSON Schema both read it there.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.runtime.patterns import exists
 
 T = TypeVar("T")
 
@@ -145,7 +145,8 @@ def item_types(kind: Any, length: int) -> tuple[Any, ...]:
 
 
 def found_beside(config: T, folder: Path) -> T:
-    """With every relative path to read that exists in `folder`, the configuration file's own, made absolute.
+    """With every relative path to read that exists in `folder`, the configuration file's own, made absolute. Of a
+    pattern something must fit.
 
     Others stay: they are relative to the working directory.
     """
@@ -165,7 +166,7 @@ def _found(kind: Any, value: Any, folder: Path) -> Any:
         return tuple(_found(item, one, folder) for item, one in zip(items, value, strict=True))
     if any(isinstance(mark, ToRead) and value not in mark.names for mark in marks) and _is_relative(value):
         place = (folder / value).absolute()
-        return str(place) if os.path.exists(place) else value
+        return str(place) if exists(place) else value
     return value
 
 

@@ -32,6 +32,7 @@ from cyclesr_dist.errors import InputError, NothingLeftError, StorageError
 from cyclesr_dist.runtime.bars import Bar, each
 from cyclesr_dist.runtime.files import is_file, new_folder, reading, replacing, sha256, write_json, write_text
 from cyclesr_dist.runtime.passing import patiently
+from cyclesr_dist.runtime.patterns import Pattern, pattern_of, root_of
 from cyclesr_dist.runtime.tally import reason_of
 
 T = TypeVar("T")
@@ -93,7 +94,7 @@ def build_set(
         request = describe_set(kind, shards, scale=scale, hr_dir=hr_dir, lr_dir=lr_dir, workers=workers)
     if _holds(out, kind, request):
         return 0
-    folders = {domain: folder for domain, folder in (("hr", hr_dir), ("lr", lr_dir)) if folder is not None}
+    folders = _roots(hr_dir, lr_dir)
     sources = [_source(entry, folders, kind) for entry in request["sources"]]
     workers = workers or _num_cores()
     with new_folder(out, overwrite=overwrite, inputs=tuple(folders.values()), request=request) as folder:
@@ -162,9 +163,11 @@ def describe_set(
         choice = choose(kind, shards, scale=scale, hr_dir=hr_dir, lr_dir=lr_dir)
         choice.check()
         say(choice.notices)
-    folders = {domain: folder for domain, folder in (("hr", hr_dir), ("lr", lr_dir)) if folder is not None}
+    folders = _roots(hr_dir, lr_dir)
     origins = _origins(folders["lr"]) if kind == "lr" else {}
-    sources = list(_in_order(partial(_describe, origins, folders), choice.sources, workers or _num_cores()))
+    patterns = {domain: pattern_of(place) for domain, place in (("hr", hr_dir), ("lr", lr_dir)) if place is not None}
+    describe = partial(_describe, origins, folders, patterns[DOMAINS[kind][-1]])
+    sources = list(_in_order(describe, choice.sources, workers or _num_cores()))
     request: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -181,6 +184,11 @@ def describe_set(
         "left_out": choice.left_out,
     }
     return request | ({"jpeg_quality": JPEG_QUALITY} if shards.encoding == "jpeg" else {})
+
+
+def _roots(hr_dir: Path | None, lr_dir: Path | None) -> dict[str, Path]:
+    """By domain, the folder that the manifest's names lie below."""
+    return {domain: root_of(place) for domain, place in (("hr", hr_dir), ("lr", lr_dir)) if place is not None}
 
 
 def _num_cores() -> int:
@@ -226,9 +234,13 @@ def _origins(lr_dir: Path) -> dict[str, dict[str, Any]]:
         raise InputError(f"{path}: is not the record of cyclesr degrade ({error!r}); remove it") from error
 
 
-def _describe(origins: dict[str, dict[str, Any]], folders: dict[str, Path], source: Photograph) -> dict[str, str]:
+def _describe(
+    origins: dict[str, dict[str, Any]], folders: dict[str, Path], pattern: Pattern | None, source: Photograph
+) -> dict[str, str]:
     names = {domain: path.relative_to(folders[domain]).as_posix() for domain, path in source.files.items()}
     described = {"stem": source.stem} | names | {f"{d}_sha256": sha256(path) for d, path in source.files.items()}
+    if pattern is not None:
+        described["scene"] = pattern.scene(source.files["lr" if "lr" in source.files else "hr"])
     origin = origins.get(names.get("lr", ""))
     if origin and origin["lr"] == described["lr_sha256"]:
         described["lr_origin_sha256"] = str(origin["hr"])

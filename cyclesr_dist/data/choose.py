@@ -18,6 +18,7 @@ from cyclesr_dist.data.folders import hr_stem, list_images, match_pairs, stem_of
 from cyclesr_dist.data.images import image_size
 from cyclesr_dist.data.shards import DOMAINS, Kind
 from cyclesr_dist.errors import ConfigError, InputError, NothingLeftError, StorageError
+from cyclesr_dist.runtime.patterns import root_of
 from cyclesr_dist.runtime.tally import Tally, reason_of
 
 Files = dict[str, Path]
@@ -79,9 +80,10 @@ def choose(
     found, sizes = _readable(in_scenes, tally)
     if not found:
         raise NothingLeftError(f"{folder}: not one photograph can be read")
-    large_enough, small, nothing_fits = _by_size(kind, found, sizes, folder, shards, scale)
+    root = root_of(folder)
+    large_enough, small, nothing_fits = _by_size(kind, found, sizes, root, shards, scale)
     chosen = large_enough or found
-    stems = _safe_stems([files[named].relative_to(folder) for files in chosen])
+    stems = _safe_stems([files[named].relative_to(root) for files in chosen])
     return Choice(
         [Photograph(stem, files) for stem, files in zip(stems, chosen, strict=True)],
         len(there),

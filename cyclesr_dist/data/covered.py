@@ -5,6 +5,10 @@ HR whose sides are no multiple of the scale is cut at the right and bottom, whet
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from cyclesr_dist.data.folders import Pair
+from cyclesr_dist.data.images import image_size
 from cyclesr_dist.errors import InputError
 
 
@@ -26,5 +30,14 @@ def covered(lr: tuple[int, ...], hr: tuple[int, ...], scale: int, named: tuple[s
             f"{named[0]}: {w}x{h} px"
             + f" enlarged x{scale} is {w * scale}x{h * scale} px" * (scale > 1)
             + f", but {named[1]} is {width}x{height} px"
+            + f"; LR was enlarged before: give LR that was not, with sides of 1/{scale} of HR's (of RealSR, version 3)"
+            * (scale > 1 and (h, w) == (height, width))
         )
     return part
+
+
+def check_sizes(pairs: Sequence[Pair], scale: int) -> None:
+    """Raise InputError, before any work, where the sizes of a pair do not fit. Only the heads of files are read."""
+    for pair in pairs:
+        (w, h), (width, height) = image_size(pair.lr), image_size(pair.hr)
+        covered((h, w), (height, width), scale, (str(pair.lr), str(pair.hr)))

@@ -1,6 +1,7 @@
 """Which files of a folder are photographs, and which of two folders belong together.
 
-Names are compared in Unicode's composed form: the same é is one character on one system and two on another.
+Wherever a folder is taken it may be a pattern, see runtime/patterns.py. Names are compared in Unicode's composed form:
+the same é is one character on one system and two on another.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from cyclesr_dist.data.formats import SUFFIXES, UNREAD_SUFFIXES
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.files import is_file, is_folder, reading
 from cyclesr_dist.runtime.passing import may_pass, patiently
+from cyclesr_dist.runtime.patterns import Pattern, is_pattern, pattern_of, root_of
 from cyclesr_dist.runtime.tally import Tally
 
 _DIV2K_SUFFIX = re.compile(r"x\d+(?:[a-z]\d*)?$")
 _NAMED = 3
+_AS_PATTERNS = "'hr/*_HR.png' and 'lr/*_LR4.png'"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Found:
     """What a folder holds. Hidden files, and files that no image is named like, are not mentioned."""
 
     folder: Path
+    """Of a pattern its root."""
     images: list[Path] = field(default_factory=list)
     """Sorted; `folder` leads their paths."""
     skipped: dict[Path, str] = field(default_factory=dict)
@@ -46,6 +50,9 @@ class Found:
     """Sub-folders that cannot be looked into, and links that lead nowhere, with the reason."""
     not_entered: list[Path] = field(default_factory=list)
     """Sub-folders that hold photographs, where they were not asked for."""
+    pattern: Pattern | None = None
+    unmatched: str = ""
+    """Of a pattern that nothing fits: what is there instead."""
 
     def name_of(self, path: Path) -> str:
         """The path below the folder, with `/`."""
@@ -66,9 +73,13 @@ class Found:
 
 def look_into(folder: Path, recursive: bool = False, without: Path | None = None) -> Found:
     """List a folder; with `recursive` its sub-folders, too, also behind links, each folder once. `without` is left out.
+    Of a pattern all files that fit it.
 
-    Raises InputError when `folder` is missing, is not a folder or cannot be read.
+    Raises InputError when `folder` is missing, is not a folder or cannot be read, or for a pattern with `recursive`.
     """
+    pattern = pattern_of(folder)
+    if pattern is not None:
+        return _look_for(pattern, recursive)
     if not is_folder(folder):
         there = is_file(folder)
         raise InputError(f"{folder}: {'is a file; a folder of images is needed' if there else 'no such folder'}")
@@ -81,17 +92,7 @@ def look_into(folder: Path, recursive: bool = False, without: Path | None = None
         here = waiting.popleft() if waiting else linked.popleft()
         if here != folder and here.is_symlink() and not _is_new(here, seen):
             continue
-        try:
-            entries = sorted(patiently(lambda here=here: list(here.iterdir())))  # type: ignore[misc]
-        except OSError as error:
-            if here == folder or may_pass(error):
-                with reading(here):
-                    raise
-            found.failed[here] = f"cannot be read ({error.strerror or error})"
-            continue
-        for path in entries:
-            if path.name.startswith("."):
-                continue
+        for path in _entries(here, found):
             if os.path.isdir(path):  # which answers also where nothing may be looked at
                 if not recursive:
                     found.not_entered += [path] if _holds_photographs(path, seen) else []
@@ -99,12 +100,52 @@ def look_into(folder: Path, recursive: bool = False, without: Path | None = None
                     linked.append(path)
                 elif _is_new(path, seen):
                     waiting.append(path)
-            elif path.suffix.lower() in UNREAD_SUFFIXES:
-                found.skipped[path] = UNREAD_SUFFIXES[path.suffix.lower()]
-            elif path.suffix.lower() in SUFFIXES:
+            else:
                 _sort_in(path, found)
     found.images.sort()
     return found
+
+
+def _look_for(pattern: Pattern, recursive: bool) -> Found:
+    if recursive:
+        raise InputError(f"{pattern}: a pattern says itself which sub-folders are entered; leave --recursive out")
+    if not is_folder(pattern.root):
+        raise InputError(f"{pattern}: no such folder: {pattern.root}")
+    found = Found(pattern.root, pattern=pattern)
+    folders = [pattern.root]
+    for depth, part in enumerate(pattern.parts[:-1]):
+        inner = [
+            path
+            for here in folders
+            for path in (_entries(here, found) if is_pattern(part) else [here / part])
+            if pattern.matches(depth, path.name) and os.path.isdir(path)
+        ]
+        if not inner:
+            found.unmatched = f"{folders[0]} has no folder {part}"
+            return found
+        folders = inner
+    for here in folders:
+        entries = _entries(here, found)
+        for path in entries:
+            if pattern.matches(len(pattern.parts) - 1, path.name) and not os.path.isdir(path):
+                _sort_in(path, found)
+        names = [path.name for path in entries if is_image_name(path.name)][:_NAMED]
+        found.unmatched = found.unmatched or f"{here} holds {', '.join(names) or 'no image'}"
+    found.images.sort()
+    return found
+
+
+def _entries(here: Path, found: Found) -> list[Path]:
+    """What a folder holds, sorted, but for what is hidden. Of a sub-folder that cannot be looked into, nothing."""
+    try:
+        entries = patiently(lambda: list(here.iterdir()))
+    except OSError as error:
+        if here == found.folder or may_pass(error):
+            with reading(here):
+                raise
+        found.failed[here] = f"cannot be read ({error.strerror or error})"
+        return []
+    return sorted(path for path in entries if not path.name.startswith("."))
 
 
 def list_images(folder: Path, tally: Tally | None = None, recursive: bool = False) -> list[Path]:
@@ -125,6 +166,9 @@ def check_some(found: Found) -> None:
     if found.images:
         return
     reasons = [f"{found.name_of(path)}: {reason}" for path, reason in (found.skipped | found.failed).items()]
+    if found.pattern is not None:
+        why = "; ".join([*reasons, found.unmatched][:_NAMED])
+        raise InputError(f"{found.pattern}: no image fits this pattern ({why})")
     deeper = [f"{path.name} is a sub-folder with photographs" for path in found.not_entered]
     why = "; ".join([*reasons, *deeper][:_NAMED]) or f"looked for {', '.join(sorted(SUFFIXES))}"
     raise InputError(f"{found.folder}: holds no image ({why})")
@@ -155,19 +199,26 @@ def hr_stem(lr_stem: str) -> str:
     return _DIV2K_SUFFIX.sub("", lr_stem)
 
 
+def scene_of(folder: Path, path: Path) -> str:
+    """What a file of `folder` is matched by: the path below it without the suffix, or of a pattern its `scene`."""
+    return _scene(pattern_of(folder) or folder, path)
+
+
 def match_pairs(hr_dir: Path, lr_dir: Path, tally: Tally | None = None, recursive: bool = False) -> list[Pair]:
     """Match each LR file with its HR file: the same stem, or DIV2K's (`0801x4.png`, `0801x4m.png`, `0801x4w1.png`).
+    Of patterns the same scene (`Pattern.scene`).
 
     Several LR files may belong to one HR file; HR files without an LR file are left out. Sorted by LR name. With
     `recursive` those in sub-folders, too, which must be named alike on both sides.
     Raises InputError when no file has a partner, and without a `tally`, which otherwise hears of them, when two files
     of a folder share a stem, or an LR file has no HR file.
     """
-    hr_by_stem, lr_by_stem = (_by_stem(folder, tally, recursive) for folder in (hr_dir, lr_dir))
+    hr_by_scene, lr_by_scene = (_by_scene(folder, tally, recursive) for folder in (hr_dir, lr_dir))
+    root = root_of(lr_dir)
     pairs: list[Pair] = []
     lonely: list[Path] = []
-    for stem, lrs in lr_by_stem.items():
-        hrs = hr_by_stem.get(stem) or hr_by_stem.get(hr_stem(stem))
+    for scene, lrs in lr_by_scene.items():
+        hrs = hr_by_scene.get(scene) or hr_by_scene.get(hr_stem(scene))
         if hrs is None:
             lonely += lrs
         elif tally is not None and (len(lrs) > 1 or len(hrs) > 1):
@@ -175,36 +226,59 @@ def match_pairs(hr_dir: Path, lr_dir: Path, tally: Tally | None = None, recursiv
             for path in lrs:
                 tally.fail(str(path), f"{twice} have the same stem; keep one")
         else:
-            pairs.append(Pair(stem, hrs[0], lrs[0]))
+            pairs.append(Pair(_scene(root, lrs[0]), hrs[0], lrs[0]))
     if lonely and not pairs:
         raise InputError(
-            f"{lr_dir}: no file matches one in {hr_dir} by name, e.g. {lonely[0].relative_to(lr_dir)} "
-            "(needed: the same stem, or 0801x4.png for 0801.png)"
+            f"{lr_dir}: no file matches one in {hr_dir} by name, e.g. {lonely[0].relative_to(root)} "
+            f"(needed: the same stem, 0801x4.png for 0801.png, or patterns that say how names end, as {_AS_PATTERNS})"
         )
     if tally is not None:
         for path in lonely:
             tally.fail(str(path), f"no HR file in {hr_dir} has its name")
     elif lonely:
-        names = ", ".join(str(path.relative_to(lr_dir)) for path in lonely[:_NAMED])
+        names = ", ".join(str(path.relative_to(root)) for path in lonely[:_NAMED])
         more = f" and {len(lonely) - _NAMED} more" if len(lonely) > _NAMED else ""
         raise InputError(f"{lr_dir}: no HR file in {hr_dir} for {names}{more}")
     return pairs
 
 
-def _by_stem(folder: Path, tally: Tally | None, recursive: bool) -> dict[str, list[Path]]:
-    """By stem, below the folder. Without a tally two of one stem are refused."""
+def pairs_if_any(hr_dir: Path, lr_dir: Path) -> list[Pair]:
+    """`match_pairs`, but none where no name matches. Raises InputError where only some do."""
+    hr, lr = (_scenes(folder) for folder in (hr_dir, lr_dir))
+    return match_pairs(hr_dir, lr_dir) if any(scene in hr or hr_stem(scene) in hr for scene in lr) else []
+
+
+def _scenes(folder: Path) -> set[str]:
+    place = pattern_of(folder) or folder
+    return {_scene(place, path) for path in list_images(folder)}
+
+
+def _by_scene(folder: Path, tally: Tally | None, recursive: bool) -> dict[str, list[Path]]:
+    """By scene. Without a tally two of one scene are refused."""
+    place = pattern_of(folder) or folder
     found: dict[str, list[Path]] = {}
     for path in list_images(folder, tally, recursive):
-        parent = unicodedata.normalize("NFC", path.parent.relative_to(folder).as_posix())
-        same = found.setdefault(stem_of(path) if parent == "." else f"{parent}/{stem_of(path)}", [])
+        same = found.setdefault(_scene(place, path), [])
         if same and tally is None:
             raise InputError(f"{folder}: {same[0].name} and {path.name} have the same stem; keep one")
         same.append(path)
     return found
 
 
+def _scene(place: Pattern | Path, path: Path) -> str:
+    if isinstance(place, Pattern):
+        return place.scene(path)
+    return unicodedata.normalize("NFC", path.relative_to(place).with_suffix("").as_posix())
+
+
 def _sort_in(path: Path, found: Found) -> None:
     """Tell a file that is named like an image from what is none."""
+    suffix = path.suffix.lower()
+    if suffix in UNREAD_SUFFIXES:
+        found.skipped[path] = UNREAD_SUFFIXES[suffix]
+        return
+    if suffix not in SUFFIXES:
+        return
     try:
         mode = patiently(path.stat).st_mode
     except FileNotFoundError:

@@ -29,18 +29,20 @@ def shared_photographs(hr: Mapping[str, Any], lr: Mapping[str, Any]) -> list[tup
 
     They do if they are the same file, if the LR file was made from the HR file (`degradations.json` told so when the
     set was built), or, where nothing is known of the LR file's origin, if their names match as pairs do: the same
-    stem, or DIV2K's `0801x4m` and `0801`. Files that were cut from different halves share no pixel.
+    stem, DIV2K's `0801x4m` and `0801`, or the same scene of two patterns. Files that were cut from different halves
+    share no pixel.
     """
     if not _intersect(hr["region"], lr["region"]):
         return []
     by_checksum = {source["hr_sha256"]: source["hr"] for source in hr["sources"]}
-    by_stem = {_stem(source["hr"]): source["hr"] for source in hr["sources"]}
+    by_stem = {_scene(source, "hr"): source["hr"] for source in hr["sources"]}
     shared = []
     for source in lr["sources"]:
         name, origin = source["lr"], source.get("lr_origin_sha256")
         found = by_checksum.get(source["lr_sha256"]) or (by_checksum.get(origin) if origin else None)
         if found is None and origin is None:
-            found = by_stem.get(_stem(name)) or by_stem.get(hr_stem(_stem(name)))
+            scene = _scene(source, "lr")
+            found = by_stem.get(scene) or by_stem.get(hr_stem(scene))
         if found is not None:
             shared.append((found, name))
     return shared
@@ -52,7 +54,10 @@ def describe(shared: list[tuple[str, str]]) -> str:
     return named + (f" and {len(shared) - 3} more" if len(shared) > 3 else "")
 
 
-def _stem(name: str) -> str:
+def _scene(source: Mapping[str, Any], domain: str) -> str:
+    if "scene" in source:  # of a pattern
+        return str(source["scene"])
+    name: str = source[domain]
     return unicodedata.normalize("NFC", name.rsplit(".", 1)[0])
 
 

@@ -24,6 +24,7 @@ from cyclesr_dist.errors import InputError, NothingLeftError
 from cyclesr_dist.runtime.bars import each
 from cyclesr_dist.runtime.files import new_folder, sha256, write_json
 from cyclesr_dist.runtime.passing import unwritable
+from cyclesr_dist.runtime.patterns import root_of
 from cyclesr_dist.runtime.tally import LIST_FILE, Tally, trying
 
 _VERSION = 1  # of the drawing code and the record; a change of either makes old folders differ
@@ -90,7 +91,7 @@ def degrade_folder(
     completes = bool(there) and {**known, **_known(there)} == known
     completes = completes and all(known[name]["hr"] in had_failed for name in known.keys() - there.keys())
     request = header | {"files": known} if track in BUILT_IN else None  # the code of a user's own may have changed
-    with new_folder(out, overwrite=overwrite or completes, inputs=(hr_dir,), request=request) as folder:
+    with new_folder(out, overwrite=overwrite or completes, inputs=(root_of(hr_dir),), request=request) as folder:
         if completes:
             _take_over(out, folder, there)
         files: Entries = {}
@@ -119,8 +120,9 @@ def _scenes(hr_dir: Path, track: str, scale: int, recursive: bool, tally: Tally 
         by_stem.setdefault(path.with_suffix(""), []).append(path)
     scenes = []
     for path in found.images:
-        names = [(path.parent / name).relative_to(hr_dir).as_posix() for name in lr_names(path.stem, track, scale)]
-        taken = [(name, stem) for name in names if (stem := (hr_dir / name).with_suffix("")) in by_stem]
+        root = found.folder
+        names = [(path.parent / name).relative_to(root).as_posix() for name in lr_names(path.stem, track, scale)]
+        taken = [(name, stem) for name in names if (stem := (root / name).with_suffix("")) in by_stem]
         same = by_stem[path.with_suffix("")]
         problem = ""
         if len(same) > 1:

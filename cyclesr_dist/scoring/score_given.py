@@ -10,6 +10,7 @@ from cyclesr_dist.data.python_images import read_given
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.models.upscaler import Upscaler
 from cyclesr_dist.runtime.arguments import is_path, path_of, word
+from cyclesr_dist.runtime.patterns import pattern_of
 from cyclesr_dist.scoring.perceptual.scores import Perceptual, device_of
 from cyclesr_dist.scoring.score import evaluate_folder, score_image, scorer_of, to_uint8
 
@@ -39,7 +40,8 @@ def score_given(
 
 def _folder(name: str, value: object) -> Path | None:
     path = path_of(name, value) if is_path(value) else None
-    return path if path and path.is_dir() else None
+    is_folder = path and (path.is_dir() or (not path.is_file() and pattern_of(path)))
+    return path if is_folder else None
 
 
 def _named(value: object, otherwise: str) -> str:

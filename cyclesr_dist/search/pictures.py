@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from cyclesr_dist.config.schema import Config
-from cyclesr_dist.data.folders import hr_stem, images_folder, list_images, stem_of
+from cyclesr_dist.data.folders import images_folder, list_images, pairs_if_any
 from cyclesr_dist.data.images import read_rgb8
 from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.models.infer import upscale_image
@@ -44,15 +44,16 @@ def _draw(config: Config, checkpoints: Mapping[str, Any], count: int) -> dict[st
     for label, checkpoint in checkpoints.items():
         with checkpoint.as_directory() as folder:
             models[label] = _last_model(Path(folder), config)
-    photos = list_images(images_folder(Path(config.data.valid_lr), scale))
-    sharp = {stem_of(path): path for path in _sharp(config)}
+    folder = images_folder(Path(config.data.valid_lr), scale)
+    photos = list_images(folder)
+    sharp = _sharp(config, folder)
     drawn = {}
     for photo in photos[:count]:
         lr, (y, x, side) = _window(read_rgb8(photo))
         panels: list[tuple[str, NDArray[np.uint8]]] = [("LR", lr)]
         for label, model in models.items():
             panels.append((label, to_uint8(upscale_image(model, lr.astype(np.float32) / 255))))
-        if hr := sharp.get(stem_of(photo)) or sharp.get(hr_stem(stem_of(photo))):
+        if hr := sharp.get(photo):
             panels.append(("HR", _cut(read_rgb8(hr), read_rgb8(photo), scale)))
         strip = comparison_strip(panels, (y * scale, x * scale, side * scale), _ZOOM)
         out = io.BytesIO()
@@ -74,10 +75,11 @@ def _last_model(folder: Path, config: Config) -> NetUpscaler:
     return NetUpscaler("g_l2h", net.eval().requires_grad_(False), config.scale)
 
 
-def _sharp(config: Config) -> Sequence[Path]:
+def _sharp(config: Config, folder: Path) -> dict[Path, Path]:
+    """HR photographs by the LR photograph of the same scene."""
     if not config.data.valid_hr:
-        return []
-    return list_images(images_folder(Path(config.data.valid_hr), config.scale))
+        return {}
+    return {pair.lr: pair.hr for pair in pairs_if_any(images_folder(Path(config.data.valid_hr), config.scale), folder)}
 
 
 def _place(lr: NDArray[np.uint8]) -> tuple[int, int, int, tuple[int, int, int]]:

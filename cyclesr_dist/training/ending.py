@@ -20,6 +20,7 @@ from cyclesr_dist.data.loader import Sources
 from cyclesr_dist.data.overlap import RECORD
 from cyclesr_dist.degradation.record import FACTS
 from cyclesr_dist.degradation.sentences import finite
+from cyclesr_dist.runtime.patterns import root_of
 from cyclesr_dist.telemetry.diagnosis import drift_seen, over_bicubic, under_bicubic
 
 _SEEN_DB = 0.1
@@ -98,7 +99,7 @@ def simulated(config: Config, sources: Sources) -> bool:
     """Whether the LR photographs were made by `cyclesr degrade`: `track` says something of them only then."""
     if sources.lr is not None:
         return any("lr_origin_sha256" in source for source in sources.lr.sources)
-    return bool(config.data.valid_lr) and (Path(config.data.valid_lr) / RECORD).is_file()
+    return bool(config.data.valid_lr) and (root_of(Path(config.data.valid_lr)) / RECORD).is_file()
 
 
 def _facts(run: Path) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from torch import nn
 from cyclesr_dist.config.metrics import ASKED_FOR, Need, metric_of
 from cyclesr_dist.config.schema import MEASURED, Config, noise_channels, uses_estimate
 from cyclesr_dist.config.systems import SYSTEMS, spec_of
-from cyclesr_dist.data.folders import Pair, hr_stem, images_folder, list_images, match_pairs, stem_of
+from cyclesr_dist.data.covered import check_sizes
+from cyclesr_dist.data.folders import images_folder, list_images, pairs_if_any
 from cyclesr_dist.data.images import image_size
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError, InputError
@@ -45,9 +46,13 @@ def _photographs(config: Config) -> Photographs:
     data = config.data
     if not (data.valid_lr and config.train.validate_every_steps):
         return Photographs([], [], [])
-    real = _images(data.valid_lr, config.scale)
-    sharp = _images(data.valid_hr, config.scale) if data.valid_hr else []
-    return Photographs(real, sharp, _pairs(sharp, real))
+    real = images_folder(Path(data.valid_lr), config.scale)
+    if not data.valid_hr:
+        return Photographs(list_images(real), [], [])
+    sharp = images_folder(Path(data.valid_hr), config.scale)
+    pairs = pairs_if_any(sharp, real)
+    check_sizes(pairs, config.scale)
+    return Photographs(list_images(real), list_images(sharp), pairs)
 
 
 def _metric(config: Config, photographs: Photographs) -> str:
@@ -124,15 +129,3 @@ def _translators(config: Config, device: torch.device) -> dict[str, dict[str, nn
         if config.nets.translator.kind == MEASURED and spec.keeps_estimated:
             found[ESTIMATED] = {"g_s2r": MeasuredDegradation()}
     return {name: {key: net.to(device).eval() for key, net in nets.items()} for name, nets in found.items()}
-
-
-def _images(folder: str, scale: int) -> list[Path]:
-    return list_images(images_folder(Path(folder), scale))
-
-
-def _pairs(sharp: list[Path], real: list[Path]) -> list[Pair]:
-    """The pairs of two folders; none where no name matches, and InputError where only some do."""
-    stems = {stem_of(path) for path in sharp}
-    if not any(stem_of(path) in stems or hr_stem(stem_of(path)) in stems for path in real):
-        return []
-    return match_pairs(sharp[0].parent, real[0].parent)

@@ -12,6 +12,7 @@ from cyclesr_dist.reports.estimate_page import PAGE, estimate_page
 from cyclesr_dist.reports.page import save_page
 from cyclesr_dist.runtime.bars import Bar
 from cyclesr_dist.runtime.files import new_folder
+from cyclesr_dist.runtime.patterns import root_of
 from cyclesr_dist.runtime.tally import Tally
 
 
@@ -38,7 +39,7 @@ def measure(
         raise InputError(f"{out}: is a URL; a local folder is needed")
     folder = local_folder(out)
     again = folder.is_dir() and {path.name for path in folder.iterdir()} <= {ARRAYS, FACTS, PAGE}
-    inputs = tuple(local_folder(url) for url in (hr, lr) if not is_remote(url))
+    inputs = tuple(root_of(local_folder(url)) for url in (hr, lr) if not is_remote(url))
     # Entered first: a folder that must not be replaced is refused before the work and not after it.
     with new_folder(folder, overwrite=overwrite or again, inputs=inputs) as new:
         found, sharp, real = _measured(hr, lr, scale, seed, progress, tally)

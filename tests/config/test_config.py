@@ -27,6 +27,8 @@ def test_all_configs_are_there() -> None:
     papers = {*tracks, *(f"{track}_gan" for track in tracks)}
     assert {path.stem for path in PAPER} == papers
     assert {path.stem for path in CONFIGS} >= {"demo", "own_photos", *(f"{name}_estimated" for name in papers)}
+    tables = {path.stem for path in CONFIGS if path.stem.startswith("table_")}
+    assert tables == {f"table_{name}" for name in ("small", "paper", "ntire20_t1", "realsr", "drealsr")}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

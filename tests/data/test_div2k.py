@@ -5,47 +5,29 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
+from helpers.datasets import DIV2K, write_div2k
 
 from cyclesr_dist.cli.main import main
-from cyclesr_dist.data.images import write_png
-
-TRACKS = {"unknown": ("X4", ("",)), "mild": ("", ("m",)), "wild": ("", ("w1", "w2", "w3", "w4"))}
-SCENES = (1, 2, 400, 401, 799, 800)
 
 
 @pytest.fixture(scope="module")
 def div2k(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six scenes for training and two for validation, 64 x 96 px, laid out and named like DIV2K."""
-    root = tmp_path_factory.mktemp("DIV2K")
-    random = np.random.RandomState(0)
-    for part, scenes in (("train", SCENES), ("valid", (801, 900))):
-        for scene in scenes:
-            image = random.randint(0, 256, (64, 96, 3)).astype(np.uint8)
-            folder = root / f"DIV2K_{part}_HR"
-            folder.mkdir(exist_ok=True)
-            write_png(folder / f"{scene:04d}.png", image)
-            for track, (inner, variants) in TRACKS.items():
-                folder = root / f"DIV2K_{part}_LR_{track}" / inner
-                folder.mkdir(parents=True, exist_ok=True)
-                for variant in variants:
-                    write_png(folder / f"{scene:04d}x4{variant}.png", np.ascontiguousarray(image[::4, ::4]))
-    return root
+    return write_div2k(tmp_path_factory.mktemp("DIV2K"))
 
 
 def stems(manifest: Path) -> set[str]:
     return {source.get("lr", source.get("hr")) for source in json.loads(manifest.read_text())["sources"]}
 
 
-@pytest.mark.parametrize("track", TRACKS)
+@pytest.mark.parametrize("track", DIV2K)
 def test_the_folders_as_they_come(div2k: Path, tmp_path: Path, track: str) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("shards: {patch: 8, stride: 8, hr_scenes: 0001-0400, lr_scenes: 0401-0800}\n")
     hr, lr = str(div2k / "DIV2K_train_HR"), str(div2k / f"DIV2K_train_LR_{track}")
     command = ["shards", "build", "--hr", hr, "--lr", lr, "--pairs-hr", hr, "--out", str(tmp_path / "sets")]
     assert main([*command, "--config", str(config), "--quiet"]) == 0
-    variants = TRACKS[track][1]
+    _, variants, of_valid = DIV2K[track]
     of_lr = {f"{scene:04d}x4{v}.png" for scene in (401, 799, 800) for v in variants}
     assert stems(tmp_path / "sets/hr/manifest.json") == {"0001.png", "0002.png", "0400.png"}
     assert stems(tmp_path / "sets/lr/manifest.json") == of_lr
@@ -55,7 +37,7 @@ def test_the_folders_as_they_come(div2k: Path, tmp_path: Path, track: str) -> No
     valid = ["--lr", str(div2k / f"DIV2K_valid_LR_{track}"), "--hr", str(div2k / "DIV2K_valid_HR")]
     assert main(["evaluate", "--model", "bicubic", *valid, "--json", str(scores), "--quiet"]) == 0
     names = [image["name"] for image in json.loads(scores.read_text())["images"]]
-    assert names == [f"{scene:04d}x4{v}" for scene in (801, 900) for v in variants]
+    assert names == [f"{scene:04d}x4{v}" for scene in (801, 900) for v in of_valid]
 
 
 @pytest.mark.parametrize(

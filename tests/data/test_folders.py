@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cyclesr_dist.data.folders import images_folder, list_images, look_into, match_pairs
+from cyclesr_dist.data.folders import images_folder, list_images, look_into, match_pairs, pairs_if_any
 from cyclesr_dist.data.formats import SUFFIXES, UNREAD_SUFFIXES
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.tally import Tally
@@ -53,6 +53,15 @@ def test_what_is_no_file_is_told_and_does_not_hang(tmp_path: Path) -> None:
         "gone.jpg": "a link to nothing",
         "loop.jpg": "a link in a circle",
     }
+
+
+def test_folders_of_other_scenes_have_no_pairs_and_may_hold_two_of_one_stem(tmp_path: Path) -> None:
+    touch(tmp_path / "hr", "a.png", "a.jpg")
+    touch(tmp_path / "lr", "b.png", "b.jpg")
+    assert pairs_if_any(tmp_path / "hr", tmp_path / "lr") == []
+    touch(tmp_path / "lr", "a.png")
+    with pytest.raises(InputError, match="have the same stem"):
+        pairs_if_any(tmp_path / "hr", tmp_path / "lr")
 
 
 def test_sub_folders_are_entered_once_where_asked_for_and_mentioned_where_not(tmp_path: Path) -> None:
@@ -122,3 +131,58 @@ def test_a_tally_hears_of_the_lonely_and_the_ambiguous(tmp_path: Path) -> None:
     assert reasons.keys() == {"b.png", "c.jpg", "c.png", "d.png"}
     assert "b.jpg and b.png have the same stem" in reasons["b.png"]
     assert "no HR file" in reasons["d.png"]
+
+
+@pytest.fixture
+def one_folder(tmp_path: Path) -> Path:
+    """LR beside HR, told apart by the ends of their names, of two cameras with the same numbers."""
+    for camera in ("Canon", "Nikon"):
+        endings = ("HR.png", "LR4.png", "LR2.png")
+        touch(
+            tmp_path / camera / "4", *(f"{camera}_{i}_{end}" for i in (1, 10) for end in endings), "a.txt", ".b_HR.png"
+        )
+    return tmp_path
+
+
+def test_files_of_a_pattern(one_folder: Path) -> None:
+    assert names(one_folder / "*/4/*_HR.png") == [f"{c}/4/{c}_{i}_HR.png" for c in ("Canon", "Nikon") for i in (10, 1)]
+    assert names(one_folder / "Canon/4/*0_HR.*") == ["Canon_10_HR.png"]
+    with pytest.raises(InputError, match="leave --recursive out"):
+        look_into(one_folder / "*/4/*_HR.png", recursive=True)
+
+
+def test_pairs_of_patterns(one_folder: Path) -> None:
+    pairs = match_pairs(one_folder / "*/4/*_HR.png", one_folder / "*/4/*_LR4.png")
+    assert [(pair.hr.name, pair.lr.name) for pair in pairs] == [
+        (f"{c}_{i}_HR.png", f"{c}_{i}_LR4.png") for c in ("Canon", "Nikon") for i in (10, 1)
+    ]
+    assert pairs[0].name == "Canon/4/Canon_10_LR4"
+    with pytest.raises(InputError, match=r"no HR file in .* for Canon/4/Canon_1_LR4\.png"):
+        match_pairs(one_folder / "*/4/*0_HR.png", one_folder / "*/4/*_LR4.png")
+    with pytest.raises(
+        InputError, match=r"no file matches one in .*Canon/4/\*_HR.png by name, e\.g\. Nikon_10_LR4\.png"
+    ):
+        match_pairs(one_folder / "Canon/4/*_HR.png", one_folder / "Nikon/4/*_LR4.png")
+    touch(one_folder / "plain", "Canon_1.jpg", "Canon_10.jpg")
+    pairs = match_pairs(one_folder / "plain", one_folder / "Canon/4/*_LR4.png")
+    assert [pair.hr.name for pair in pairs] == ["Canon_10.jpg", "Canon_1.jpg"]
+    touch(one_folder / "Canon/4", "Canon_1_LR4.jpg")
+    with pytest.raises(InputError, match=r"Canon_1_LR4\.jpg and Canon_1_LR4\.png have the same stem"):
+        match_pairs(one_folder / "*/4/*_HR.png", one_folder / "*/4/*_LR4.*")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        (
+            "Canon/4/*_LR3.png",
+            r"\*_LR3.png: no image fits .*Canon/4 holds Canon_10_HR.png, Canon_10_LR2.png, Canon_10_LR4",
+        ),
+        ("*/3/*.png", "no image fits .* has no folder 3"),
+        ("Sony/*.png", "no such folder: .*Sony"),
+        ("Canon/4/*.txt", "no image fits"),
+    ],
+)
+def test_a_pattern_that_nothing_fits_says_what_is_there(one_folder: Path, pattern: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        list_images(one_folder / pattern)

@@ -7,14 +7,14 @@ import os
 import shutil
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from cyclesr_dist.data.folders import hr_stem, images_folder, list_images, stem_of
+from cyclesr_dist.data.folders import hr_stem, images_folder, list_images, scene_of, stem_of
 from cyclesr_dist.data.images import image_size, read_rgb8, write_png
 from cyclesr_dist.errors import InputError, NothingLeftError, StorageError
 from cyclesr_dist.runtime.files import write_json
@@ -37,6 +37,8 @@ class Photo:
     path: Path
     width: int
     height: int
+    scene: str = ""
+    """By which it is told from the others of its folder or pattern."""
 
     @property
     def side(self) -> int:
@@ -79,9 +81,11 @@ def look(
     photos: list[Photo] = []
     tally = Tally() if tally is None else tally
     try:
-        paths = list_images(images_folder(folder, scale), tally)
+        place = images_folder(folder, scale)
+        paths = list_images(place, tally)
     except InputError as error:
         raise type(error)(f"--{what} {error}") from error
+    _check_names(paths, what, place)
     smallest = _SMALLEST_PX * (scale if what == "hr" else 1)
     with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
         for path, found in zip(paths, pool.map(partial(_photo, known=known), paths), strict=True):
@@ -92,12 +96,20 @@ def look(
                     size = f"{found.width}x{found.height} px is too small"
                     tally.skip(str(path), f"{size}; at least {smallest}x{smallest} px are needed")
                 else:
-                    photos.append(found)
+                    photos.append(replace(found, scene=scene_of(place, path)))
     tally.done = len(photos)
     tally.tell("photograph", None)
     if not photos:
         raise NothingLeftError(f"--{what} {folder}: holds no photograph that can be used")
     return photos
+
+
+def _check_names(paths: Sequence[Path], what: str, place: Path) -> None:
+    """Raise InputError where a pattern has two files of one name: they are linked into one folder."""
+    by_name = {path.name: path for path in paths}
+    for path in paths:
+        if by_name[path.name] != path:
+            raise InputError(f"--{what} {place}: {path} and {by_name[path.name]} have the same name; keep one")
 
 
 def recorded(folders: Folders) -> set[tuple[str | int, ...]]:
@@ -142,11 +154,11 @@ def _split(photos: Sequence[Photo]) -> tuple[list[Photo], list[Photo]]:
 def check_apart(hr: Sequence[Photo], lr: Sequence[Photo]) -> None:
     """Raise InputError where an LR photograph has the name of a sharp one and shows the same. Cameras give equal names
     to different photographs, too: these are told apart by what they show."""
-    sharp = {stem_of(photo.path): photo for photo in hr}
+    sharp = {photo.scene: photo for photo in hr}
     same = [
-        (sharp[stem].path, photo.path)
+        (sharp[scene].path, photo.path)
         for photo in lr
-        if (stem := hr_stem(stem_of(photo.path))) in sharp and _alike(sharp[stem].path, photo.path)
+        if (scene := hr_stem(photo.scene)) in sharp and _alike(sharp[scene].path, photo.path)
     ]
     if same:
         more = f" and {len(same) - 1} more" if len(same) > 1 else ""

@@ -34,11 +34,13 @@ class TrackData:
     """One track. Folders that are empty are simulated from the sharp photographs at these levels."""
 
     lr: PathToRead = ""
-    """Folder of LR photographs to train on; DIV2K's own, for instance. Empty: made of `photos`."""
+    """Folder of LR photographs to train on, or a pattern; DIV2K's own, for instance. Empty: made of `photos`."""
     valid_lr: PathToRead = ""
     """LR photographs of `valid_hr`, where `lr` is given."""
     test_lr: PathToRead = ""
     """LR photographs of `test_hr`, where `lr` is given."""
+    pairs_hr: PathToRead = ""
+    """HR partners of `lr`, for sr_paired; empty: they are among `photos`."""
     degrade: Degrade = field(default_factory=Degrade)
     """Levels of the simulated track."""
     mse: Amount | None = None
@@ -75,8 +77,9 @@ class Table:
     """Of a table: which systems, tracks and seeds, on which photographs, with which training configuration."""
 
     photos: PathToRead = ""
-    """Folder of sharp photographs to train on. With simulated tracks the HR domain and the LR domain are different
-    parts of them, see `run.shards.hr_region` and `lr_region`, or `hr_scenes` and `lr_scenes`."""
+    """Folder of sharp photographs to train on, or a pattern (docs/folders.md), as for every other folder. With
+    simulated tracks the HR domain and the LR domain are different parts of them, see `run.shards.hr_region` and
+    `lr_region`, or `hr_scenes` and `lr_scenes`."""
     valid_hr: PathToRead = ""
     """Folder of sharp photographs for validation; empty: every `valid_every`-th of `photos`, which is then left out of
     training."""

@@ -1,5 +1,6 @@
 """The photographs and shard sets of a table, made once and reused: what each run of it trains, validates, is scored on.
 
+patterns -> given                (links)
 photos -> train, valid           (links)
 per track: train_lr, valid_lr, test_lr   (simulated, unless the track gives folders); estimate
 shards: hr, and per track lr and pairs
@@ -8,7 +9,7 @@ shards: hr, and per track lr and pairs
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,15 +19,17 @@ import torch
 from cyclesr_dist.config.schema import MEASURED, Shards, Track
 from cyclesr_dist.config.systems import spec_of
 from cyclesr_dist.data.build import build_set
-from cyclesr_dist.data.folders import images_folder, list_images
+from cyclesr_dist.data.covered import check_sizes
+from cyclesr_dist.data.folders import images_folder, list_images, match_pairs, pairs_if_any
 from cyclesr_dist.data.images import read_rgb8, write_png
 from cyclesr_dist.data.resize import bicubic_down
 from cyclesr_dist.data.shards import Kind
 from cyclesr_dist.degradation.estimate import estimate
 from cyclesr_dist.degradation.record import FACTS, save
 from cyclesr_dist.degradation.simulate_folder import degrade_folder
-from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.errors import ConfigError, InputError
 from cyclesr_dist.runtime.files import new_folder
+from cyclesr_dist.runtime.patterns import Pattern, pattern_of
 from cyclesr_dist.workflows.table.config import Table, TrackData
 
 Announce = Callable[[str], None]
@@ -58,6 +61,7 @@ class TableData:
 def prepare(table: Table, root: Path, announce: Announce, quiet: bool) -> TableData:
     """Make under `root` what is not there yet. Raises InputError or ConfigError when a folder does not serve."""
     scale = table.run.scale
+    table = _given(table, root / "given")  # from here on all are folders
     train_hr, valid_hr = _split(table, root)
     test_hr = Path(table.test_hr)
     shards = table.run.shards
@@ -79,6 +83,40 @@ def prepare(table: Table, root: Path, announce: Announce, quiet: bool) -> TableD
     return TableData(hr, valid_hr, test_hr, syn_valid, tracks)
 
 
+def _given(table: Table, root: Path) -> Table:
+    """The table with a folder of links in the place of every pattern."""
+
+    def folder(place: str, *parts: str) -> str:
+        pattern = pattern_of(Path(place))
+        return str(_linked(_by_scene(pattern), root.joinpath(*parts))) if pattern else place
+
+    tracks = {
+        name: replace(
+            track,
+            lr=folder(track.lr, name, "lr"),
+            valid_lr=folder(track.valid_lr, name, "valid_lr"),
+            test_lr=folder(track.test_lr, name, "test_lr"),
+            pairs_hr=folder(track.pairs_hr, name, "pairs_hr"),
+        )
+        for name, track in table.tracks.chosen().items()
+    }
+    photos, valid_hr, test_hr = (folder(getattr(table, key), key) for key in ("photos", "valid_hr", "test_hr"))
+    return replace(
+        table, photos=photos, valid_hr=valid_hr, test_hr=test_hr, tracks=replace(table.tracks, **dict(tracks))
+    )
+
+
+def _by_scene(pattern: Pattern) -> dict[str, Path]:
+    """The photographs of a pattern by a name below which they can lie in one folder, and are matched there."""
+    photos: dict[str, Path] = {}
+    for path in list_images(Path(str(pattern))):
+        name = pattern.scene(path).replace("/", "_").replace("*", "") + path.suffix
+        if name in photos:
+            raise InputError(f"{pattern}: {photos[name]} and {path} would both be {name}; rename one of them")
+        photos[name] = path
+    return photos
+
+
 def _split(table: Table, root: Path) -> tuple[Path, Path]:
     """Training and validation photographs."""
     if table.valid_hr:
@@ -90,12 +128,16 @@ def _split(table: Table, root: Path) -> tuple[Path, Path]:
         raise ConfigError(
             f"valid_every = {table.valid_every} leaves no photograph of the {len(photos)} in {table.photos}"
         )
-    return _linked(train, root / "train_hr"), _linked(valid, root / "valid_hr")
+    return _same_names(train, root / "train_hr"), _same_names(valid, root / "valid_hr")
 
 
-def _linked(photos: list[Path], out: Path) -> Path:
-    """A folder of links to exactly these files; an older one of others is replaced."""
-    wanted = {photo.name: str(photo.resolve()) for photo in photos}
+def _same_names(photos: list[Path], out: Path) -> Path:
+    return _linked({photo.name: photo for photo in photos}, out)
+
+
+def _linked(photos: Mapping[str, Path], out: Path) -> Path:
+    """A folder of links to exactly these files, by name; an older one of others is replaced."""
+    wanted = {name: str(photo.resolve()) for name, photo in photos.items()}
     if out.is_dir() and {p.name: os.readlink(p) for p in out.iterdir() if p.is_symlink()} == wanted:
         return out
     with new_folder(out, overwrite=True) as folder:
@@ -130,12 +172,14 @@ def _track(
         if name != "wild" or variants == 4:
             return root / part
         kept = [p for p in list_images(root / part) if int(p.stem[-1]) <= variants]
-        return _linked(kept, root / f"{part}_first{variants}")
+        return _same_names(kept, root / f"{part}_first{variants}")
 
     if track.lr:
         train_lr, valid_lr, test_lr = (
             images_folder(Path(folder), scale) for folder in (track.lr, track.valid_lr, track.test_lr)
         )
+        check_sizes(pairs_if_any(valid_hr, valid_lr), scale)
+        check_sizes(match_pairs(Path(table.test_hr), test_lr), scale)
     else:
         train_lr = simulated(train_hr, "train_lr", 4)
         valid_lr = simulated(valid_hr, "valid_lr", table.wild_variants)
@@ -143,8 +187,13 @@ def _track(
     shards = table.run.shards
     lr = _pack("lr", root / "shards" / "lr", shards, scale, None, train_lr, quiet)
     pairs = ""
-    if any(spec_of(name).data == "pairs" for name in table.trained):
-        pairs = _pack("pairs", root / "shards" / "pairs", shards, scale, train_hr, train_lr, quiet)
+    if paired := [name for name in table.trained if spec_of(name).data == "pairs"]:
+        pairs_hr = Path(track.pairs_hr) if track.pairs_hr else train_hr
+        try:
+            match_pairs(pairs_hr, train_lr)
+        except InputError as error:
+            raise InputError(f"systems has {paired[0]}, which needs pairs; leave it out, or: {error}") from error
+        pairs = _pack("pairs", root / "shards" / "pairs", shards, scale, pairs_hr, train_lr, quiet)
     return Folders(lr, pairs, valid_lr, test_lr)
 
 
