@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of what they start: threa
 os.environ.setdefault("CYCLESR_NUM_THREADS", "1")  # of a training, which else takes all cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # some hundred processes start, and each would compile the package anew
 
 import pytest
 import torch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -51,8 +52,13 @@ def install(kind: str, rank: int, step: int) -> None:
     JointSystem.step = faulty_step  # type: ignore[method-assign]
 
 
+def install_from(environment: Mapping[str, str]) -> None:
+    """The fault that FAULT names."""
+    kind, rank, step = environment["FAULT"].split(":")
+    install(kind, int(rank), int(step))
+
+
 if __name__ == "__main__":
-    fault, fault_rank, fault_step = os.environ["FAULT"].split(":")
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":  # ranks that torchrun starts again have no fault
-        install(fault, int(fault_rank), int(fault_step))
+        install_from(os.environ)
     end_process(main)
