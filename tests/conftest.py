@@ -20,6 +20,7 @@ import torch
 from helpers.backbones import write_backbones
 from helpers.data import TinyData, make_tiny_data
 from helpers.processes import all_marked
+from helpers.quick_fit import few_steps
 
 torch.set_num_threads(1)
 # Ranks and loader processes that a test starts in Python begin with what takes seconds to import.
@@ -45,6 +46,12 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
 def drawn_backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for CYCLESR_WEIGHTS."""
     return write_backbones(tmp_path_factory.mktemp("backbones"))
+
+
+@pytest.fixture
+def few_fit_steps() -> Iterator[None]:
+    with few_steps():
+        yield
 
 
 @pytest.fixture

@@ -63,6 +63,7 @@ def test_every_system_starts_from_the_file(
     assert is_the_file({k[4:]: t for k, t in averaged.items() if k.startswith("ema.")}, weights)
 
 
+@pytest.mark.usefixtures("few_fit_steps")
 @pytest.mark.parametrize("system", ["estimated", "cyclesr"])
 def test_with_a_measured_degradation_both_networks_start_from_it(
     system: str, config_file: Path, weights: Path, measurable: list[str], tmp_path: Path
