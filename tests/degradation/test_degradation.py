@@ -146,7 +146,7 @@ def test_noise_levels_of_photographs_are_kept_apart() -> None:
     assert calm.facts["noise"]["spread"] < 0.15
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     kind=st.sampled_from(["black", "white", "random", "texture", "checkers", "one bright px"]),
     other=st.sampled_from(["black", "random", "texture", "gradient"]),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import tiny_overrides, write_photos
 from helpers.quick_fit import few_steps
-from helpers.runs import lines, newest, run, run_alone, two_ranks
+from helpers.runs import lines, newest, run, two_ranks
 from safetensors.torch import load_file
 
 from cyclesr_dist.cli.main import main as cyclesr
@@ -144,7 +144,7 @@ def test_the_other_systems_take_such_a_translator(system: str, config_file: Path
 @pytest.mark.parametrize("backend", ["ddp", pytest.param("deepspeed", marks=pytest.mark.slow)])
 def test_two_ranks_measure_and_train_as_one_does(backend: str, config_file: Path, data: Path, tmp_path: Path) -> None:
     own = arguments(data, *MEASURED)
-    run_alone(config_file, tmp_path / "one", *own)
+    assert run(config_file, tmp_path / "one", *own) == 0
     codes, stderr = two_ranks(config_file, tmp_path / "two", *own, f"backend={backend}")
     assert codes == [0, 0], stderr
     one, two = tensors(tmp_path / "one"), tensors(tmp_path / "two")
