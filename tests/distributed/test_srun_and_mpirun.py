@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.processes import BIN, TRAIN, arguments, launcher, outcome, started, tensors
+from helpers.runs import two_ranks
 
 from cyclesr_dist.distributed.launchers import read_launch
 
@@ -42,10 +43,10 @@ def hydra(rank: int) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def by_torchrun(config_file, tiny_data, tmp_path_factory) -> dict[str, torch.Tensor]:
+    """With torchrun's variables; test_train.py has torchrun itself."""
     run = tmp_path_factory.mktemp("torchrun") / "run"
-    with started([*launcher("torchrun"), TRAIN, *arguments(config_file, run, *settings(tiny_data))]) as p:
-        code, stderr = outcome(p, 200)
-    assert code == 0, stderr
+    codes, stderr = two_ranks(config_file, run, *settings(tiny_data))
+    assert codes == [0, 0], stderr
     return tensors(run)
 
 
