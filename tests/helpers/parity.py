@@ -20,6 +20,8 @@ BACKENDS = {
 
 PLAIN = ["speed.plain=true"]
 """The plain step."""
+FEATURES = ["perceptual.layer=0"]
+"""Of the first layer of the perceptual network: those of the next one would cost as much as all the rest."""
 
 
 def batch_of(step: int, world: World, noise_channels: int = 1, size: int = GLOBAL_BATCH) -> Batch:
