@@ -58,15 +58,19 @@ def two_ranks(config: Path, run_dir: Path, *arguments: str, **variables: str) ->
     return [code for code, _ in ended], "".join(stderr for _, stderr in ended)
 
 
-def by_hand(ranks: list[list[str]], variables: list[dict[str, str]] | None = None) -> list[tuple[int | None, str]]:
-    """Exit code and stderr of each rank of a training, which have arguments, and variables beside a launcher's usual
-    ones, of their own. A single one is no rank. Forks of a process that has torch."""
+def by_hand(
+    ranks: list[list[str]], variables: list[dict[str, str]] | None = None, numbered: bool = True
+) -> list[tuple[int | None, str]]:
+    """Exit code and stderr of each rank of a training, which have arguments and variables of their own.
+
+    With `numbered`, several have torchrun's variables besides. Forks of a process that has torch.
+    """
     usual = {"WORLD_SIZE": str(len(ranks)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     with ExitStack() as stack:
         files = [stack.enter_context(NamedTemporaryFile("r")) for _ in ranks]
         processes = []
         for rank, (words, file) in enumerate(zip(ranks, files, strict=True)):
-            own = usual | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if len(ranks) > 1 else {}
+            own = usual | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if numbered and len(ranks) > 1 else {}
             environment = os.environ | own | (variables[rank] if variables else {})
             process = get_context("forkserver").Process(target=_train, args=(words, environment, file.name))
             process.start()
