@@ -425,6 +425,9 @@ class Shards:
     lossless too, `jpeg` (quality 95, no chroma subsampling) loses; docs/decisions/0004-streaming.md has the figures."""
     samples_per_shard: Positive = 512
     """Samples in one tar: larger ones are fewer files, smaller ones spread better over a remote store's requests."""
+    align: bool = True
+    """Pairs: move HR by the shift found between both photographs before cutting. false: as they lie, for pairs that are
+    aligned already or are to show what misalignment does."""
     hr_region: Region = "all"
     """Part of each photograph of the `--hr` folder to cut from: with `left` here and `right` below, one folder of
     photographs serves as both domains without a shared pixel."""

@@ -71,7 +71,6 @@ def build_set(
     scale: int,
     hr_dir: Path | None = None,
     lr_dir: Path | None = None,
-    align: bool = True,
     overwrite: bool = False,
     workers: int | None = None,
     progress: bool = True,
@@ -81,17 +80,17 @@ def build_set(
     """Cut the images of `hr_dir` and/or `lr_dir`, as `kind` needs, and write a shard set to `out`; all or nothing.
 
     HR patches are `shards.patch * scale` px square, LR patches `shards.patch`; the last of a row or column is aligned
-    to the edge of the image. `pairs` matches the folders by name and, with `align`, first moves each HR image by the
-    global shift found by `estimate_shift`. Images smaller than a patch are left out and named on standard error; with
-    `leave_out` those that cannot be read, too, which the manifest names as `failed` with the reason of each. The bytes
-    written depend on the images and the settings alone, not on `workers` (threads; None: one a core). `request` is what
-    `describe_set` gave, where the caller has it already: it reads every image. Killed and called again, it goes on
-    where it was. Returns the number of samples, 0 if `out` held this very result already. Raises InputError for a bad
-    image, an `out` that holds anything else (without `overwrite`), or if no patch is left; ConfigError for settings out
-    of range.
+    to the edge of the image. `pairs` matches the folders by name and, with `shards.align`, first moves each HR image by
+    the global shift found by `estimate_shift`. Images smaller than a patch are left out and named on standard error;
+    with `leave_out` those that cannot be read, too, which the manifest names as `failed` with the reason of each. The
+    bytes written depend on the images and the settings alone, not on `workers` (threads; None: one a core). `request`
+    is what `describe_set` gave, where the caller has it already: it reads every image. Killed and called again, it goes
+    on where it was. Returns the number of samples, 0 if `out` held this very result already. Raises InputError for a
+    bad image, an `out` that holds anything else (without `overwrite`), or if no patch is left; ConfigError for settings
+    out of range.
     """
     if request is None:
-        request = describe_set(kind, shards, scale=scale, hr_dir=hr_dir, lr_dir=lr_dir, align=align, workers=workers)
+        request = describe_set(kind, shards, scale=scale, hr_dir=hr_dir, lr_dir=lr_dir, workers=workers)
     if _holds(out, kind, request):
         return 0
     folders = {domain: folder for domain, folder in (("hr", hr_dir), ("lr", lr_dir)) if folder is not None}
@@ -99,9 +98,7 @@ def build_set(
     workers = workers or _num_cores()
     with new_folder(out, overwrite=overwrite, inputs=tuple(folders.values()), request=request) as folder:
         (folder / _CUTS).mkdir(exist_ok=True)
-        job = partial(
-            _cut_to_file, folder / _CUTS, kind=kind, shards=shards, scale=scale, align=align, leave_out=leave_out
-        )
+        job = partial(_cut_to_file, folder / _CUTS, kind=kind, shards=shards, scale=scale, leave_out=leave_out)
         done = _in_order(job, list(enumerate(sources)), workers)
         cuts = list(each(done, f"cut {kind}", "image", progress, len(sources)))
         places = [place for cut in cuts for place in cut.places]
@@ -151,7 +148,6 @@ def describe_set(
     scale: int,
     hr_dir: Path | None = None,
     lr_dir: Path | None = None,
-    align: bool = True,
     workers: int | None = None,
     choice: Choice | None = None,
 ) -> dict[str, Any]:
@@ -180,7 +176,7 @@ def describe_set(
         "min_std": shards.min_std,
         "encoding": shards.encoding,
         "samples_per_shard": shards.samples_per_shard,
-        "align": align and kind == "pairs",
+        "align": shards.align and kind == "pairs",
         "sources": sources,
         "left_out": choice.left_out,
     }
@@ -240,14 +236,14 @@ def _describe(origins: dict[str, dict[str, Any]], folders: dict[str, Path], sour
 
 
 def _cut_to_file(
-    folder: Path, item: tuple[int, Photograph], *, kind: Kind, shards: Shards, scale: int, align: bool, leave_out: bool
+    folder: Path, item: tuple[int, Photograph], *, kind: Kind, shards: Shards, scale: int, leave_out: bool
 ) -> CutFile:
     """Cut one source into a file of patches and a list of them, unless they are there."""
     number, source = item
     patches, record = folder / f"{number:06d}.patches", folder / f"{number:06d}.json"
     if not record.exists():
         try:
-            cut = cut_photograph(source, kind=kind, shards=shards, scale=scale, align=align)
+            cut = cut_photograph(source, kind=kind, shards=shards, scale=scale)
         except InputError as error:
             if not leave_out or isinstance(error, StorageError):  # a set must not lack what can be read later
                 raise

@@ -80,7 +80,7 @@ def estimate_shift(hr: NDArray[np.uint8], lr: NDArray[np.uint8], scale: int) -> 
     return reach_y - int(u), reach_x - int(v)
 
 
-def cut_photograph(photograph: Photograph, *, kind: Kind, shards: Shards, scale: int, align: bool) -> Cut:
+def cut_photograph(photograph: Photograph, *, kind: Kind, shards: Shards, scale: int) -> Cut:
     """Read, align, cut and encode one photograph; only the region that `shards` says, of pairs once they are aligned.
 
     Positions in keys are px of the image, of the LR image for pairs. Raises InputError for a file that cannot be read
@@ -94,7 +94,7 @@ def cut_photograph(photograph: Photograph, *, kind: Kind, shards: Shards, scale:
     if kind == "pairs":
         files = (str(photograph.files["lr"]), photograph.files["hr"].name)
         covered(images["lr"].shape, images["hr"].shape, scale, files)
-        if align:
+        if shards.align:
             shift = estimate_shift(images["hr"], images["lr"], scale)
         (top, left), images = _overlap(images, scale, shift)
         y, x, images["lr"] = crop_region(images["lr"], region_of(kind, shards))

@@ -46,13 +46,13 @@ def test_pairs_are_cut_where_the_shift_says(tmp_path: Path, pairs: dict[str, tup
 
 
 def test_without_align_pairs_are_cut_as_they_lie(tmp_path: Path, pairs: dict[str, tuple[int, int]]) -> None:
-    found = build_pairs(tmp_path, align=False)
+    found = build_pairs(tmp_path, shards=replace(CUT, align=False))
     stem, y, x = found.key(0).rsplit("_", 2)
     row, column = int(y) * SCALE, int(x) * SCALE
     hr = np.array(Image.open(tmp_path / f"hr/{stem[:2]}.png"))
     np.testing.assert_array_equal(found.read(0)["hr"], hr[row : row + 16, column : column + 16])
     with pytest.raises(InputError, match="--overwrite"):
-        build_pairs(tmp_path, align=True)
+        build_pairs(tmp_path)
 
 
 @given(

@@ -90,8 +90,8 @@ def test_sizes_of_every_remainder_are_treated_alike_by_scores_and_shards(tmp_pat
     for name, pixels in (("lr", lr), ("hr", hr)):
         write_png(tmp_path / f"{name}.png", pixels)
     files = {name: tmp_path / f"{name}.png" for name in ("hr", "lr")}
-    shards = Shards(patch=4, stride=1, min_std=0.0)
-    cut = cut_photograph(Photograph("a", files), kind="pairs", shards=shards, scale=SCALE, align=False)
+    shards = Shards(patch=4, stride=1, min_std=0.0, align=False)
+    cut = cut_photograph(Photograph("a", files), kind="pairs", shards=shards, scale=SCALE)
     places = [tuple(map(int, key.split("_")[1:])) for key in cut.keys]
     assert max(y for y, _ in places) + 4 == h
     assert max(x for _, x in places) + 4 == w
@@ -106,7 +106,7 @@ def test_other_sizes_are_refused_by_both(tmp_path: Path, size: tuple[int, int]) 
         write_png(tmp_path / f"{name}.png", pixels)
     files = {name: tmp_path / f"{name}.png" for name in ("hr", "lr")}
     with pytest.raises(InputError, match="15x13 px enlarged x4 is 60x52 px, but"):
-        cut_photograph(Photograph("a", files), kind="pairs", shards=Shards(patch=4), scale=SCALE, align=False)
+        cut_photograph(Photograph("a", files), kind="pairs", shards=Shards(patch=4, align=False), scale=SCALE)
 
 
 class TestCommand:

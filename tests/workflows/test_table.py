@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from cyclesr_dist.config.schema import load
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.scoring.perceptual.backbones import FOLDER_VARIABLE
 from cyclesr_dist.workflows.table.config import load_table
+from cyclesr_dist.workflows.table.data import Folders, TableData
+from cyclesr_dist.workflows.table.jobs import table_jobs
 
 
 @pytest.fixture
@@ -77,6 +80,10 @@ def test_a_table_of_three_rows_resumed_to_four_with_a_perceptual_score(
     assert config["data"]["lr"] == ""
     assert config["data"]["valid_lr"].endswith("syn/valid_lr")
     assert content["stages"]["mild"].keys() == {"one_stage", "two_stages"}
+    assert list(content["inference"]) == ["sr_syn", "cyclesr"]
+    for cost in content["inference"].values():
+        assert cost["networks"] == 1
+        assert min(cost["parameters"], cost["seconds"], cost["peak_memory_mb"]) > 0
     assert set(content["correlations"]["mild"]) == {"agreement", "spectrum_hr", "spectrum_lr"}
     for name in ("table.md", "table.html", "strips/mild"):
         assert (out / name).exists()
@@ -160,11 +167,33 @@ def test_all_systems_on_two_tracks_spread_over_ray(table_file: Path) -> None:
         ("run.weights.mse=-1", "out of range"),
         ("scores=[lpips, fid]", r"scores\[1\] = .fid. is not allowed; allowed: lpips, lpips_vgg, dists, niqe"),
         ("systems=[cyclesr, esrgan]", "allowed: bicubic, sr_syn"),
+        ("own={cyclesr: 7}", "own.cyclesr = 7 is not a mapping"),
+        ("own={cyclesr: {weights: {mse: 1}}}", r"own.cyclesr sets weights; allowed: weights\.\*, optim\.\*, nets\.\*"),
+        ("own={cyclesr: {train.steps: 9}}", "own.cyclesr sets train.steps; allowed: .*train.pretrain_epochs"),
+        ("own={cyclesr: {weights.mes: 1}}", "own.cyclesr: .*weights.mes"),
+        ("own={cyclesr: {weights.mse: many}}", "own.cyclesr: .*weights.mse = .many. is not a finite number"),
+        ("own={cyclesr: {weights.mse: -1}}", "own.cyclesr: weights.mse = -1.0 is out of range"),
+        ("own={bicubic: {}}", "own.bicubic: no trained system"),
+        ("own={esrgan: {}}", "own.esrgan: no trained system; allowed: sr_syn, "),
+        ("own={cyclesr: {nets.translator.kind: degradation}}", "set it for all rows"),
     ],
 )
 def test_bad_tables_are_refused(table_file: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_table(table_file, [override])
+
+
+def test_a_row_has_settings_of_its_own(table_file: Path, tmp_path: Path) -> None:
+    measured = ["run.nets.translator.kind=degradation", "tracks.mild.sr.kind=vdsr", "tracks.mild.mse=3"]
+    own = "own={cincgan: {nets.translator.kind: residual, weights.mse: 5, nets.sr.kind: compact, weights.adv: 7}}"
+    table = load_table(table_file, [*measured, own, "systems=[bicubic, cyclesr, cincgan]"])
+    folders = Folders("lr", "", tmp_path, tmp_path)
+    data = TableData("hr", tmp_path, tmp_path, tmp_path, {"mild": folders})
+    cyclesr, cincgan = (job.config for job in table_jobs(table, data, tmp_path))
+    assert (cyclesr.nets.translator.kind, cyclesr.nets.sr.kind, cyclesr.weights.mse) == ("degradation", "vdsr", 3)
+    assert (cincgan.nets.translator.kind, cincgan.nets.sr.kind, cincgan.weights.mse) == ("residual", "compact", 5)
+    assert (cyclesr.weights.adv, cincgan.weights.adv) == (1, 7)
+    assert replace(cincgan, weights=cyclesr.weights, nets=cyclesr.nets, system="cyclesr") == cyclesr
 
 
 def test_perceptual_scores_that_cannot_be_had_are_refused_before_anything_is_trained(

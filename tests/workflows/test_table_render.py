@@ -78,3 +78,11 @@ def test_the_plane_has_a_point_for_every_seed_and_distortion_to_the_right() -> N
 @pytest.mark.parametrize("rows", [{"estimated": row(24, 0.4)}, {"estimated": row(24, 0.4), "bicubic": row(20)}])
 def test_one_system_makes_no_plane(rows: dict[str, dict[str, Any]]) -> None:
     assert planes(content("lpips", **rows)) == {}
+
+
+def test_what_a_row_costs_at_inference() -> None:
+    cost = {"networks": 2, "parameters": 12345, "seconds": 0.25, "peak_memory_mb": 700.4}
+    text = markdown(content() | {"inference": {"cincgan": cost}})
+    assert "| cincgan | 2 | 12,345 | 0.250 | 700 |" in text
+    assert "<td>12,345</td>" in html(content() | {"inference": {"cincgan": cost}}, "t", {})
+    assert "At inference" not in markdown(content())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclesr_dist.config.credentials import refuse_signatures
 from cyclesr_dist.config.marks import Amount, Count, EachOnce, PathToRead, Positive, Range, check_marks
@@ -22,6 +23,7 @@ from cyclesr_dist.config.schema import (
     Track,
     check,
 )
+from cyclesr_dist.config.systems import SYSTEMS
 from cyclesr_dist.errors import ConfigError
 
 Row = Literal["bicubic"] | System
@@ -112,11 +114,42 @@ class Table:
     """The same of GPUs; 0.5: two runs share one."""
     run: Config = field(default_factory=Config)
     """Configuration of every run. The table sets system, seed, track and what lies below `data` itself."""
+    own: dict[str, Any] = field(default_factory=dict)
+    """Settings of single rows, on top of `run` and of the track's: `{cincgan: {weights.advsr: 1.0}}`. Allowed are the
+    keys below weights, optim, nets, perceptual and pool, and train.pretrain_epochs: what belongs to a method. Budget
+    and data are the same for all."""
 
     @property
     def trained(self) -> tuple[System, ...]:
         """The rows that are runs."""
         return tuple(name for name in self.systems if name != "bicubic")
+
+
+_OF_A_METHOD = ("weights.", "optim.", "nets.", "perceptual.", "pool.")
+_ALSO = "train.pretrain_epochs"
+
+
+def with_own(table: Table, system: System, config: Config) -> Config:
+    """`config` with the settings of the row `system`. Raises ConfigError naming row, key and what is allowed."""
+    overrides = table.own.get(system, {})
+    if not isinstance(overrides, dict):
+        raise ConfigError(f"own.{system} = {overrides!r:.80} is not a mapping of keys of `run` to their values")
+    for key in overrides:
+        if not key.startswith(_OF_A_METHOD) and key != _ALSO:
+            allowed = ", ".join(f"{section}*" for section in _OF_A_METHOD)
+            raise ConfigError(f"own.{system} sets {key}; allowed: {allowed}, {_ALSO}, each as one key with dots")
+    found = config
+    for key, value in overrides.items():
+        try:
+            found = read(Config, None, [f"{key}={json.dumps(value)}"], found)
+        except ConfigError as error:
+            raise ConfigError(f"own.{system}: {error}") from error
+    if found.nets.translator.kind == MEASURED != config.nets.translator.kind:
+        raise ConfigError(
+            f"own.{system} sets nets.translator.kind={MEASURED}, which other weights belong to; set it for all rows "
+            "(run.nets.translator.kind), and another kind for those that have one of their own"
+        )
+    return found
 
 
 def load_table(path: Path, overrides: Sequence[str] = ()) -> Table:
@@ -127,6 +160,16 @@ def load_table(path: Path, overrides: Sequence[str] = ()) -> Table:
     check_marks(table)
     refuse_signatures(to_dict(table), "a folder, or a URL without one: a table's runs are written down as they are")
     check(table.run)
+    for system in table.own:
+        if ":" not in system and system not in SYSTEMS:
+            raise ConfigError(
+                f"own.{system}: no trained system; allowed: {', '.join(SYSTEMS)}, or package.module:Name of yours"
+            )
+        config = replace(with_own(table, system, table.run), system=system)
+        try:
+            check(config)
+        except ConfigError as error:
+            raise ConfigError(f"own.{system}: {error}") from error
     if not table.tracks.chosen():
         raise ConfigError(f"tracks is empty; allowed: one or more of {', '.join(f.name for f in fields(Tracks))}")
     for name in ("photos", "test_hr"):

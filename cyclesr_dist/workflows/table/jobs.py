@@ -27,7 +27,7 @@ from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
 from cyclesr_dist.scoring.perceptual.scores import Perceptual, device_of
 from cyclesr_dist.scoring.score import evaluate_folder, write_scores
 from cyclesr_dist.training.run_folder import read_summary
-from cyclesr_dist.workflows.table.config import Table
+from cyclesr_dist.workflows.table.config import Table, with_own
 from cyclesr_dist.workflows.table.data import TableData
 
 SHARED = "all"
@@ -104,6 +104,7 @@ def _job(table: Table, data: TableData, root: Path, track: Track | None, system:
             config = replace(config, weights=replace(config.weights, mse=chosen.mse))
         if chosen.sr is not None:
             config = replace(config, nets=replace(config.nets, sr=chosen.sr))
+    config = with_own(table, system, config)
     name = f"{track or SHARED}/{system}/seed{seed}"
     tracks = [track] if track else list(data.tracks)
     tests: dict[str, tuple[str, str]] = {t: (str(data.tracks[t].test_lr), str(data.test_hr)) for t in tracks}

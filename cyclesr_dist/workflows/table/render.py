@@ -34,6 +34,8 @@ def markdown(content: Mapping[str, Any], images: str = "") -> str:
         if track in planes(content):
             parts.append(f"![{_plane_title(content, track)}]({images}{plane_file(track)})")
     parts.append(_explained(content))
+    if content.get("inference"):
+        parts.append(_inference_markdown(content["inference"]))
     if content.get("stages"):
         parts.append(_stages_markdown(content["stages"]))
     if content.get("correlations"):
@@ -66,6 +68,7 @@ def html(content: Mapping[str, Any], title: str, pictures: Mapping[str, Sequence
         body += details(f"Warnings of the runs ({len(said)})", "".join(said))
         sections.append(section(f"Track {escape(track)}", body, ""))
     sections.append("".join(paragraph(note, "quiet") for note in album.notes()))
+    sections.append(folded("At inference", _inference_html(content.get("inference", {})), "Not measured."))
     sections.append(folded("One stage or two", _stages_html(content.get("stages", {})), "Not measured."))
     sections.append(folded("Scores without pairs", _correlations_html(content.get("correlations", {})), "None."))
     versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
@@ -169,8 +172,16 @@ def _share(system: str, gap: float | None) -> str:
 
 
 _NAMES = ("system", "track", "way", "score")
+_INFERENCE_HEAD = ("system", "networks", "parameters", "seconds a photograph", "peak MiB")
 _STAGES_HEAD = ("track", "way", "PSNR, dB", "seconds a photograph", "peak MiB")
 _CORRELATIONS_HEAD = ("track", "score", "over checkpoints", "over runs", "lost by choosing with it, dB", "runs")
+
+
+def _inference_rows(costs: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    return [
+        (system, [f"{c['networks']}", f"{c['parameters']:,}", f"{c['seconds']:.3f}", f"{c['peak_memory_mb']:.0f}"])
+        for system, c in costs.items()
+    ]
 
 
 def _stages_rows(stages: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
@@ -198,6 +209,10 @@ def _markdown_table(head: Sequence[str], rows: Sequence[tuple[str, list[str]]]) 
     return "\n".join(lines + ["| " + " | ".join((first, *rest)) + " |" for first, rest in rows])
 
 
+def _inference_markdown(costs: Mapping[str, Any]) -> str:
+    return "### At inference\n\n" + _markdown_table(_INFERENCE_HEAD, _inference_rows(costs))
+
+
 def _stages_markdown(stages: Mapping[str, Any]) -> str:
     return "### One stage or two\n\n" + _markdown_table(_STAGES_HEAD, _stages_rows(stages))
 
@@ -206,6 +221,10 @@ def _correlations_markdown(found: Mapping[str, Any]) -> str:
     return "### Scores without pairs\n\nSpearman's rank correlation with PSNR, 1 being perfect.\n\n" + _markdown_table(
         _CORRELATIONS_HEAD, _correlations_rows(found)
     )
+
+
+def _inference_html(costs: Mapping[str, Any]) -> str:
+    return _html_table(_INFERENCE_HEAD, _inference_rows(costs)) if costs else ""
 
 
 def _stages_html(stages: Mapping[str, Any]) -> str:

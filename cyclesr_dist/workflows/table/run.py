@@ -17,6 +17,7 @@ from cyclesr_dist.workflows.table import ablation, render
 from cyclesr_dist.workflows.table.config import Table
 from cyclesr_dist.workflows.table.criteria import correlations
 from cyclesr_dist.workflows.table.data import prepare
+from cyclesr_dist.workflows.table.inference import costs
 from cyclesr_dist.workflows.table.jobs import check_scores, run_jobs, sweep_jobs, table_jobs
 from cyclesr_dist.workflows.table.pictures import draw_strips
 from cyclesr_dist.workflows.table.results import collect
@@ -50,6 +51,7 @@ def _table(
     announce("results")
     content = collect(table, data, jobs, root)
     content["correlations"] = correlations(jobs)
+    content["inference"] = costs(data, jobs)
     content["stages"] = compare_stages(table, data, jobs)
     pictures = draw_strips(table, data, jobs, root)
     write_text(root / "table.json", json.dumps(content, indent=1) + "\n")

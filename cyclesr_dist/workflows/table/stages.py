@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import resource
-import statistics
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +12,12 @@ from torch import Tensor, nn
 
 from cyclesr_dist.config.schema import Protocol
 from cyclesr_dist.data.folders import match_pairs
-from cyclesr_dist.data.images import read_picture
-from cyclesr_dist.models.infer import upscale_image
 from cyclesr_dist.models.model_name import resolve_model
 from cyclesr_dist.models.upscaler import NetUpscaler, Upscaler
-from cyclesr_dist.runtime.lifeline import end_with_parent
 from cyclesr_dist.scoring.score import score_file
 from cyclesr_dist.workflows.table.config import Table
 from cyclesr_dist.workflows.table.data import TableData
+from cyclesr_dist.workflows.table.inference import alone, timed
 from cyclesr_dist.workflows.table.jobs import Job
 from cyclesr_dist.workflows.table.translator import translator_of
 
@@ -38,7 +32,7 @@ def compare_stages(table: Table, data: TableData, jobs: Sequence[Job]) -> dict[s
             if "cyclesr" in of and "sr_syn" in of:
                 arguments = (of["cyclesr"], of["sr_syn"], folders.test_lr, data.test_hr, table.protocol)
                 found[track] = {
-                    name: _alone(measure, *arguments, name == "two_stages") for name in ("one_stage", "two_stages")
+                    name: alone(measure, *arguments, name == "two_stages") for name in ("one_stage", "two_stages")
                 }
                 break
     return found
@@ -46,24 +40,15 @@ def compare_stages(table: Table, data: TableData, jobs: Sequence[Job]) -> dict[s
 
 def measure(cyclesr: Job, sr_syn: Job, lr: Path, hr: Path, protocol: Protocol, two_stages: bool) -> dict[str, float]:
     """Enlarge and score a folder of photographs on one thread."""
-    torch.set_num_threads(1)
     net = resolve_model(str((sr_syn if two_stages else cyclesr).folder), allow_module=True)
     model: Upscaler = net
     if two_stages:
         assert isinstance(net, NetUpscaler)
         model = NetUpscaler("g_r2s, then sr_syn", _TwoStages(translator_of(cyclesr, "g_r2s"), net.net), net.scale)
     pairs = match_pairs(hr, lr)
-    seconds = []
+    cost = timed(model, [pair.lr for pair in pairs])
     with torch.no_grad():
-        for pair in pairs:
-            picture = read_picture(pair.lr, srgb=True).rgb
-            started = time.perf_counter()
-            upscale_image(model, picture)
-            seconds.append(time.perf_counter() - started)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    with torch.no_grad():
-        psnr = float(np.mean([score_file(model, pair, protocol)["psnr"] for pair in pairs]))
-    return {"psnr": psnr, "seconds": statistics.median(seconds), "peak_memory_mb": peak}
+        return {"psnr": float(np.mean([score_file(model, pair, protocol)["psnr"] for pair in pairs]))} | cost
 
 
 class _TwoStages(nn.Module):
@@ -77,9 +62,3 @@ class _TwoStages(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.g_l2h(self.g_r2s(x).clamp(0, 1))
         return out
-
-
-def _alone(function: Any, *arguments: Any) -> Any:
-    """In a fresh process, so that peak memory is of this alone."""
-    with multiprocessing.get_context("spawn").Pool(1, end_with_parent) as pool:
-        return pool.apply(function, arguments)
