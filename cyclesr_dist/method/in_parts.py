@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclesr_dist.distributed.player import Player
+from cyclesr_dist.method.parts_of_step import part as named
 from cyclesr_dist.method.types import Fakes, Losses
 from cyclesr_dist.method.whole_batch import Known, Look, Replay, WholeBatch
 
@@ -21,34 +22,41 @@ Forward = Callable[[slice], tuple[Losses, Fakes]]
 """The forward pass of these samples of the rank's batch."""
 
 
-def update_in_parts(player: Player, num: int, forward: Forward) -> tuple[Losses, Fakes, float]:
+def update_in_parts(player: Player, num: int, forward: Forward, name: str) -> tuple[Losses, Fakes, float]:
     """Update on `num` samples: losses, detached, fakes of all samples in order, and the norm of the gradient.
+    `name`: the player's in a trace.
 
     All ranks call it; `num` and the size of parts are the same on all, or they would exchange different things.
     """
     parts = parts_of(num, player.micro_batch)
     if len(parts) == 1:
-        losses, fakes = forward(slice(None))
-        norm = player.update(losses["total"])
-        return {name: value.detach() for name, value in losses.items()}, fakes, norm
-    known = _look(player.module, parts, forward)
+        with named(f"{name}: forward"):
+            losses, fakes = forward(slice(None))
+        with named(f"{name}: backward and update"):
+            norm = player.update(losses["total"])
+        return {term: value.detach() for term, value in losses.items()}, fakes, norm
+    with named(f"{name}: look at the whole batch"):
+        known = _look(player.module, parts, forward)
     sums: Losses = {}
     shown: list[Fakes] = []
 
     def share(part: slice) -> Tensor:
-        with _replayed(player.module, known, part):
+        with _replayed(player.module, known, part), named(f"{name}: forward"):
             losses, fakes = forward(part)
         weight = (part.stop - part.start) / num
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0) + value.detach() * weight
+        for term, value in losses.items():
+            sums[term] = sums.get(term, 0) + value.detach() * weight
         shown.append(fakes)
         total: Tensor = losses["total"] * weight
         return total
 
     for part in parts[:-1]:
-        player.accumulate(partial(share, part))
-    norm = player.update(share(parts[-1]))
-    return sums, {name: torch.cat([fakes[name] for fakes in shown]) for name in shown[0]}, norm
+        with named(f"{name}: a part of the batch"):
+            player.accumulate(partial(share, part))
+    last = share(parts[-1])
+    with named(f"{name}: backward and update"):
+        norm = player.update(last)
+    return sums, {key: torch.cat([fakes[key] for fakes in shown]) for key in shown[0]}, norm
 
 
 def parts_of(num: int, size: int | None) -> list[slice]:

@@ -15,6 +15,7 @@ from cyclesr_dist.distributed.player import Player
 from cyclesr_dist.method.drift import drift_of
 from cyclesr_dist.method.in_parts import update_in_parts
 from cyclesr_dist.method.objectives import Discriminators
+from cyclesr_dist.method.parts_of_step import part as named
 from cyclesr_dist.method.types import Drift, Fakes, Losses
 
 ShowHistory = Callable[[Fakes, int], Fakes]
@@ -51,13 +52,14 @@ def joint_step(g: Player, d: Player, batch: Batch, phase: Phase, show_history: S
         return d(batch.syn[part], batch.real[part], batch.hr[part], own), {}
 
     with frozen(d.module):
-        losses, fakes, norm_g = update_in_parts(g, num, generate)
+        losses, fakes, norm_g = update_in_parts(g, num, generate, "generators")
     drift = drift_of(fakes["d_r"], batch.syn) if "d_r" in fakes else {}
     if not math.isfinite(norm_g):
         # Nothing was updated, on any rank: such fakes must reach neither the pools nor the discriminators.
         return StepResult(_terms(losses), {"g": norm_g}, drift)
-    judged = show_history(fakes, batch.index)
-    losses_d, _, norm_d = update_in_parts(d, num, discriminate)
+    with named("pools"):
+        judged = show_history(fakes, batch.index)
+    losses_d, _, norm_d = update_in_parts(d, num, discriminate, "discriminators")
 
     terms = {name: value for name, value in losses_d.items() if name != "total"}
     return StepResult(_terms(losses) | terms, {"g": norm_g, "d": norm_d}, drift)
@@ -71,7 +73,7 @@ def sr_step(
     def generate(part: slice) -> tuple[Losses, Fakes]:
         return g(lr[part], hr[part], None if noise is None else noise[part], g_s2r), {}
 
-    losses, _, norm_g = update_in_parts(g, len(hr), generate)
+    losses, _, norm_g = update_in_parts(g, len(hr), generate, "SR network")
     return StepResult(_terms(losses), {"g": norm_g}, {})
 
 

@@ -28,7 +28,7 @@ _SLOWER = 1.3
 _MOSTLY = 0.6
 """Share of the lines in which it must be the same rank."""
 _FAULT_SECONDS = 0.001
-"""A page from disk, where the system does not say how long memory was awaited: an SSD is faster, a disk slower."""
+"""That a page from disk takes, roughly: an SSD is faster, a disk slower."""
 _BESIDE = 0.4
 """What a checkpoint that is written beside training takes from it at most, of processors, memory and disk: one that is
 written for more than half of the time is worth its sentence."""
@@ -155,17 +155,29 @@ def _cause(lines: _Lines, config: Mapping[str, Any]) -> Cause:
 
 def _memory(lines: _Lines) -> Cause | None:
     load = {name: lines.sum(f"host.{name}") for name in NAMES}
-    share = min(1.0, max(load["memory_stall_seconds"], load["major_faults"] * _FAULT_SECONDS) / lines.whole)
+    waited = load["major_faults"] * _FAULT_SECONDS
+    roughly = "about"
+    if lines.median("host.io_stall_seconds") is not None:
+        roughly = "at least"
+        # Pages that come from a fast disk, or from a copy that is still in memory, are awaited for much less.
+        waited = min(waited, load["memory_stall_seconds"] + load["io_stall_seconds"] + load["system_seconds"])
+    share = min(1.0, max(load["memory_stall_seconds"], waited) / lines.whole)
     if not share:
         return None
+    limited = load["memory_limit_hits"] > 0
+    why = "the job's memory limit is too small for it" if limited else "the machine has too little of it"
+    more = (
+        "raise the limit of its control group (cluster.memory_gib in launch/submit.py)"
+        if limited
+        else "end other programs on the machine, or give the job more memory"
+    )
     swapped = f" and {load['swapped_in_mb']:.0f} MB from swap" if load["swapped_in_mb"] else ""
     return Cause(
         "memory",
         share,
-        f"Memory bounds this run: the machine has too little of it, and processes wait for pages from disk "
-        f"({load['major_faults']:,.0f} of them{swapped}; about {share:.0%} of the time).",
-        "Turn micro_batch (auto) or a smaller global_batch, or fewer data.workers; or end other "
-        "programs on the machine, or give the job more memory.",
+        f"Memory bounds this run: {why}, and processes wait for pages from disk "
+        f"({load['major_faults']:,.0f} of them{swapped}; {roughly} {share:.0%} of the time).",
+        f"Turn micro_batch (auto) or a smaller global_batch, or fewer data.workers; or {more}.",
         "micro_batch",
     )
 

@@ -9,10 +9,11 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cyclesr_dist.runtime.control_groups import groups
+
 # Of glibc's <malloc.h>.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
-_GROUPS = Path("/sys/fs/cgroup")
 
 
 def keep_freed() -> bool:
@@ -74,16 +75,12 @@ def free_on_host() -> int:
 
 
 def _groups() -> Iterator[tuple[Path, tuple[str, str, str]]]:
-    """Folders of this process's control groups up to the root, and their files' names, of both versions."""
-    lines = (line.split(":", 2) for line in _lines(Path("/proc/self/cgroup")))
-    own = {name: path for _, names, path in lines for name in names.split(",")}
-    for root, controllers, names in (
-        (_GROUPS, "", ("memory.max", "memory.current", "inactive_file")),
-        (_GROUPS / "memory", "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
+    """Folders of this process's control groups, and their files' names, of both versions."""
+    for controller, names in (
+        ("", ("memory.max", "memory.current", "inactive_file")),
+        ("memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
     ):
-        path = root / own.get(controllers, "/").lstrip("/")
-        # In a container the path may be that of the host, which is not there.
-        yield from ((folder, names) for folder in {root, path, *path.parents} if folder.is_relative_to(root))
+        yield from ((folder, names) for folder in groups(controller))
 
 
 def _own_limits() -> Iterator[int]:

@@ -16,6 +16,7 @@ from cyclesr_dist.data.faults import Fault, FaultLog
 from cyclesr_dist.data.loader import batches
 from cyclesr_dist.degradation.high_order import with_high_order
 from cyclesr_dist.errors import Preempted, TrainingError
+from cyclesr_dist.method.parts_of_step import part
 from cyclesr_dist.method.step import StepResult
 from cyclesr_dist.method.systems.base import SystemState
 from cyclesr_dist.models.checkpoint import Checkpoint
@@ -92,8 +93,8 @@ class Attempt:
     def _steps(self, stream: Iterable[tuple[Batch, Sequence[Fault]]], faults: FaultLog) -> None:
         run, train = self.run, self.run.config.train
         self._profile()
-        for batch, found in run.metrics.waiting(stream):
-            with run.profiler.named(self.step + 1):
+        for batch, found in run.metrics.waiting(run.profiler.waiting(stream)):
+            with part(f"step {self.step + 1}"):
                 self.advance(with_high_order(batch, run.config, run.world), found, faults)
             if self._is_due(train.validate_every_steps):
                 self._validate()
@@ -111,7 +112,8 @@ class Attempt:
         """One step, and what is told of it. `found` are this rank's samples that could not be read."""
         run = self.run
         with run.metrics.timed("step"):
-            self._agree(faults, found)  # all ranks
+            with part("ranks agree"):
+                self._agree(faults, found)  # all ranks
             result = self._update(batch)  # all ranks: gradients are averaged
         self.step += 1
         run.metrics.stepped(self.step, run.schedule.phase(self.step - 1).value, batch.hr_keys, batch.lr_keys)
@@ -191,9 +193,10 @@ class Attempt:
 
     def log(self, result: StepResult) -> None:
         """Fetch a step's numbers and tell them everywhere. All ranks."""
-        record = self._record(result)  # all ranks
-        for sink in self.run.sinks:
-            sink.logged(record)
+        with part("log"):
+            record = self._record(result)  # all ranks
+            for sink in self.run.sinks:
+                sink.logged(record)
 
     def _record(self, result: StepResult) -> StepRecord:
         run, now, schedule = self.run, time.monotonic(), self.run.schedule
@@ -227,10 +230,10 @@ class Attempt:
         )
 
     @contextmanager
-    def _aside(self, part: str) -> Iterator[None]:
+    def _aside(self, name: str) -> Iterator[None]:
         """Time the block as a part of the loop that is no training: throughput is of training alone."""
         began = time.monotonic()
-        with self.run.metrics.timed(part):
+        with self.run.metrics.timed(name):
             yield
         self.logged_at += time.monotonic() - began
 
@@ -239,7 +242,7 @@ class Attempt:
         run = self.run
         if not run.validator.enabled or not run.schedule.phase(self.step - 1).trains_g_l2h:
             return
-        with self._aside("validation"):
+        with self._aside("validation"), part("validation"):
             record = self.exports.validate(self.step)  # all ranks
             self.validation_due = record is None
             if record is not None:
@@ -249,7 +252,7 @@ class Attempt:
     def _save(self) -> None:
         """Copy the state and let it be written. All ranks call it."""
         self.bad.saved(self.step)
-        with self._aside("checkpoint"):
+        with self._aside("checkpoint"), part("checkpoint"):
             self._copy_state()
         self.saved_step = self.step
 

@@ -6,22 +6,30 @@ It looks on: every number of the training is as without. A file that cannot be w
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.profiler import ProfilerActivity, profile
 
 from cyclesr_dist.config.schema import Profile
 from cyclesr_dist.distributed.world import World
+from cyclesr_dist.method.parts_of_step import part, trace_parts
 from cyclesr_dist.runtime.files import replacing
+
+T = TypeVar("T")
 
 _MOST_ALLOCATIONS = 100_000
 """That a snapshot looks back on."""
+
+
+_HEAD = 2**20
+"""Bytes at the beginning of a trace, in which its processes have their names."""
+_PROCESS_NAME = re.compile(rb'("name": "process_name",[^{}]*"args": \{\s*"name": )"[^"]*"')
 
 
 class Profiler:
@@ -54,9 +62,16 @@ class Profiler:
         else:
             self._start(step)
 
-    def named(self, step: int) -> AbstractContextManager[Any]:
-        """Around a step: its number stands in the trace."""
-        return nullcontext() if self._running is None else record_function(f"step {step}")
+    def waiting(self, items: Iterable[T]) -> Iterator[T]:
+        """The same items; the wait for each has its name in the trace."""
+        iterator = iter(items)
+        while True:
+            with part("waiting for a batch"):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
 
     def close(self) -> None:
         """A trace that is not at its end is dropped: the run that is resumed makes it."""
@@ -70,12 +85,14 @@ class Profiler:
         activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if self._cuda else [])
         self._running = profile(activities=activities)
         self._running.start()
+        trace_parts(True)
 
     def _stop(self) -> profile:
         running, self._running = self._running, None
         assert running is not None
         if self._cuda:
             torch.cuda.synchronize()
+        trace_parts(False)
         running.stop()
         return running
 
@@ -85,7 +102,7 @@ class Profiler:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(written[0]) as temporary:
-                _export(trace, temporary)
+                _export(trace, temporary, self.rank)
             if self._cuda:
                 written.append(self.folder / f"{name}.memory.pickle")
                 with replacing(written[1]) as temporary:
@@ -103,10 +120,12 @@ class Profiler:
         self.say(f"profile of memory: {memory}")
 
 
-def _export(trace: profile, path: Path) -> None:
-    """As gzip. torch writes JSON alone under the name that it is given, and says nothing where it cannot."""
+def _export(trace: profile, path: Path, rank: int) -> None:
+    """As gzip. torch writes JSON alone under the name that it is given, and says nothing where it cannot. It calls the
+    process and its devices after the program, `python`, on every rank."""
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "trace.json"
         trace.export_chrome_trace(str(plain))
         with plain.open("rb") as source, gzip.open(path, "wb", compresslevel=5) as target:
+            target.write(_PROCESS_NAME.sub(rb'\1"rank %d"' % rank, source.read(_HEAD)))
             shutil.copyfileobj(source, target)

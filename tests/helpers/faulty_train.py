@@ -1,4 +1,7 @@
-"""launch/train.py with a fault, FAULT=kind:rank:step of the environment. Tests start it, through launchers."""
+"""launch/train.py with a fault, FAULT=kind:rank:step of the environment. Tests start it, through launchers.
+
+COLLECTIVE_SECONDS, where it is set, is the time that torch waits for the other ranks, in place of minutes.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ import signal
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from cyclesr_dist.data.loader import RankBatches
 from cyclesr_dist.method.systems.joint import JointSystem
@@ -58,7 +63,18 @@ def install_from(environment: Mapping[str, str]) -> None:
     install(kind, int(rank), int(step))
 
 
+def time_out_after(seconds: float) -> None:
+    true_init = dist.init_process_group
+
+    def init(*arguments: Any, **named: Any) -> None:
+        true_init(*arguments, **named | {"timeout": timedelta(seconds=seconds)})
+
+    dist.init_process_group = init
+
+
 if __name__ == "__main__":
+    if "COLLECTIVE_SECONDS" in os.environ:
+        time_out_after(float(os.environ["COLLECTIVE_SECONDS"]))
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":  # ranks that torchrun starts again have no fault
         install_from(os.environ)
     end_process(main)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from helpers.data import TinyData
+from helpers.little_memory import memory_group, swap
 from helpers.odd_http_server import OddServer
 from helpers.processes import TRAIN, arguments, launcher, outcome, ranks, slowed, started, steps_done
 from helpers.waiting import until
@@ -20,6 +21,8 @@ LARGE = ["nets.translator.channels=32", "nets.translator.blocks=4", "nets.sr.cha
 LARGE += ["nets.d_lr.channels=32", "global_batch=12"]
 """Steps of a tenth of a second, in which computing is the work."""
 LONG = ["train.epochs=100000", "train.pretrain_epochs=0", "train.constant_epochs=1", "data.tail=wrap"]
+WIDE = ["nets.sr.channels=256", "nets.sr.blocks=8", "global_batch=1"]
+"""Memory is parameters and what Adam keeps of them, and every step goes through all of it."""
 PLAIN = ["train.validate_every_steps=0", "train.checkpoint_every_steps=10000", "train.log_every_steps=5"]
 
 
@@ -49,12 +52,19 @@ def diagnosed(run: Path, tmp_path: Path) -> dict[str, Any]:
         ({"seconds__validation": 4.0}, "validation", "train.validate_every_steps"),
         ({"seconds__checkpoint": 4.0}, "checkpoints", "train.checkpoint_every_steps"),
         ({"work__overhead": 0.6}, "overhead", "global_batch"),
-        # No swap can be had here: these are the counters of a machine that swaps.
+        # Of a machine that does not say how long it waits.
         (
             {"host__major_faults": 5000.0, "host__swapped_in_mb": 40.0, "seconds__data_wait": 4.0},
             "memory",
             "micro_batch",
         ),
+        (
+            {"host__major_faults": 5000.0, "host__io_stall_seconds": 1.0, "host__system_seconds": 2.0},
+            "memory",
+            "micro_batch",
+        ),
+        # Pages whose copies are still in memory: many faults that cost next to nothing.
+        ({"host__major_faults": 5000.0, "host__io_stall_seconds": 0.1, "host__system_seconds": 0.2}, "computing", ""),
         ({"host__memory_stall_seconds": 3.0}, "memory", "micro_batch"),
         ({"host__throttled_seconds": 6.0}, "throttling", ""),
         ({"host__heat_seconds": 6.0}, "throttling", ""),
@@ -82,6 +92,17 @@ def test_recorded_runs(numbers: dict[str, float], bound: str, key: str, tmp_path
     assert found["steps"] == [11, 60]
     assert cyclesr(["report", str(tmp_path / "run")]) == 0
     assert found["sentences"][1] in (tmp_path / "run/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("hits", "why", "way_out"),
+    [(0.0, "the machine has too little of it", "end other programs"), (9.0, "the job's memory limit", "memory_gib")],
+)
+def test_a_limit_is_told_from_a_full_machine(hits: float, why: str, way_out: str, tmp_path: Path) -> None:
+    numbers = {"host__memory_stall_seconds": 3.0, "host__memory_limit_hits": hits}
+    found = diagnosed(recorded(tmp_path / "run", **numbers), tmp_path)
+    assert why in found["sentences"][0]
+    assert way_out in found["sentences"][2]
 
 
 def test_what_is_suggested_takes_a_tenth_of_the_time(tmp_path: Path) -> None:
@@ -152,3 +173,23 @@ def test_a_rank_whose_processor_is_taken_away(config_file: Path, tiny_data: Tiny
     found = diagnosed(tmp_path / "seen", tmp_path)
     assert found["bound"] == "slow_rank", found
     assert found["sentences"][0].startswith("Rank 1 bounds this run")
+
+
+@pytest.mark.slow
+def test_a_run_that_swaps(config_file: Path, tiny_data: TinyData, tmp_path: Path) -> None:
+    """Its memory is taken away when it has begun: one that has too little at the beginning is refused."""
+    run = tmp_path / "run"
+    settings = [*tiny_data.overrides, *LONG, *PLAIN, *WIDE, "train.log_every_steps=2"]
+    command = [sys.executable, TRAIN, *arguments(config_file, run, *settings)]
+    with swap(tmp_path / "swap", 512), memory_group() as group, started(group.command(*command)) as process:
+        until(lambda: steps_done(run) >= 11 or process.poll() is not None)
+        group.limit(int(0.4 * group.used()))
+        slow_from = steps_done(run) + 1
+        until(lambda: steps_done(run) >= slow_from + 2 or process.poll() is not None)
+        assert process.poll() is None
+        shutil.copytree(run, tmp_path / "seen")  # while it goes on
+    found = diagnosed(tmp_path / "seen", tmp_path)
+    assert found["bound"] == "memory", found
+    assert "the job's memory limit is too small" in found["sentences"][0]
+    assert "MB from swap" in found["sentences"][0]
+    assert "cluster.memory_gib" in found["sentences"][2]

@@ -137,6 +137,27 @@ def test_a_failing_rank_ends_all_with_the_first_cause_last(name, fault, said, co
 
 
 @pytest.mark.slow
+def test_a_collective_that_times_out_says_where_each_rank_was(config_file, tiny_data, tmp_path) -> None:
+    """torch gives up before the watch does."""
+    settings = [*tiny_data.overrides, "backend=ddp", "train.lost_rank_seconds=600", *ENDLESS]
+    command = [*SUPERVISE, *launcher("torchrun"), FAULTY, *arguments(config_file, tmp_path / "run", *settings)]
+    with started(command, FAULT="frozen:1:4", COLLECTIVE_SECONDS="30") as p:
+        until(lambda: steps_done(tmp_path / "run") >= 3)
+        code, stderr = outcome(p)
+        assert not below(p.pid)
+    assert code == 1
+    logs = tmp_path / "run/logs"
+    assert "rank 0 failed first: lost another rank (" in stderr[-1], stderr
+    assert "Timed out waiting 30000ms" in stderr[-1]
+    assert stderr[-1].endswith(f"; where each rank was: {logs}/hang.rank*.txt")
+    evidence = (logs / "hang.rank0.txt").read_text()
+    assert "method/step.py" in evidence.partition("Threads of this rank")[0]  # the call that torch broke off
+    recorded = pickle.loads((logs / "collectives.rank0").read_bytes())
+    assert recorded["entries"][-1]["profiling_name"] == "gloo:all_reduce"
+    assert not (logs / "hang.rank1.txt").exists()  # it is stopped
+
+
+@pytest.mark.slow
 def test_a_killed_loader_process_ends_all(config_file, tiny_data, tmp_path) -> None:
     settings = [*tiny_data.overrides, "backend=ddp", "data.workers=1", *ENDLESS]
     command = [*SUPERVISE, *launcher("torchrun"), TRAIN, *arguments(config_file, tmp_path / "run", *settings)]

@@ -67,6 +67,10 @@ def test_looking_on_changes_no_number(
     steps = [event for event in events if event["name"].startswith("step ") and event.get("cat") == "user_annotation"]
     assert [event["name"] for event in sorted(steps, key=lambda event: event["ts"])] == ["step 6", "step 7", "step 8"]
     assert any("convolution_backward" in event["name"] for event in events)
+    for name in ("waiting for a batch", "ranks agree", "generators: forward", "discriminators: backward and update"):
+        assert sum(event["name"] == name for event in events) == 3, name
+    assert sum(event["name"] == "validation" for event in events) == 1  # behind step 8
+    assert {event["args"]["name"] for event in events if event["name"] == "process_name"} == {"rank 0"}
 
     logged = lines(tmp_path / "watched/metrics.jsonl")
     by_phase = {row["phase"]: row["work.step_flops"] for row in logged if "work.step_flops" in row}
@@ -141,6 +145,7 @@ def test_each_chosen_rank_writes_its_own(launcher: str, config_file: Path, tiny_
     for rank in range(2):
         events = trace_of(tmp_path / f"run/profile/steps6-8.rank{rank}.trace.json.gz")
         assert any(event["name"].startswith("gloo:") for event in events)
+        assert {event["args"]["name"] for event in events if event["name"] == "process_name"} == {f"rank {rank}"}
         assert f"as rank {rank} of 2" in (tmp_path / f"run/logs/rank{rank}.log").read_text()
     logged = lines(tmp_path / "run/metrics.jsonl")[-1]
     assert logged["ranks.forward_slowest"] in (0, 1)
