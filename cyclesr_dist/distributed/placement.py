@@ -14,9 +14,8 @@ import torch
 from cyclesr_dist.distributed.launchers import alone_by_mistake
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError
+from cyclesr_dist.runtime.control_groups import groups
 from cyclesr_dist.runtime.hostfile import check_launchers_hostfile
-
-CGROUP = Path("/sys/fs/cgroup")
 
 
 def check_launch(world: World, warn: Callable[[str], None]) -> None:
@@ -78,15 +77,22 @@ def _sharing(world: World) -> tuple[int, int]:
 
 
 def quota_cores() -> int:
-    """Cores' worth of time that a container may use, rounded up; 0: no limit, or none that can be read."""
-    try:
-        quota, period = (CGROUP / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (CGROUP / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (CGROUP / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return 0
-    if not quota.isdecimal() or not period.isdecimal() or not int(period):  # "max", -1
+    """Cores' worth of time that this process's control groups allow, rounded up; 0: no limit that can be read."""
+    limits = [_cores(_words(folder / "cpu.max")) for folder in groups()]
+    for folder in groups("cpu"):
+        limits.append(_cores(_words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us")))
+    return min((cores for cores in limits if cores), default=0)
+
+
+def _cores(limit: Sequence[str]) -> int:
+    """Of quota and period; 0 for "max", -1 and what is no limit."""
+    if len(limit) != 2 or not all(number.isdecimal() for number in limit) or not int(limit[1]):
         return 0
-    return math.ceil(int(quota) / int(period))
+    return math.ceil(int(limit[0]) / int(limit[1]))
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []

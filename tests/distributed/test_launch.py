@@ -21,6 +21,7 @@ from cyclesr_dist.distributed.local_ranks import run_ranks
 from cyclesr_dist.distributed.placement import check_launch
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.runtime import control_groups
 from cyclesr_dist.runtime.command import guarded
 from cyclesr_dist.runtime.hostfile import check_hostfile, check_launchers_hostfile
 from cyclesr_dist.runtime.torchrun import tell_torchrun
@@ -165,14 +166,20 @@ def test_ranks_that_are_bound_to_a_core_each_share_none() -> None:
         ({"cpu.max": "100000 0"}, 0),
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0),
         ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({"cpu.max": "max 100000\n", "job/cpu.max": "300000 100000\n", "job/step/cpu.max": "max 100000\n"}, 3),
+        ({"cpu.max": "200000 100000\n", "job/step/cpu.max": "800000 100000\n"}, 2),
+        ({"cpu/job/cpu.cfs_quota_us": "100000\n", "cpu/job/cpu.cfs_period_us": "100000\n"}, 1),
+        ({"other/cpu.max": "100000 100000\n"}, 0),
         ({}, 0),
     ],
 )
-def test_the_quota_of_a_container(files, cores, tmp_path, monkeypatch) -> None:
+def test_the_quota_of_a_container_or_of_a_job_and_its_step(files, cores, tmp_path, monkeypatch) -> None:
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    (tmp_path / "own").write_text("4:cpu,cpuacct:/job/step\n0::/job/step\n")
+    monkeypatch.setattr(control_groups, "GROUPS", tmp_path)
+    monkeypatch.setattr(control_groups, "OWN", tmp_path / "own")
     assert machine.quota_cores() == cores
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from cyclesr_dist.config.credentials import refuse_signatures
 from cyclesr_dist.config.marks import Amount, Count, EachOnce, PathToRead, Positive, Range, check_marks
@@ -129,7 +129,7 @@ _OF_A_METHOD = ("weights.", "optim.", "nets.", "perceptual.", "pool.")
 _ALSO = "train.pretrain_epochs"
 
 
-def with_own(table: Table, system: System, config: Config) -> Config:
+def with_own(table: Table, system: str, config: Config) -> Config:
     """`config` with the settings of the row `system`. Raises ConfigError naming row, key and what is allowed."""
     overrides = table.own.get(system, {})
     if not isinstance(overrides, dict):
@@ -165,7 +165,7 @@ def load_table(path: Path, overrides: Sequence[str] = ()) -> Table:
             raise ConfigError(
                 f"own.{system}: no trained system; allowed: {', '.join(SYSTEMS)}, or package.module:Name of yours"
             )
-        config = replace(with_own(table, system, table.run), system=system)
+        config = replace(with_own(table, system, table.run), system=cast(System, system))
         try:
             check(config)
         except ConfigError as error:
