@@ -3,29 +3,43 @@ tiny data set."""
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of what they start: threads that wait must not spin
 os.environ.setdefault("CYCLESR_NUM_THREADS", "1")  # of a training, which else takes all cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # some hundred processes start, and each would compile the package anew
 
 import pytest
 import torch
 from helpers.backbones import write_backbones
 from helpers.data import TinyData, make_tiny_data
 from helpers.processes import all_marked
+from helpers.quick_fit import few_steps
 
 torch.set_num_threads(1)
 # Ranks and loader processes that a test starts in Python begin with what takes seconds to import.
-multiprocessing.set_forkserver_preload(["deepspeed", "torch._dynamo", "cyclesr_dist.training.launched"])
+PRELOADED = ["deepspeed", "deepspeed.runtime.zero.muon.muon_optimizer"]  # the latter, of every ZeRO: with inductor
+multiprocessing.set_forkserver_preload([*PRELOADED, "torch._dynamo", "cyclesr_dist.training.launched"])
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:  # as in a shell's background job, and every child inherits that
         signal.signal(number, handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Without the garbage collector: looking through all modules again and again took a fifth of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +58,12 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
 def drawn_backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for CYCLESR_WEIGHTS."""
     return write_backbones(tmp_path_factory.mktemp("backbones"))
+
+
+@pytest.fixture
+def few_fit_steps() -> Iterator[None]:
+    with few_steps():
+        yield
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -88,8 +89,13 @@ PathToRead = Annotated[str, ToRead()]
 _Mark = Range | EachOnce | ToRead
 
 
-def annotated_types(cls: type) -> dict[str, Any]:
+def annotated_types(cls: type) -> Mapping[str, Any]:
     """Types of a dataclass's fields by name, with their marks."""
+    return _evaluated(cls)
+
+
+@cache  # Python evaluates annotations anew each time, and every configuration that is read asks for all of them
+def _evaluated(cls: type) -> Mapping[str, Any]:
     hints = get_type_hints(cls, include_extras=True)
     return {name: kind for name, kind in hints.items() if get_origin(kind) is not ClassVar and kind is not ClassVar}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -75,7 +76,7 @@ def fit(patches: Tensor, syn: Spectra, real: Spectra, finish: Callable[[Tensor],
                 syn, blurred, real, extra, gain_of(kernel, p).clamp(min=_SMALLEST_GAIN) if number else torch.ones(())
             )
         if number == 0:
-            before = float(_residual(bins.syn, bins.real, p))
+            before = float(_residual(bins.syn, _log_power(bins.real, p), p))
         with compiler_left_out():
             distance = _solve(unknowns, bins, p, STEPS if number == 0 else STEPS // 2)
     with torch.no_grad():
@@ -168,24 +169,34 @@ def _solve(unknowns: _Unknowns, bins: _Bins, p: int, steps: int) -> float:
     optimizer = torch.optim.Adam(unknowns.all(), lr=_LR)
     frequency = radius(p).clamp(min=1 / p)
     log_f = (frequency / SELECTION_BAND[1]).log()
+    log_real, squares = _log_power(bins.real, p), _squares(unknowns.side)
     residual = torch.zeros(())
     for _ in range(steps):
         optimizer.zero_grad()
         gain = gain_of(unknowns.kernel(), p) * (unknowns.slope * log_f).exp()
         noise = variance_at(unknowns.variance(), bins.brightness)[:, None, None] * unknowns.colour_gain(p)
-        residual = _residual(bins.syn * gain + noise, bins.real, p)
-        reach = (unknowns.kernel().square() * _squares(unknowns.side)).sum()
+        residual = _residual(bins.syn * gain + noise, log_real, p)
+        reach = (unknowns.kernel().square() * squares).sum()
         prior = _SLOPE_PRIOR * unknowns.slope.square().sum() + _REACH_PRIOR * reach
         (residual + prior).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return float(residual.detach())
 
 
-def _residual(predicted: Tensor, real: Tensor, p: int) -> Tensor:
+def _residual(predicted: Tensor, log_real: Tensor, p: int) -> Tensor:
     """Mean |log10| of the ratio above the selection band."""
-    wanted = radius(p) > SELECTION_BAND[1]
-    ratio = predicted[:, wanted].clamp(min=_FLOOR).log10() - real[:, wanted].clamp(min=_FLOOR).log10()
-    return ratio.abs().mean()
+    return (_log_power(predicted, p) - log_real).abs().mean()
+
+
+def _log_power(power: Tensor, p: int) -> Tensor:
+    """(b, w) log10 of the (b, *F) at the w frequencies above the selection band."""
+    return power.flatten(1).index_select(1, _fitted(p)).clamp(min=_FLOOR).log10()
+
+
+@lru_cache(maxsize=8)
+def _fitted(p: int) -> Tensor:
+    """(w,) places in a flat (*F) of the frequencies above the selection band."""
+    return (radius(p) > SELECTION_BAND[1]).flatten().nonzero()[:, 0]
 
 
 def _band_mean(gain: Tensor) -> Tensor:

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from helpers.runs import two_ranks
 
 from cyclesr_dist.training.main import main as train
-
-REPOSITORY = Path(__file__).parents[2]
-
-
-def launch(config: Path, run_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [str(REPOSITORY / "launch/train.py"), "--config", str(config), "--run-dir", str(run_dir), "--quiet"]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=400, check=False)
 
 
 def keys(run_dir: Path, num_ranks: int) -> list[tuple[int, list[str], list[str]]]:
@@ -51,9 +42,9 @@ def test_ranks_replace_a_bad_sample_as_one_process_does(damaged, config_file, ti
     arguments += ["train.max_steps=10", "train.validate_every_steps=0"]
     assert train(["--config", str(config_file), "--run-dir", str(tmp_path / "one"), "--quiet", *arguments]) == 0
     alone = [line for line in capfd.readouterr().err.splitlines() if "warning" in line]
-    done = launch(config_file, tmp_path / "two", *arguments, "backend=ddp", "data.workers=1")
-    assert done.returncode == 0, done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith("cyclesr: warning")]
+    codes, stderr = two_ranks(config_file, tmp_path / "two", *arguments, "backend=ddp", "data.workers=1")
+    assert codes == [0, 0], stderr
+    told = [line for line in stderr.splitlines() if line.startswith("cyclesr: warning")]
     assert len(told) == len(alone) == 2
     assert sorted(line.split(":", 2)[2].split(";")[0] for line in told) == sorted(
         line.split(":", 2)[2].split(";")[0] for line in alone
@@ -64,10 +55,10 @@ def test_ranks_replace_a_bad_sample_as_one_process_does(damaged, config_file, ti
 def test_beyond_the_limit_all_ranks_stop_at_once(damaged, config_file, tiny_data, tmp_path) -> None:
     arguments = [*tiny_data.overrides, f"data.hr={damaged}/hr", "backend=ddp", "data.max_bad_samples=1"]
     started = time.monotonic()
-    done = launch(config_file, tmp_path / "run", *arguments)
+    codes, stderr = two_ranks(config_file, tmp_path / "run", *arguments)
     assert time.monotonic() - started < 300  # torch would wait for ten minutes
-    assert done.returncode != 0
-    errors = [line for line in done.stderr.splitlines() if line.startswith("cyclesr: error:")]
+    assert 0 not in codes
+    errors = [line for line in stderr.splitlines() if line.startswith("cyclesr: error:")]
     assert len(errors) == 1
     assert "shard-000000.tar: sample" in errors[0]
     assert "data.max_bad_samples = 1, and 2 were met" in errors[0]
@@ -77,7 +68,8 @@ def test_a_run_goes_on_with_the_next_sample_on_another_number_of_ranks(config_fi
     arguments = [*tiny_data.overrides, "data.log_keys=true", "data.tail=wrap", "train.validate_every_steps=0"]
     whole = [*arguments, "train.max_steps=11"]
     assert train(["--config", str(config_file), "--run-dir", str(tmp_path / "whole"), "--quiet", *whole]) == 0
-    assert launch(config_file, tmp_path / "parts", *arguments, "train.max_steps=7", "backend=ddp").returncode == 0
+    codes, stderr = two_ranks(config_file, tmp_path / "parts", *arguments, "train.max_steps=7", "backend=ddp")
+    assert codes == [0, 0], stderr
     first = keys(tmp_path / "parts", 2)
     resumed = ["--run-dir", str(tmp_path / "parts"), "--quiet", "--resume", *whole]
     assert train(["--config", str(config_file), *resumed]) == 0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import write_photos
+from helpers.quick_fit import few_steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -94,6 +95,7 @@ def test_sharpening_is_said_not_guessed_as_blur() -> None:
     assert found.facts["blur"]["std_px"] == 0
 
 
+@pytest.mark.usefixtures("few_fit_steps")
 def test_jpeg_that_cannot_be_looked_for_is_not_denied() -> None:
     small = sample_of(texture(60, 32, seed=1), 20)
     found = estimate_from(sample_of(texture(60, 32, seed=2), 20), small, scale=4)
@@ -101,6 +103,7 @@ def test_jpeg_that_cannot_be_looked_for_is_not_denied() -> None:
     assert "JPEG" not in " ".join(sentences(found.facts))
 
 
+@pytest.mark.usefixtures("few_fit_steps")
 def test_few_and_grey_photographs_are_doubted() -> None:
     colour, grey = texture(200, 32, seed=1), texture(200, 32, seed=2)
     colour[:, 0] *= 0.8
@@ -143,7 +146,7 @@ def test_noise_levels_of_photographs_are_kept_apart() -> None:
     assert calm.facts["noise"]["spread"] < 0.15
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     kind=st.sampled_from(["black", "white", "random", "texture", "checkers", "one bright px"]),
     other=st.sampled_from(["black", "random", "texture", "gradient"]),
@@ -168,7 +171,9 @@ def test_odd_patches_give_a_degradation_that_can_be_used(kind: str, other: str, 
                 x += torch.linspace(0, 1, p)
         return rounded(x)
 
-    found = estimate_from(sample_of(patches(kind), max(1, n // 5)), sample_of(patches(other), max(1, n // 5)), scale=4)
+    num_photos = max(1, n // 5)
+    with few_steps():
+        found = estimate_from(sample_of(patches(kind), num_photos), sample_of(patches(other), num_photos), scale=4)
     again = checked(found.tensors(), found.facts, "test")
     assert float((again.kernels.sum((1, 2)) - 1).abs().max()) < 1e-4
     assert json.loads(json.dumps(found.facts, allow_nan=False)) == found.facts
@@ -177,6 +182,7 @@ def test_odd_patches_give_a_degradation_that_can_be_used(kind: str, other: str, 
     assert 0 <= float(made.min()) <= float(made.max()) <= 1
 
 
+@pytest.mark.usefixtures("few_fit_steps")
 def test_the_same_seed_gives_the_same_estimate_and_another_seed_another_sample(tmp_path: Path) -> None:
     write_photos(tmp_path / "hr", 6, 256, 320, seed=0)
     write_photos(tmp_path / "lr", 6, 96, 80, seed=1)

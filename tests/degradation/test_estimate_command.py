@@ -7,7 +7,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import write_photos
+from helpers.quick_fit import few_steps
 
 from cyclesr_dist.cli.main import main as cyclesr
 from cyclesr_dist.data.folders import list_images
@@ -25,6 +26,7 @@ from cyclesr_dist.degradation.sample import Sample
 from cyclesr_dist.degradation.sentences import counted, figure, measured, sentences, unexplained, what_follows
 from cyclesr_dist.reports.estimate_page import estimate_page
 
+pytestmark = pytest.mark.usefixtures("few_fit_steps")
 FILES = {"degradation.json", "degradation.safetensors", "degradation.html"}
 DEMO = Path(__file__).parents[2] / "cyclesr_dist" / "workflows" / "demo_photos"
 NUM_PHOTOS = 6
@@ -197,14 +199,6 @@ def test_figures_have_two_digits_at_most() -> None:
 # The command
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_steps() -> Iterator[None]:
-    """The fit's quality is another test's matter."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cyclesr_dist.degradation.fit.STEPS", 15, raising=False)
-        yield
-
-
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory) -> tuple[Path, Path]:
     """HR and LR of some of the demo's photographs."""
@@ -231,7 +225,8 @@ def estimate(hr: Path, lr: Path, out: Path, *more: str) -> int:
 @pytest.fixture(scope="module")
 def made(photographs, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("made") / "estimate"
-    assert estimate(*photographs, out) == 0
+    with few_steps():
+        assert estimate(*photographs, out) == 0
     return out
 
 

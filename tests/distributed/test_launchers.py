@@ -43,7 +43,13 @@ def block(stderr: str) -> list[str]:
     return stderr[stderr.rindex("Root Cause") :].strip().splitlines()
 
 
-@pytest.mark.parametrize("how", [["-m", "cyclesr_dist.cli.main", "train"], [str(REPOSITORY / "launch/train.py")]])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(["-m", "cyclesr_dist.cli.main", "train"], marks=pytest.mark.slow),
+        [str(REPOSITORY / "launch/train.py")],
+    ],
+)
 def test_torchruns_last_lines_say_what_is_wrong(how, config_file, tmp_path) -> None:
     settings = ["backend=ddp", "data.hr=/nowhere", "data.lr=/nowhere", *tiny_overrides()]
     done = launch([*TORCHRUN, *how, "--config", str(config_file), *settings], tmp_path)
@@ -90,7 +96,8 @@ def test_a_launcher_without_its_hostfile_trains_nothing(config_file, tiny_data, 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("launcher", ["torchrun", pytest.param("deepspeed", marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_launch.py has the warning and that it is given once
+@pytest.mark.parametrize("launcher", ["torchrun", "deepspeed"])
 def test_ranks_that_share_a_core_are_warned_of_once_and_train(launcher, config_file, tiny_data, tmp_path) -> None:
     how = {"torchrun": TORCHRUN, "deepspeed": deepspeed()}[launcher]
     command = [*how, str(REPOSITORY / "launch/train.py"), "--config", str(config_file), "--run-dir", "run", "--quiet"]

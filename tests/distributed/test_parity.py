@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import tiny_overrides
-from helpers.parity import BACKENDS, PLAIN, batch_of
+from helpers.parity import BACKENDS, FEATURES, PLAIN, batch_of
 
 from cyclesr_dist.config.schema import Config, load
 from cyclesr_dist.config.systems import Phase
@@ -35,7 +35,7 @@ def config_of(system: str, overrides: list[str]) -> Config:
     # A clip norm that bites: the clipping itself must agree too.
     # The plain step: translators that start as the identity have L1 terms at their kink, where rounding that depends on
     # the batch's size, as with joined passes, chooses the sign of a gradient. `precise_run` takes the rounding away.
-    common = [*tiny_overrides(), *PLAIN, f"system={system}", "optim.clip_norm=3.0", "weights.mse=50"]
+    common = [*tiny_overrides(), *PLAIN, *FEATURES, f"system={system}", "optim.clip_norm=3.0", "weights.mse=50"]
     common += ADAMW.get(system, [])
     return load(None, [*common, *overrides])
 
@@ -75,7 +75,7 @@ def precise_run(world: World, overrides: list[str]) -> dict[str, tuple[SystemSta
     torch.set_default_dtype(torch.float64)
     results = {}
     for name in SYSTEMS:
-        common = [*tiny_overrides(), f"system={name}", "optim.clip_norm=3.0", "weights.mse=50"]
+        common = [*tiny_overrides(), *FEATURES, f"system={name}", "optim.clip_norm=3.0", "weights.mse=50"]
         config = load(None, [*common, *ADAMW.get(name, []), *overrides])
         system = build_system(config, build_backend(config, world), world)
         norms = run_steps(name, system, world, 0, 6)

@@ -6,13 +6,13 @@ import os
 import shutil
 import socket
 import subprocess
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers.processes import BIN, TRAIN, arguments, launcher, outcome, started, tensors
+from helpers.runs import by_hand, two_ranks
 
 from cyclesr_dist.distributed.launchers import read_launch
 
@@ -42,10 +42,10 @@ def hydra(rank: int) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def by_torchrun(config_file, tiny_data, tmp_path_factory) -> dict[str, torch.Tensor]:
+    """With torchrun's variables; test_train.py has torchrun itself."""
     run = tmp_path_factory.mktemp("torchrun") / "run"
-    with started([*launcher("torchrun"), TRAIN, *arguments(config_file, run, *settings(tiny_data))]) as p:
-        code, stderr = outcome(p, 200)
-    assert code == 0, stderr
+    codes, stderr = two_ranks(config_file, run, *settings(tiny_data))
+    assert codes == [0, 0], stderr
     return tensors(run)
 
 
@@ -53,11 +53,9 @@ def settings(tiny_data: Any, backend: str = "ddp") -> list[str]:
     return [*tiny_data.overrides, f"backend={backend}", "train.max_steps=4"]
 
 
-def trained(like: Any, command: list[str]) -> list[tuple[int, list[str]]]:
+def trained(like: Any, words: list[str]) -> list[tuple[int | None, str]]:
     """Two processes with its variables."""
-    with ExitStack() as stack:
-        both = [stack.enter_context(started(command, **like(rank))) for rank in (0, 1)]
-        return [outcome(process, 200) for process in both]
+    return by_hand([words, words], [like(0), like(1)], numbered=False)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +70,8 @@ def trained(like: Any, command: list[str]) -> list[tuple[int, list[str]]]:
 def test_two_ranks_train_as_under_torchrun_and_deepspeed(
     like, backend, by_torchrun, config_file, tiny_data, tmp_path
 ) -> None:
-    command = [str(BIN / "python"), TRAIN, *arguments(config_file, tmp_path / "run", *settings(tiny_data, backend))]
-    for code, stderr in trained(like, command):
+    words = arguments(config_file, tmp_path / "run", *settings(tiny_data, backend))
+    for code, stderr in trained(like, words):
         assert code == 0, stderr
     expected = by_torchrun
     if backend == "deepspeed":
@@ -98,12 +96,11 @@ def test_half_of_the_variables_is_refused_by_every_rank(config_file, tiny_data, 
 
 
 def test_in_a_batch_script_one_process_trains_and_says_so(config_file, tiny_data, tmp_path) -> None:
-    command = [str(BIN / "python"), TRAIN, *arguments(config_file, tmp_path / "run", *settings(tiny_data), "--dry-run")]
+    words = arguments(config_file, tmp_path / "run", *settings(tiny_data), "--dry-run")
     batch = {name: value for name, value in srun(0).items() if not name.startswith("SLURM_STEP")}
-    with started(command, **batch) as p:
-        code, stderr = outcome(p)
+    ((code, stderr),) = by_hand([words], [batch])
     assert code == 0
-    assert sum("SLURM_NTASKS = 2, but srun did not start this process: it trains alone" in text for text in stderr) == 1
+    assert stderr.count("SLURM_NTASKS = 2, but srun did not start this process: it trains alone") == 1
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -56,6 +57,12 @@ def install(kind: str, rank: int, step: int) -> None:
     JointSystem.step = faulty_step  # type: ignore[method-assign]
 
 
+def install_from(environment: Mapping[str, str]) -> None:
+    """The fault that FAULT names."""
+    kind, rank, step = environment["FAULT"].split(":")
+    install(kind, int(rank), int(step))
+
+
 def time_out_after(seconds: float) -> None:
     true_init = dist.init_process_group
 
@@ -68,7 +75,6 @@ def time_out_after(seconds: float) -> None:
 if __name__ == "__main__":
     if "COLLECTIVE_SECONDS" in os.environ:
         time_out_after(float(os.environ["COLLECTIVE_SECONDS"]))
-    fault, fault_rank, fault_step = os.environ["FAULT"].split(":")
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":  # ranks that torchrun starts again have no fault
-        install(fault, int(fault_rank), int(fault_step))
+        install_from(os.environ)
     end_process(main)

@@ -13,7 +13,7 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.systems.base import System
 from cyclesr_dist.method.systems.build import build_system
 from helpers import tiny_overrides
-from helpers.parity import PLAIN, batch_of, measured
+from helpers.parity import FEATURES, PLAIN, batch_of, measured
 
 BATCH = 8
 STEPS = 2
@@ -24,7 +24,7 @@ Numbers = dict[str, tuple[TensorDict, list[dict[str, float]]]]
 
 
 def build(world: World, overrides: list[str], micro: int | str) -> tuple[System, list[Phase], int]:
-    common = [*tiny_overrides(), *PLAIN, "optim.clip_norm=3.0", "weights.mse=50"]
+    common = [*tiny_overrides(), *PLAIN, *FEATURES, "optim.clip_norm=3.0", "weights.mse=50"]
     config = load(None, [*common, *overrides, f"global_batch={BATCH}", f"micro_batch={micro}"])
     system = build_system(config, build_backend(config, world), world, None, measured())
     phases = [p for one in spec_of(config.system).rounds for p in (one.first, one.phase) if p]

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack, nullcontext
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
 from helpers.ports import free_port
+from helpers.quick_fit import WANTED, few_steps
 
 REPOSITORY = Path(__file__).parents[2]
 LAUNCHERS = {
@@ -41,15 +43,42 @@ def run_alone(config: Path, run_dir: Path, *arguments: str) -> None:
 
 
 def outcome_alone(config: Path, run_dir: Path, *arguments: str) -> tuple[int | None, str]:
-    """Exit code and stderr of a training in a process of its own, a fork of one that has torch."""
+    """Exit code and stderr of a training in a process of its own."""
+    ((code, stderr),) = by_hand([["--config", str(config), "--run-dir", str(run_dir), "--quiet", *arguments]])
+    return code, stderr
+
+
+def two_ranks(config: Path, run_dir: Path, *arguments: str, **variables: str) -> tuple[list[int | None], str]:
+    """Exit codes of a training's two ranks and all that they write to stderr.
+
+    Where the launcher is not what is tested: `launch` imports torch in three more processes.
+    """
     words = ["--config", str(config), "--run-dir", str(run_dir), "--quiet", *arguments]
-    with NamedTemporaryFile("r") as stderr:
-        process = get_context("forkserver").Process(target=_train, args=(words, dict(os.environ), stderr.name))
-        process.start()
-        process.join(400)
-        if process.is_alive():
-            process.kill()
-        return process.exitcode, stderr.read()
+    ended = by_hand([words, words], [{"LOCAL_WORLD_SIZE": "2"} | variables] * 2)
+    return [code for code, _ in ended], "".join(stderr for _, stderr in ended)
+
+
+def by_hand(
+    ranks: list[list[str]], variables: list[dict[str, str]] | None = None, numbered: bool = True
+) -> list[tuple[int | None, str]]:
+    """Exit code and stderr of each rank of a training, which have arguments and variables of their own.
+
+    With `numbered`, several have torchrun's variables besides. Forks of a process that has torch.
+    """
+    usual = {"WORLD_SIZE": str(len(ranks)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    with ExitStack() as stack:
+        files = [stack.enter_context(NamedTemporaryFile("r")) for _ in ranks]
+        processes = []
+        for rank, (words, file) in enumerate(zip(ranks, files, strict=True)):
+            own = usual | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if numbered and len(ranks) > 1 else {}
+            environment = os.environ | own | (variables[rank] if variables else {})
+            process = get_context("forkserver").Process(target=_train, args=(words, environment, file.name))
+            process.start()
+            stack.callback(process.kill)
+            processes.append(process)
+        for process in processes:
+            process.join(400)
+        return [(process.exitcode, file.read()) for process, file in zip(processes, files, strict=True)]
 
 
 def _train(words: list[str], environment: dict[str, str], stderr: str) -> None:
@@ -61,7 +90,12 @@ def _train(words: list[str], environment: dict[str, str], stderr: str) -> None:
     with open(stderr, "wb") as file, open(os.devnull, "wb") as nothing:
         os.dup2(file.fileno(), 2)
         os.dup2(nothing.fileno(), 1)
-    end_process(lambda: train(words))
+    if "FAULT" in environment:
+        from helpers.faulty_train import install_from
+
+        install_from(environment)
+    with few_steps() if WANTED in environment else nullcontext():
+        end_process(lambda: train(words))
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -442,6 +442,7 @@ class TestScore:
 
 
 class TestEstimate:
+    @pytest.mark.usefixtures("few_fit_steps")
     def test_equals_the_command(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         hr = write_photos(tmp_path / "hr", 1, 160, 160, seed=1)
         lr = write_photos(tmp_path / "lr", 1, 40, 40, seed=2)

@@ -50,12 +50,14 @@ def to_plain(config: Any) -> Any:
     return json.loads(json.dumps(to_dict(config)))
 
 
+@pytest.mark.usefixtures("few_fit_steps")
 def test_the_examples_of_the_docstrings(workplace) -> None:
     result = doctest.testmod(cyclesr_dist, optionflags=doctest.ELLIPSIS)
     assert result.failed == 0
     assert result.attempted > 15
 
 
+@pytest.mark.usefixtures("few_fit_steps")
 def test_the_examples_of_the_documentation(workplace) -> None:
     text = (REPOSITORY / "docs" / "api.md").read_text()
     names: dict[str, Any] = {"np": np, "Image": Image}

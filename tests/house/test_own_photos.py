@@ -35,6 +35,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.usefixtures("few_fit_steps")
 @pytest.mark.parametrize("system", ["estimated", "cyclesr"])
 def test_it_trains_on_what_shards_build_made(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], system: str

@@ -116,7 +116,7 @@ def small_config(networks: list[str], overrides: list[str]) -> Config:
 
 def apart(world: World, networks: list[str], overrides: list[str]) -> dict[str, float]:
     config = small_config(networks, overrides)
-    return first_gradients_apart(config, batch_of(0, config.nets.translator.noise_channels), world.device)
+    return first_gradients_apart(config, batch_of(0, config.nets.translator.noise_channels, size=16), world.device)
 
 
 def all_apart(world: World, names: list[str]) -> dict[tuple[str, str, str], dict[str, float]]:

@@ -132,8 +132,8 @@ def test_a_request_to_a_launcher_saves_a_training(name, signal_name, config_file
 @pytest.mark.parametrize(
     ("name", "signal_name"),
     [
-        ("torchrun", "SIGUSR1"),
-        *(pytest.param("torchrun", n, marks=pytest.mark.slow) for n in ("SIGTERM", "SIGHUP")),
+        ("python", "SIGUSR1"),
+        *(pytest.param("torchrun", n, marks=pytest.mark.slow) for n in ("SIGUSR1", "SIGTERM", "SIGHUP")),
         *(pytest.param("deepspeed", n, marks=pytest.mark.slow) for n in ("SIGTERM", "SIGUSR1")),
     ],
 )

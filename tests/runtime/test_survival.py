@@ -31,6 +31,7 @@ from helpers.processes import (
     tensors,
     words,
 )
+from helpers.runs import run_alone, two_ranks
 from helpers.waiting import stays, until
 
 from cyclesr_dist.training.main import main as train
@@ -58,6 +59,9 @@ def test_a_supervised_stop_saves_and_the_resumed_run_is_the_uninterrupted_one(
 
     end = f"train.max_steps={stopped_at + 4}"
     for run_dir in ("a", "whole"):
+        if name == "python":
+            run_alone(config_file, tmp_path / run_dir, *settings, *ENDLESS, end, "--resume")
+            continue
         command = [*launcher(name), TRAIN, *arguments(config_file, tmp_path / run_dir, *settings, *ENDLESS, end)]
         with started([*command, "--resume"]) as p:
             code, stderr = outcome(p, 150)
@@ -287,10 +291,8 @@ def test_codes_of_ranks_that_never_said_who_they_are(
 
 def test_numbers_gone_bad_on_one_rank_are_left_out_by_all(config_file, tiny_data, tmp_path) -> None:
     settings = [*tiny_data.overrides, "backend=ddp", "train.max_steps=6", "data.log_keys=true"]
-    command = [*launcher("torchrun"), FAULTY, *arguments(config_file, tmp_path / "run", *settings)]
-    with started(command, FAULT="nan:1:3") as p:
-        code, stderr = outcome(p, 150)
-    assert code == 0, stderr
+    codes, stderr = two_ranks(config_file, tmp_path / "run", *settings, FAULT="nan:1:3")
+    assert codes == [0, 0], stderr
     (record,) = [json.loads(line) for line in (tmp_path / "run/bad_steps.jsonl").read_text().splitlines()]
     assert record["step"] == 3
     own, faulty = record["ranks"]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers.data import make_tiny_data
-from helpers.ports import free_port
-from helpers.runs import REPOSITORY
+from helpers.runs import by_hand
 
 from cyclesr_dist.config.reader import leaves
 from cyclesr_dist.config.schema import Config, SRNet
@@ -22,31 +18,6 @@ from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.models.model_file import save_model
 from cyclesr_dist.nets.build import build_sr
 from cyclesr_dist.training.agreement import check_equal, facts_of_data, facts_of_launch
-
-TRAIN = str(REPOSITORY / "launch/train.py")
-
-
-def by_hand(
-    ranks: list[list[str]], environments: list[dict[str, str]] | None = None, seconds: float = 150
-) -> list[tuple[int, str]]:
-    """Exit code and standard error of a training whose ranks are each started with arguments of their own."""
-    port = str(free_port())
-    processes = []
-    for rank, arguments in enumerate(ranks):
-        variables = {"RANK": str(rank), "WORLD_SIZE": str(len(ranks)), "LOCAL_RANK": str(rank)}
-        variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-        variables |= environments[rank] if environments else {}
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, TRAIN, *arguments], env=os.environ | variables, stderr=subprocess.PIPE, text=True
-            )
-        )
-    try:
-        errors = [process.communicate(timeout=seconds)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [(process.returncode, text) for process, text in zip(processes, errors, strict=True)]
 
 
 @pytest.fixture

@@ -146,6 +146,7 @@ def test_bicubic_enlargement_is_scored_beside_the_network(
             assert row[name] == pytest.approx(row[f"{name}_bicubic"], abs=1e-3)
 
 
+@pytest.mark.usefixtures("few_fit_steps")
 def test_without_pairs_the_degradation_is_measured_once_and_found_again(
     config_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import write_photos
-from helpers.runs import REPOSITORY, launch, lines, newest, outcome_alone, run, run_alone, without_time
+from helpers.runs import REPOSITORY, launch, lines, newest, outcome_alone, run, run_alone, two_ranks, without_time
 from helpers.waiting import until
 from safetensors.torch import load_file
 
@@ -191,12 +191,12 @@ def test_dry_run_writes_nothing(config_file, tiny_data, tmp_path, capsys) -> Non
 
 
 def test_a_world_size_that_does_not_divide_stops_all_ranks(config_file, tiny_data, tmp_path) -> None:
-    done = launch(
-        "deepspeed", config_file, tmp_path / "run", *tiny_data.overrides, "backend=deepspeed", "global_batch=3"
+    codes, stderr = two_ranks(
+        config_file, tmp_path / "run", *tiny_data.overrides, "backend=deepspeed", "global_batch=3"
     )
-    assert done.returncode == 2
-    assert done.stderr.count("cyclesr: error:") == 1
-    assert "global_batch = 3 is not divisible by the 2 ranks" in done.stderr
+    assert codes == [2, 2]
+    assert stderr.count("cyclesr: error:") == 1
+    assert "global_batch = 3 is not divisible by the 2 ranks" in stderr
     assert not (tmp_path / "run").exists()
 
 

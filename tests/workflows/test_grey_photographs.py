@@ -64,6 +64,7 @@ def test_the_measured_noise_is_the_same_in_all_channels(grey: Path) -> None:
     assert spread(made_of_grey(found)) == 0
 
 
+@pytest.mark.usefixtures("few_fit_steps")
 def test_so_it_is_where_no_flat_patch_shows_the_noise_alone(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name, side in (("hr", 256), ("lr", 64)):
