@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -39,7 +40,17 @@ class MemoryGroup:
 
     def limit(self, num_bytes: int) -> None:
         """Returns when as much as that has been moved to swap."""
-        self._limit.write_text(str(num_bytes))
+        until(lambda: self._set(num_bytes), 60)
+
+    def _set(self, num_bytes: int) -> bool:
+        """Version 1 gives up, as busy, where the pages of a running process are not moved fast enough."""
+        try:
+            self._limit.write_text(str(num_bytes))
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                return False
+            raise
+        return True
 
     def _ended(self) -> bool:
         found = (self.folder / "cgroup.procs").read_text().split()

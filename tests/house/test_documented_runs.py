@@ -165,7 +165,8 @@ def shrunk(command: Command, desk: Path) -> list[str]:
         words.append(f"{desk}{word}" if word.startswith("/tmp/") else word)
     more = first_words(command, SHRUNK)
     words += SHRUNK[more] if more else []
-    if "torchrun" in words and not any(word.startswith("data.hr=") for word in words):
+    own_data = "configs/demo.yaml" in words or any(word.startswith("data.hr=") for word in words)
+    if "torchrun" in words and not own_data:
         words += ["data.hr=data/mine/hr", "data.lr=data/mine/lr"]
     return words
 
