@@ -129,7 +129,7 @@ def _inputs(paths: Sequence[Path], out: Path, recursive: bool, tally: Tally) -> 
 
     found: list[Input] = []
     for path in paths:
-        if is_folder(path) or (pattern_of(path) and not is_file(path)):
+        if is_folder(path) or pattern_of(path):
             folder = look_into(path, recursive, without=out)
             folder.note(tally, whole_paths=len(paths) > 1)
             check_some(folder)

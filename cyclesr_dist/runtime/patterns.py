@@ -1,7 +1,7 @@
 """Folders that are given as a pattern: `RealSR(V3)/*/Train/4/*_LR4.png` is every such file in every such folder.
 
 `*` stands for any characters of one name, `?` for one character, `[2468]` for one of these, `[!0]` for any other, as in
-a shell. A folder that exists under the very name is no pattern.
+a shell. A folder or file that exists under the very name is no pattern.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cyclesr_dist.errors import InputError
-from cyclesr_dist.runtime.files import is_folder
+from cyclesr_dist.runtime.files import is_file, is_folder
 
 _WILDCARD = r"[*?]|\[!?\]?[^\]]*\]"
 _RUN = re.compile(f"((?:{_WILDCARD})+)")
@@ -67,7 +67,7 @@ def pattern_of(place: Path) -> Pattern | None:
     """The pattern that `place` is; None where it is a plain path. Raises InputError for `**` and `[z-a]`."""
     root = Path()
     for index, part in enumerate(place.parts):
-        if is_pattern(part) and not is_folder(root / part):
+        if is_pattern(part) and not is_folder(root / part) and not is_file(root / part):
             pattern = Pattern(root, place.parts[index:])
             if any("**" in later for later in pattern.parts):
                 raise InputError(f"{place}: ** cannot be used in a pattern; allowed: *, which stands for one name")

@@ -40,8 +40,7 @@ def score_given(
 
 def _folder(name: str, value: object) -> Path | None:
     path = path_of(name, value) if is_path(value) else None
-    is_folder = path and (path.is_dir() or (not path.is_file() and pattern_of(path)))
-    return path if is_folder else None
+    return path if path and (path.is_dir() or pattern_of(path)) else None
 
 
 def _named(value: object, otherwise: str) -> str:

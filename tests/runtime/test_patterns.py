@@ -74,6 +74,13 @@ def test_a_folder_of_the_very_name_is_no_pattern(tmp_path: Path) -> None:
     assert root_of(tmp_path / "photos[2]" / "a.png") == tmp_path
 
 
+def test_a_file_of_the_very_name_is_no_pattern(tmp_path: Path) -> None:
+    (tmp_path / "weights[1].pth").touch()
+    assert pattern_of(tmp_path / "weights[1].pth") is None
+    assert exists(tmp_path / "weights[1].pth")
+    assert not exists(tmp_path / "weights[2].pth")
+
+
 def test_whether_anything_fits(tmp_path: Path) -> None:
     (tmp_path / "a" / "4").mkdir(parents=True)
     (tmp_path / "a" / "4" / "1_HR.png").touch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,9 @@ def markdown(content: Mapping[str, Any], images: str = "") -> str:
         if track in planes(content):
             parts.append(f"![{_plane_title(content, track)}]({images}{plane_file(track)})")
     parts.append(_explained(content))
-    if content.get("inference"):
-        parts.append(_inference_markdown(content["inference"]))
-    if content.get("stages"):
-        parts.append(_stages_markdown(content["stages"]))
-    if content.get("correlations"):
-        parts.append(_correlations_markdown(content["correlations"]))
+    for part in _parts(content):
+        if part.rows:
+            parts += [f"### {part.title}", *filter(None, [part.text]), _markdown_table(part.head, part.rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -68,9 +66,9 @@ def html(content: Mapping[str, Any], title: str, pictures: Mapping[str, Sequence
         body += details(f"Warnings of the runs ({len(said)})", "".join(said))
         sections.append(section(f"Track {escape(track)}", body, ""))
     sections.append("".join(paragraph(note, "quiet") for note in album.notes()))
-    sections.append(folded("At inference", _inference_html(content.get("inference", {})), "Not measured."))
-    sections.append(folded("One stage or two", _stages_html(content.get("stages", {})), "Not measured."))
-    sections.append(folded("Scores without pairs", _correlations_html(content.get("correlations", {})), "None."))
+    for part in _parts(content):
+        text = paragraph(part.text) if part.text else ""
+        sections.append(folded(part.title, text + _html_table(part.head, part.rows) if part.rows else "", part.without))
     versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
     sections.append(paragraph(f"Made with {versions}.", "quiet"))
     return page(title, sections)
@@ -172,9 +170,31 @@ def _share(system: str, gap: float | None) -> str:
 
 
 _NAMES = ("system", "track", "way", "score")
+_CORRELATIONS = "Spearman's rank correlation with PSNR, 1 being perfect."
 _INFERENCE_HEAD = ("system", "networks", "parameters", "seconds a photograph", "peak MiB")
 _STAGES_HEAD = ("track", "way", "PSNR, dB", "seconds a photograph", "peak MiB")
 _CORRELATIONS_HEAD = ("track", "score", "over checkpoints", "over runs", "lost by choosing with it, dB", "runs")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A table behind those of the tracks."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[tuple[str, list[str]]]
+    without: str
+    """What the page says where there are no rows."""
+    text: str = ""
+
+
+def _parts(content: Mapping[str, Any]) -> tuple[_Part, ...]:
+    inference, stages, found = (content.get(name, {}) for name in ("inference", "stages", "correlations"))
+    return (
+        _Part("At inference", _INFERENCE_HEAD, _inference_rows(inference), "Not measured."),
+        _Part("One stage or two", _STAGES_HEAD, _stages_rows(stages), "Not measured."),
+        _Part("Scores without pairs", _CORRELATIONS_HEAD, _correlations_rows(found), "None.", _CORRELATIONS),
+    )
 
 
 def _inference_rows(costs: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
@@ -207,34 +227,6 @@ def _correlations_rows(found: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 def _markdown_table(head: Sequence[str], rows: Sequence[tuple[str, list[str]]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     return "\n".join(lines + ["| " + " | ".join((first, *rest)) + " |" for first, rest in rows])
-
-
-def _inference_markdown(costs: Mapping[str, Any]) -> str:
-    return "### At inference\n\n" + _markdown_table(_INFERENCE_HEAD, _inference_rows(costs))
-
-
-def _stages_markdown(stages: Mapping[str, Any]) -> str:
-    return "### One stage or two\n\n" + _markdown_table(_STAGES_HEAD, _stages_rows(stages))
-
-
-def _correlations_markdown(found: Mapping[str, Any]) -> str:
-    return "### Scores without pairs\n\nSpearman's rank correlation with PSNR, 1 being perfect.\n\n" + _markdown_table(
-        _CORRELATIONS_HEAD, _correlations_rows(found)
-    )
-
-
-def _inference_html(costs: Mapping[str, Any]) -> str:
-    return _html_table(_INFERENCE_HEAD, _inference_rows(costs)) if costs else ""
-
-
-def _stages_html(stages: Mapping[str, Any]) -> str:
-    return _html_table(_STAGES_HEAD, _stages_rows(stages)) if stages else ""
-
-
-def _correlations_html(found: Mapping[str, Any]) -> str:
-    rows = _correlations_rows(found)
-    text = "Spearman's rank correlation with PSNR over validations, the sign such that 1 is perfect."
-    return paragraph(text) + _html_table(_CORRELATIONS_HEAD, rows) if rows else ""
 
 
 def _html_table(head: Sequence[str], rows: Sequence[tuple[str, list[str]]]) -> str:
