@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import subprocess
@@ -20,6 +21,9 @@ LAUNCHERS = {
     "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
     "deepspeed": [str(Path(sys.executable).with_name("deepspeed")), "--num_accelerators", "2"],
 }
+
+_ENDS_WITHIN = 400
+"""Seconds."""
 
 
 def run(config: Path, run_dir: Path, *arguments: str) -> int:
@@ -51,7 +55,8 @@ def outcome_alone(config: Path, run_dir: Path, *arguments: str) -> tuple[int | N
 def two_ranks(config: Path, run_dir: Path, *arguments: str, **variables: str) -> tuple[list[int | None], str]:
     """Exit codes of a training's two ranks and all that they write to stderr.
 
-    Where the launcher is not what is tested: `launch` imports torch in three more processes.
+    Where the launcher is not what is tested: `launch` imports torch in three more processes. Not with data.workers: a
+    rank's loader processes come from a fork server of its own, and one of a forked rank has failed to end.
     """
     words = ["--config", str(config), "--run-dir", str(run_dir), "--quiet", *arguments]
     ended = by_hand([words, words], [{"LOCAL_WORLD_SIZE": "2"} | variables] * 2)
@@ -77,7 +82,7 @@ def by_hand(
             stack.callback(process.kill)
             processes.append(process)
         for process in processes:
-            process.join(400)
+            process.join(_ENDS_WITHIN)
         return [(process.exitcode, file.read()) for process, file in zip(processes, files, strict=True)]
 
 
@@ -90,6 +95,7 @@ def _train(words: list[str], environment: dict[str, str], stderr: str) -> None:
     with open(stderr, "wb") as file, open(os.devnull, "wb") as nothing:
         os.dup2(file.fileno(), 2)
         os.dup2(nothing.fileno(), 1)
+    faulthandler.dump_traceback_later(_ENDS_WITHIN - 60, file=2)  # where a rank is that does not end
     if "FAULT" in environment:
         from helpers.faulty_train import install_from
 
