@@ -25,6 +25,8 @@ from cyclesr_dist.runtime.torchrun import tell_torchrun
 
 T = TypeVar("T")
 _COLLECTIVE_TIMEOUT = timedelta(minutes=10)
+_left: list[object] = []
+"""The process group that this process was last in: nothing but Python, which lets go of the GIL, may free one."""
 JOB_VARIABLE = "CYCLESR_JOB"
 """Environment variable: a name for the job, where the ranks have different run folders."""
 
@@ -80,6 +82,7 @@ class World:
                 max(1, int(threads)) if threads.isdecimal() else max(1, cores // self.local_num_ranks)
             )
         backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
+        _left.clear()
         store = self._meet(job)
         dist.init_process_group(
             backend, store=store, rank=self.rank, world_size=self.num_ranks, timeout=_COLLECTIVE_TIMEOUT
@@ -102,7 +105,11 @@ class World:
             ) from error
 
     def leave(self) -> None:
+        """Take the process group apart, if there is one."""
         if dist.is_initialized():
+            # DistributedDataParallel, freed after this, drops its reference with the GIL held. If that were the last
+            # one, it would wait there for gloo's threads, which need the GIL to release the last collective's tensors.
+            _left.append(dist.group.WORLD)
             dist.destroy_process_group()
 
     def together(self, run: Callable[[], T]) -> T:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.runs import launch, two_ranks
+from helpers.runs import two_ranks
 
 from cyclesr_dist.training.main import main as train
 
@@ -42,9 +42,9 @@ def test_ranks_replace_a_bad_sample_as_one_process_does(damaged, config_file, ti
     arguments += ["train.max_steps=10", "train.validate_every_steps=0"]
     assert train(["--config", str(config_file), "--run-dir", str(tmp_path / "one"), "--quiet", *arguments]) == 0
     alone = [line for line in capfd.readouterr().err.splitlines() if "warning" in line]
-    done = launch("torchrun", config_file, tmp_path / "two", *arguments, "backend=ddp", "data.workers=1")
-    assert done.returncode == 0, done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith("cyclesr: warning")]
+    codes, stderr = two_ranks(config_file, tmp_path / "two", *arguments, "backend=ddp", "data.workers=1")
+    assert codes == [0, 0], stderr
+    told = [line for line in stderr.splitlines() if line.startswith("cyclesr: warning")]
     assert len(told) == len(alone) == 2
     assert sorted(line.split(":", 2)[2].split(";")[0] for line in told) == sorted(
         line.split(":", 2)[2].split(";")[0] for line in alone

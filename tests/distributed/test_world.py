@@ -1,13 +1,18 @@
 """World: reading the environment, agreeing on failures, dividing the batch."""
 
+import gc
 import os
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from helpers.ports import free_port
+from torch.nn.parallel import DistributedDataParallel
 
 from cyclesr_dist.distributed.collectives import fetch_samples, mean_over_ranks
 from cyclesr_dist.distributed.local_ranks import run_ranks
@@ -67,6 +72,41 @@ def test_ranks_agree() -> None:
     assert all(r["layout"] for r in results)
     assert results[0]["fetched"] == [{0: 0, 3: 3}, {0: 0, 1: 1, 2: 2, 3: 3}, {}, {0: 0}, {}]
     assert results[1]["fetched"] == [{1: 1, 2: 2}, {3: 3}, {0: 0}, {2: 2}, {}]
+
+
+def test_gloo_may_still_hold_tensors_when_a_rank_leaves_and_then_frees_its_networks(tmp_path) -> None:
+    assert run_ranks(leave_while_gloo_frees_a_tensor, 2, tmp_path / "freed") == [True, True]
+
+
+class SlowToFree:
+    """Frees the GIL while it is freed, and needs it again."""
+
+    def __init__(self, begun: threading.Event) -> None:
+        self.begun = begun
+
+    def __del__(self) -> None:
+        self.begun.set()
+        time.sleep(1)
+
+
+def leave_while_gloo_frees_a_tensor(world: World, deleted: Path) -> bool:
+    network = DistributedDataParallel(torch.nn.Linear(1, 1))
+    values = [torch.empty(1), torch.empty(1)]
+    if world.rank == 0:
+        while not deleted.exists():
+            time.sleep(0.01)
+        dist.all_gather(values, torch.ones(1))
+    else:
+        tensor, begun = torch.ones(1), threading.Event()
+        tensor.note = SlowToFree(begun)  # type: ignore[attr-defined]
+        dist.all_gather(values, tensor, async_op=True)
+        del tensor  # gloo's thread has the last reference, till rank 0 gives its part
+        deleted.touch()
+        assert begun.wait(60)
+    world.leave()
+    del network
+    gc.collect()
+    return not dist.is_initialized()
 
 
 def test_run_ranks_reports_a_failing_rank() -> None:

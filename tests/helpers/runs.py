@@ -55,8 +55,7 @@ def outcome_alone(config: Path, run_dir: Path, *arguments: str) -> tuple[int | N
 def two_ranks(config: Path, run_dir: Path, *arguments: str, **variables: str) -> tuple[list[int | None], str]:
     """Exit codes of a training's two ranks and all that they write to stderr.
 
-    Where the launcher is not what is tested: `launch` imports torch in three more processes. Not with data.workers: a
-    rank's loader processes come from a fork server of its own, and one of a forked rank has failed to end.
+    Where the launcher is not what is tested: `launch` imports torch in three more processes.
     """
     words = ["--config", str(config), "--run-dir", str(run_dir), "--quiet", *arguments]
     ended = by_hand([words, words], [{"LOCAL_WORLD_SIZE": "2"} | variables] * 2)

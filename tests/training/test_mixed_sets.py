@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.data import TinyData, make_tiny_data
-from helpers.runs import launch, lines, newest, run, without_time
+from helpers.runs import lines, newest, run, two_ranks, without_time
 from safetensors.torch import load_file
 
 
@@ -48,8 +48,8 @@ def test_resume_is_exact_and_knows_the_sets_and_their_shares(
 def test_two_ranks_draw_what_one_does(config_file, tiny_data, more, tmp_path: Path) -> None:
     arguments = [*tiny_data.overrides, *sets(tiny_data, more), "data.log_keys=true", "train.max_steps=3"]
     assert run(config_file, tmp_path / "one", *arguments) == 0
-    done = launch("torchrun", config_file, tmp_path / "two", *arguments, "backend=ddp", "data.workers=1")
-    assert done.returncode == 0, done.stderr
+    codes, stderr = two_ranks(config_file, tmp_path / "two", *arguments, "backend=ddp", "data.workers=1")
+    assert codes == [0, 0], stderr
     keys = [lines(tmp_path / f"two/keys.rank{rank}.jsonl") for rank in (0, 1)]
     merged = [{"step": a["step"], "hr": a["hr"] + b["hr"], "lr": a["lr"] + b["lr"]} for a, b in zip(*keys, strict=True)]
     assert merged == lines(tmp_path / "one/keys.rank0.jsonl")
