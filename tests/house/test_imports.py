@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -48,7 +50,8 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
-def imported(path: Path) -> set[str]:
+@cache
+def imported(path: Path) -> frozenset[str]:
     """All that a file imports, also inside functions and for types alone."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -56,7 +59,7 @@ def imported(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 def modules_of(path: Path) -> Iterator[str]:
@@ -169,17 +172,38 @@ ACTIONS = [
 ]
 
 
-@pytest.mark.parametrize("command", [*COMMON, *ACTIONS, ["shards"], ["bench"]], ids=" ".join)
-def test_help_and_wrong_arguments_come_without_what_takes_long_to_import(command: list[str]) -> None:
-    """One process a command: what `--help` imports is imported for a wrong argument, too."""
-    calls = "; ".join(f"call({[*command, word]})" for word in ("--help", "--no-such", "--debug=no"))
-    code = (
-        "import contextlib, io; from cyclesr_dist.cli.main import main\n"
-        "    def call(words):\n"
-        "        with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): main(words)\n"
-        f"    {calls}"
-    )
-    assert imports_of_process(code, (*SLOW_TO_IMPORT, "numpy", "PIL", "kubernetes", "imagecodecs")) == []
+FORKS = """
+import contextlib, io, json, os, sys
+from cyclesr_dist.cli.main import main
+commands, modules = json.loads(sys.argv[1])
+for command in commands:
+    if os.fork():
+        assert os.wait()[1] == 0
+        continue
+    for word in ("--help", "--no-such", "--debug=no"):
+        with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+            main([*command, word])
+    print(json.dumps([" ".join(command), [m for m in modules if m in sys.modules]]), flush=True)
+    os._exit(0)
+"""
+"""A process that forks one for each command: what `--help` imports is imported for a wrong argument, too."""
+ALL = [*COMMON, *ACTIONS, ["shards"], ["bench"]]
+
+
+@pytest.fixture(scope="module")
+def imported_for_help() -> dict[str, list[str]]:
+    """Modules that take long to import, by the command whose process has them."""
+    modules = (*SLOW_TO_IMPORT, "numpy", "PIL", "kubernetes", "imagecodecs")
+    code = [sys.executable, "-c", FORKS, json.dumps([ALL, modules])]
+    done = subprocess.run(code, capture_output=True, text=True, check=True)
+    return dict(json.loads(line) for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("command", ALL, ids=" ".join)
+def test_help_and_wrong_arguments_come_without_what_takes_long_to_import(
+    command: list[str], imported_for_help: dict[str, list[str]]
+) -> None:
+    assert imported_for_help[" ".join(command)] == []
 
 
 def test_the_actions_tried_are_all_there_are() -> None:

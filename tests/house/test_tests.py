@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -19,43 +20,52 @@ LONGEST = 500
 PRIVATE = re.compile(r"_[a-zA-Z]\w*")
 
 
+class Said(NamedTuple):
+    """What a file says. Not its tree: the garbage collector would look through all of them, again and again."""
+
+    defined: frozenset[str]
+    """Names that it gives to functions, classes, variables and attributes."""
+    used: frozenset[str]
+    """Names that it imports, takes as an attribute, or hands to a `setattr`, also as the end of a dotted path."""
+    sleeps: tuple[str, ...]
+    modules: frozenset[str]
+    """That it imports."""
+
+
 @cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def defined(path: Path) -> set[str]:
-    """Names that a file gives to functions, classes, variables and attributes."""
-    found = set()
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found.add(node.name)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            found.add(node.attr)
-    return found
+def said(path: Path) -> Said:
+    defined, used, sleeps, modules = set(), set(), [], set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                defined.add(node.name)
+            case ast.Name(id=name, ctx=ast.Store()):
+                defined.add(name)
+            case ast.Attribute(attr=name):
+                used.add(name)
+                if isinstance(node.ctx, ast.Store):
+                    defined.add(name)
+            case ast.Import():
+                modules |= {alias.name for alias in node.names}
+            case ast.ImportFrom():
+                names = {alias.name for alias in node.names}
+                used |= names
+                modules |= {node.module} if node.module else set()
+                sleeps += [f"line {node.lineno}"] if "sleep" in names else []
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="time"), attr="sleep")):
+                sleeps.append(f"line {node.lineno}")
+            case ast.Call(func=ast.Attribute(attr=function) | ast.Name(id=function)):
+                if function.endswith(("setattr", "delattr", "patch")):
+                    words = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+                    used |= {word.rpartition(".")[2] for word in words}
+    return Said(frozenset(defined), frozenset(used), tuple(sleeps), frozenset(modules))
 
 
 @cache
 def private_names() -> frozenset[str]:
     """All that the package keeps to itself."""
-    names = set().union(*(defined(path) for path in PACKAGE.rglob("*.py")))
+    names = set().union(*(said(path).defined for path in PACKAGE.rglob("*.py")))
     return frozenset(name for name in names if PRIVATE.fullmatch(name))
-
-
-def uses(path: Path) -> set[str]:
-    """Names that a file imports, takes as an attribute, or hands to a `setattr`, also as the end of a dotted path."""
-    found = set()
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.ImportFrom):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.Attribute):
-            found.add(node.attr)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("setattr", "delattr", "patch")):
-            words = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-            found |= {word.rpartition(".")[2] for word in words}
-    return found
 
 
 def relative(path: Path) -> str:
@@ -81,25 +91,14 @@ def test_a_file_is_not_too_long(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_nothing_private_of_the_package_is_used(path: Path) -> None:
-    assert not uses(path) & private_names() - defined(path)
+    assert not said(path).used & private_names() - said(path).defined
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_nothing_sleeps_but_what_waits_for_something(path: Path) -> None:
-    if path == TESTS / "helpers" / "waiting.py":
-        return
-    nodes = list(ast.walk(tree(path)))
-    calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "time.sleep"]
-    assert not [f"line {call.lineno}" for call in calls]
-    assert "sleep" not in {a.name for node in nodes if isinstance(node, ast.ImportFrom) for a in node.names}
+    assert not said(path).sleeps or path == TESTS / "helpers" / "waiting.py"
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_tests_import_helpers_and_no_other_tests(path: Path) -> None:
-    modules = set()
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            modules.add(node.module)
-        elif isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-    assert not {name for name in modules if name.split(".")[0].startswith("test_")}
+    assert not {name for name in said(path).modules if name.split(".")[0].startswith("test_")}
