@@ -26,7 +26,8 @@ from helpers.quick_fit import few_steps
 torch.set_num_threads(1)
 # Ranks and loader processes that a test starts in Python begin with what takes seconds to import.
 PRELOADED = ["deepspeed", "deepspeed.runtime.zero.muon.muon_optimizer"]  # the latter, of every ZeRO: with inductor
-multiprocessing.set_forkserver_preload([*PRELOADED, "torch._dynamo", "cyclesr_dist.training.launched"])
+PRELOADED += ["torch._dynamo", "cyclesr_dist.training.launched", "cyclesr_dist.runtime.frozen"]
+multiprocessing.set_forkserver_preload(PRELOADED)
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:  # as in a shell's background job, and every child inherits that
         signal.signal(number, handler)
