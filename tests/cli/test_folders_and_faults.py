@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.many_photos import CYCLESR, FILL, READ_ONLY, call, call_on_small_disk, photographs, start
+from helpers.many_photos import CYCLESR, FILL, READ_ONLY, call, call_in_turn, call_on_small_disk, photographs, start
 from helpers.waiting import until
 
 QUIET = ("--quiet",)
@@ -189,9 +189,12 @@ def test_names_of_no_alphabet_on_an_ascii_terminal(tmp_path: Path, variables: di
         shutil.copy(folder / "p0000.png", folder / os.fsdecode(name))
     (folder / os.fsdecode(b"bad\xff.png")).write_bytes(b"no image")
     out = tmp_path / "ö\udcff"
-    for command, count in (("upscale", 4), ("degrade", 4), ("shards", None)):
+    counts = {"upscale": 4, "degrade": 4, "shards": None}
+    scored = ("evaluate", "--model", "bicubic", "--scale", 1, "--lr", folder, "--hr", folder, "--json", out / "s.json")
+    words = (*(words_of(command, folder, out / command) for command in counts), (*scored, *QUIET))
+    *made, (scored_code, _, scored_err) = call_in_turn(*words, variables=variables)
+    for (command, count), (code, said, err) in zip(counts.items(), made, strict=True):
         there = out / command
-        code, said, err = call(*words_of(command, folder, there), variables=variables)
         assert code == 1, err
         assert "Traceback" not in err
         assert any(
@@ -199,9 +202,7 @@ def test_names_of_no_alphabet_on_an_ascii_terminal(tmp_path: Path, variables: di
         ), err
         assert str(there).split("/")[-1] in said
         assert count is None or len(list(there.glob("*.png"))) == count
-    words = ("evaluate", "--model", "bicubic", "--scale", 1, "--lr", folder, "--hr", folder, "--json", out / "s.json")
-    code, _, err = call(*words, *QUIET, variables=variables)
-    assert code == 1, err
+    assert scored_code == 1, scored_err
     scores = json.loads((out / "s.json").read_text())
     assert {image["name"] for image in scores["images"]} == {"p0000", "\udcff\udcfe", "é", "line\nbreak"}
     assert [Path(entry["name"]).name for entry in scores["failed"]] == ["bad\udcff.png"]

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import DupFd
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,22 +55,71 @@ def call(*words: object, variables: Mapping[str, str] | None = None) -> tuple[in
     return process.returncode, out, err
 
 
+def call_in_turn(*commands: Sequence[object], variables: Mapping[str, str] | None = None) -> list[tuple[int, str, str]]:
+    """The same of several commands, one after the other in one process: each start would import torch anew."""
+    words = json.dumps([[os.fsencode(str(word)).hex() for word in command] for command in commands])
+    environment = {**os.environ, **(variables or {})}
+    done = subprocess.run([sys.executable, "-c", _IN_TURN, words], env=environment, capture_output=True, check=True)
+    out, err = (stream.decode(errors="surrogateescape").split("\0") for stream in (done.stdout, done.stderr))
+    return [(int(code), said, told) for said, code, told in zip(out[::2], out[1::2], err, strict=False)]
+
+
+_IN_TURN = """
+import json, os, sys
+from cyclesr_dist.cli.main import main
+for command in json.loads(sys.argv[1]):
+    sys.argv[1:] = [os.fsdecode(bytes.fromhex(word)) for word in command]
+    code = main()
+    print(f"\\0{code}\\0", end="", flush=True)
+    print("\\0", end="", file=sys.stderr, flush=True)
+"""
+
+
 def call_on_small_disk(folder: Path, kilobytes: int, *words: object, before: str = "") -> tuple[int, str, list[str]]:
     """The same with a file system of that size at `folder`: code, all that it prints, and what is there afterwards.
 
-    `before` is a shell command that runs on it first, FILL or READ_ONLY. Skips where nobody may mount one.
+    `before` is a shell command that runs on it first, FILL or READ_ONLY. Skips where nobody may mount one. In a fork of
+    a process that has torch.
     """
-    script = f"""
-        folder=$1; size=$2; shift 2
-        mount -t tmpfs -o size=${{size}}k tmpfs "$folder" || exit 99
-        {before}
-        "$@" 1>&2; code=$?
-        find "$folder" -mindepth 1
-        exit $code"""
-    command = ["unshare", "--mount", "bash", "-c", script, "bash", str(folder), str(kilobytes), *CYCLESR]
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
         pytest.skip("unshare --mount is not allowed here")
-    found = subprocess.run([*command, *map(str, words)], capture_output=True, text=True, check=False)
-    if found.returncode == 99:
-        pytest.skip(f"a small file system cannot be mounted here: {found.stderr}")
-    return found.returncode, found.stderr, found.stdout.splitlines()
+    with TemporaryFile("w+") as file:
+        context = get_context("forkserver")
+        receiver, sender = context.Pipe(duplex=False)
+        told = (folder, kilobytes, before, [str(word) for word in words], sender, DupFd(file.fileno()))
+        process = context.Process(target=_on_small_disk, args=told)
+        process.start()
+        sender.close()
+        try:
+            code, left = receiver.recv()
+            process.join()
+        finally:
+            process.kill()
+        file.seek(0)
+        said = file.read()
+    if code is None:
+        pytest.skip(f"a small file system cannot be mounted here: {said}")
+    return code, said, left
+
+
+_CLONE_NEWNS = 0x00020000
+_MOUNT = """
+mount --make-rprivate / && mount -t tmpfs -o size=${size}k tmpfs "$folder" || exit 99
+%s
+"""
+
+
+def _on_small_disk(folder: Path, kilobytes: int, before: str, words: list[str], sender: Connection, said: Any) -> None:
+    from cyclesr_dist.cli.main import main
+
+    descriptor = said.detach()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    variables = {**os.environ, "folder": str(folder), "size": str(kilobytes)}
+    code = None
+    if not ctypes.CDLL(None).unshare(_CLONE_NEWNS):
+        mounted = subprocess.run(["bash", "-c", _MOUNT % before], env=variables, check=False)
+        code = None if mounted.returncode == 99 else main(words)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sender.send((code, [str(path) for path in folder.rglob("*")]))
