@@ -7,6 +7,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -14,7 +15,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of what they start: threa
 os.environ.setdefault("CYCLESR_NUM_THREADS", "1")  # of a training, which else takes all cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # some hundred processes start, and each would compile the package anew
+# Some hundred processes start, and each would compile the package anew; and each run of the tests, their assertions.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 import pytest
 import torch
