@@ -15,9 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of what they start: threa
 os.environ.setdefault("CYCLESR_NUM_THREADS", "1")  # of a training, which else takes all cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's
-# Some hundred processes start, and each would compile the package anew; and each run of the tests, their assertions.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # some hundred processes start, and each would compile the package anew
 
 import pytest
 import torch
@@ -26,6 +24,7 @@ from helpers.data import TinyData, make_tiny_data
 from helpers.processes import all_marked
 from helpers.quick_fit import few_steps
 
+sys.dont_write_bytecode = False  # nor does each run of the tests rewrite their assertions anew
 torch.set_num_threads(1)
 # Ranks and loader processes that a test starts in Python begin with what takes seconds to import.
 PRELOADED = ["deepspeed", "deepspeed.runtime.zero.muon.muon_optimizer"]  # the latter, of every ZeRO: with inductor

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from multiprocessing import get_context
 from pathlib import Path
@@ -69,14 +70,37 @@ def by_hand(
 
     With `numbered`, several have torchrun's variables besides. Forks of a process that has torch.
     """
-    usual = {"WORLD_SIZE": str(len(ranks)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    environments = [own | (variables[i] if variables else {}) for i, own in enumerate(_torchruns(len(ranks), numbered))]
+    return _forks(_train, list(zip(ranks, environments, strict=True)))
+
+
+def programs_by_hand(code: str, ranks: int) -> list[tuple[int | None, str]]:
+    """The same of ranks that are a program, as `python -c` has it."""
+    return _forks(_program, [([code], own) for own in _torchruns(ranks, True)])
+
+
+def program(code: str, *words: str) -> tuple[int | None, str]:
+    """Exit code and stderr of `python -c code words`, in a fork of a process that has torch."""
+    (ended,) = _forks(_program, [([code, *words], {})])
+    return ended
+
+
+def _torchruns(ranks: int, numbered: bool) -> list[dict[str, str]]:
+    """Its variables, by rank."""
+    usual = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    several = numbered and ranks > 1
+    return [usual | {"RANK": str(i), "LOCAL_RANK": str(i)} if several else {} for i in range(ranks)]
+
+
+def _forks(
+    target: Callable[[list[str]], object], each: Sequence[tuple[list[str], dict[str, str]]]
+) -> list[tuple[int | None, str]]:
     with ExitStack() as stack:
-        files = [stack.enter_context(NamedTemporaryFile("r")) for _ in ranks]
+        files = [stack.enter_context(NamedTemporaryFile("r")) for _ in each]
         processes = []
-        for rank, (words, file) in enumerate(zip(ranks, files, strict=True)):
-            own = usual | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if numbered and len(ranks) > 1 else {}
-            environment = os.environ | own | (variables[rank] if variables else {})
-            process = get_context("forkserver").Process(target=_train, args=(words, environment, file.name))
+        for (words, variables), file in zip(each, files, strict=True):
+            own = (target, words, os.environ | variables, os.getcwd(), file.name)
+            process = get_context("forkserver").Process(target=_fork, args=own)
             process.start()
             stack.callback(process.kill)
             processes.append(process)
@@ -85,22 +109,34 @@ def by_hand(
         return [(process.exitcode, file.read()) for process, file in zip(processes, files, strict=True)]
 
 
-def _train(words: list[str], environment: dict[str, str], stderr: str) -> None:
-    from cyclesr_dist.runtime.command import end_process
-    from cyclesr_dist.training.main import main as train
-
+def _fork(
+    target: Callable[[list[str]], object], words: list[str], environment: dict[str, str], folder: str, stderr: str
+) -> None:
     os.environ.clear()
     os.environ.update(environment)
+    os.chdir(folder)
     with open(stderr, "wb") as file, open(os.devnull, "wb") as nothing:
         os.dup2(file.fileno(), 2)
         os.dup2(nothing.fileno(), 1)
-    faulthandler.dump_traceback_later(_ENDS_WITHIN - 60, file=2)  # where a rank is that does not end
-    if "FAULT" in environment:
+    faulthandler.dump_traceback_later(_ENDS_WITHIN - 60, file=2)  # where a process is that does not end
+    target(words)
+
+
+def _train(words: list[str]) -> None:
+    from cyclesr_dist.runtime.command import end_process
+    from cyclesr_dist.training.main import main as train
+
+    if "FAULT" in os.environ:
         from helpers.faulty_train import install_from
 
-        install_from(environment)
-    with few_steps() if WANTED in environment else nullcontext():
+        install_from(os.environ)
+    with few_steps() if WANTED in os.environ else nullcontext():
         end_process(lambda: train(words))
+
+
+def _program(words: list[str]) -> None:
+    sys.argv = ["-c", *words[1:]]
+    exec(compile(words[0], "<string>", "exec"), {"__name__": "__main__"})
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

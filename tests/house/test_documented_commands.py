@@ -11,7 +11,6 @@ import ast
 import contextlib
 import io
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -32,6 +31,7 @@ from helpers.documents import (
     script_parser,
     shown,
 )
+from helpers.runs import program
 
 from cyclesr_dist.cli.launch import SCRIPTS
 from cyclesr_dist.cli.main import COMMANDS, build_parser, parse
@@ -316,11 +316,9 @@ def _check_python(command: Command, words: list[str], ranks: int) -> None:
                 _check_config(command, [scripts_name], args, ranks)
             return
     if arguments:
-        done = subprocess.run(
-            [sys.executable, "-c", _DRIVER, str(script), *arguments], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise WrongError((done.stderr.strip().splitlines() or ["?"])[-1])
+        code, said = program(_DRIVER, str(script), *arguments)
+        if code:
+            raise WrongError((said.strip().splitlines() or ["?"])[-1])
 
 
 def _main_of(script: Path) -> set[str]:
