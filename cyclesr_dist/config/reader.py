@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NewType, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -268,31 +268,43 @@ def _read_text(path: str | Path, source: _Source) -> str:
         source.fail(f"is not UTF-8 text (byte {data[error.start]:#04x} on line {line})")
 
 
+class _RefusedError(Exception):
+    def __init__(self, message: str, mark: Any) -> None:
+        super().__init__(message)
+        self.mark = mark
+
+
 class _Loader(yaml.SafeLoader):
     """A SafeLoader that refuses aliases, and what is nested so deeply that composing it would break the stack."""
 
-    def __init__(self, text: str, source: _Source) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__(text)
-        self._source = source
         self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]  # not in the stubs
         if isinstance(event, yaml.AliasEvent):
-            self._source.fail(f"aliases are not allowed (*{event.anchor})", event.start_mark)
+            raise _RefusedError(f"aliases are not allowed (*{event.anchor})", event.start_mark)
         if isinstance(event, yaml.CollectionStartEvent) and self._depth == _MAX_DEPTH:
-            self._source.fail(f"nested too deeply; allowed: {_MAX_DEPTH} levels", event.start_mark)
+            raise _RefusedError(f"nested too deeply; allowed: {_MAX_DEPTH} levels", event.start_mark)
         self._depth += 1
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node
 
 
+@lru_cache(maxsize=16)  # a command reads its file several times, with one override more or less
+def _nodes(text: str) -> yaml.Node | None:
+    node: yaml.Node | None = _Loader(text).get_single_node()
+    return node
+
+
 def _compose(text: str, source: _Source) -> yaml.Node | None:
-    """YAML text to its node tree; None when there is nothing in it."""
+    """YAML text to its node tree, which others may have, too; None when there is nothing in it."""
     try:
-        node: yaml.Node | None = _Loader(text, source).get_single_node()
-        return node
+        return _nodes(text)
+    except _RefusedError as error:
+        source.fail(str(error), error.mark)
     except yaml.MarkedYAMLError as error:
         source.fail(
             f"not valid YAML ({' '.join(str(error.problem).split())})", error.problem_mark or error.context_mark
