@@ -10,6 +10,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
+from helpers.runs import program
 
 import cyclesr_dist
 from cyclesr_dist.config.reader import dump, write_resolved
@@ -285,13 +286,19 @@ def test_networks_lie_in_the_working_directory_behind_what_is_installed(tmp_path
     assert done.returncode == 0, done.stderr
 
 
-def test_a_module_that_is_missing_is_named_with_the_places(tmp_path: Path) -> None:
-    last = build_alone("not_there.nets:Small", tmp_path).stderr.splitlines()[-1]
+def last_word(module: str) -> str:
+    _, said = program(_BUILD.format(module=module))
+    return said.splitlines()[-1]
+
+
+def test_a_module_that_is_missing_is_named_with_the_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    last = last_word("not_there.nets:Small")
     assert "nets.sr.module = 'not_there.nets:Small'" in last
     assert str(tmp_path) in last
     (tmp_path / "mine.py").write_text("import needs_this\n")
-    last = build_alone("mine:Small", tmp_path).stderr.splitlines()[-1]
+    last = last_word("mine:Small")
     assert "No module named 'needs_this'" in last
     assert "looked" not in last
     (tmp_path / "mine.py").write_text("1 / 0\n")
-    assert "ZeroDivisionError: division by zero" in build_alone("mine:Small", tmp_path).stderr.splitlines()[-1]
+    assert "ZeroDivisionError: division by zero" in last_word("mine:Small")
