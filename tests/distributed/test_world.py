@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from helpers.ports import free_port
+from helpers.waiting import until
 from torch.nn.parallel import DistributedDataParallel
 
 from cyclesr_dist.distributed.collectives import fetch_samples, mean_over_ranks
@@ -86,15 +87,14 @@ class SlowToFree:
 
     def __del__(self) -> None:
         self.begun.set()
-        time.sleep(1)
+        threading.Event().wait(1)
 
 
 def leave_while_gloo_frees_a_tensor(world: World, deleted: Path) -> bool:
     network = DistributedDataParallel(torch.nn.Linear(1, 1))
     values = [torch.empty(1), torch.empty(1)]
     if world.rank == 0:
-        while not deleted.exists():
-            time.sleep(0.01)
+        until(deleted.exists)
         dist.all_gather(values, torch.ones(1))
     else:
         tensor, begun = torch.ones(1), threading.Event()
