@@ -12,6 +12,7 @@ from typing import Any, Literal
 from cyclesr_dist import __version__
 from cyclesr_dist.config.cluster import Cluster, job_name
 from cyclesr_dist.config.credentials import refuse_signatures
+from cyclesr_dist.config.job_ranks import check_job_ranks
 from cyclesr_dist.config.paths import DATA_KEYS, is_local, places, with_paths
 from cyclesr_dist.config.reader import dump, to_dict
 from cyclesr_dist.config.schema import Config, Listening, load
@@ -74,7 +75,7 @@ def training_plan(path: Path, overrides: Sequence[str]) -> Plan:
     """Raises ConfigError for what no pod could run."""
     config = load(path, overrides, beside=False)  # of this machine: pods have /work
     cluster = config.cluster
-    _check_ranks(config)
+    check_job_ranks(config, cluster.nodes, f"cluster.nodes = {cluster.nodes}")
     _check_slices(cluster, cluster.nodes * cluster.ranks)
     _refuse_secrets(to_dict(config))
     name = job_name(cluster, path)
@@ -156,23 +157,6 @@ def _refuse_options(content: object, key: str = "") -> None:
                     f"{key}[{i}] looks like a secret; allowed: {_IN_A_SECRET}, which the command finds in its "
                     "environment"
                 )
-
-
-def _check_ranks(config: Config) -> None:
-    cluster = config.cluster
-    ranks = cluster.nodes * cluster.ranks
-    if ranks > 1 and config.backend == "single":
-        raise ConfigError(
-            f"backend = single with cluster.nodes = {cluster.nodes} and {cluster.ranks} ranks each; "
-            "allowed: ddp, deepspeed"
-        )
-    if config.global_batch % ranks:
-        raise ConfigError(
-            f"global_batch = {config.global_batch} is no multiple of the {ranks} ranks of cluster.nodes = "
-            f"{cluster.nodes} with {cluster.ranks} each"
-        )
-    if config.precision == "fp16" and not cluster.gpus_per_node:
-        raise ConfigError("precision = fp16 with cluster.gpus_per_node = 0; allowed: fp32, bf16")
 
 
 def _check_slices(cluster: Cluster, ranks: int) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from cyclesr_dist.config.cluster import Cluster, job_name
 from cyclesr_dist.config.credentials import refuse_signatures
+from cyclesr_dist.config.job_ranks import check_job_ranks
 from cyclesr_dist.config.paths import with_paths
 from cyclesr_dist.config.reader import check_range, dump, to_dict
-from cyclesr_dist.config.schema import Config, load
+from cyclesr_dist.config.schema import load
 from cyclesr_dist.config.slurm import Slurm
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.search.config import absolute, load_search
@@ -83,7 +84,8 @@ def _training(path: Path, overrides: Sequence[str], with_changes: bool) -> Plan:
     config = load(path, overrides)
     cluster, slurm = config.cluster, config.slurm
     _check(cluster, slurm)
-    _check_ranks(config)
+    for nodes in range(slurm.min_nodes or cluster.nodes, cluster.nodes + 1):
+        check_job_ranks(config, nodes, f"{nodes} nodes (slurm.min_nodes, cluster.nodes)")
     if slurm.warning_seconds <= config.train.grace_seconds:
         raise ConfigError(
             f"slurm.warning_seconds = {slurm.warning_seconds}; allowed: above train.grace_seconds = "
@@ -158,22 +160,3 @@ def _folder(slurm: Slurm) -> Path:
 
 def _check(cluster: Cluster, slurm: Slurm) -> None:
     check_range("slurm.min_nodes", slurm.min_nodes, maximum=cluster.nodes)
-
-
-def _check_ranks(config: Config) -> None:
-    """For every number of nodes that the job may be given."""
-    cluster = config.cluster
-    for nodes in range(config.slurm.min_nodes or cluster.nodes, cluster.nodes + 1):
-        ranks = nodes * cluster.ranks
-        if ranks > 1 and config.backend == "single":
-            raise ConfigError(
-                f"backend = single with {nodes} nodes (slurm.min_nodes, cluster.nodes) and {cluster.ranks} ranks each; "
-                "allowed: ddp, deepspeed"
-            )
-        if config.global_batch % ranks:
-            raise ConfigError(
-                f"global_batch = {config.global_batch} is no multiple of the {ranks} ranks of {nodes} nodes "
-                f"(slurm.min_nodes, cluster.nodes) with {cluster.ranks} each"
-            )
-    if config.precision == "fp16" and not cluster.gpus_per_node:
-        raise ConfigError("precision = fp16 with cluster.gpus_per_node = 0; allowed: fp32, bf16")
