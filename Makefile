@@ -9,9 +9,10 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/cyclesr demo --config configs/demo.yaml --run-dir runs/demo
 
-# Everything that a change must pass: formatting, lint, types, the default tests.
+# Everything that a change must pass: formatting, lint, types, the default tests. Three at a time also on two cores:
+# many wait for processes that they started.
 test: check
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff check .
