@@ -314,3 +314,12 @@ def test_shipped_configs_are_the_same_from_any_directory(path: Path, tmp_path, m
 
 def test_the_demo_runs_the_default_step() -> None:
     assert load(next(path for path in CONFIGS if path.stem == "demo")).speed == Config().speed
+
+
+@pytest.mark.parametrize("text", ["seed: &one 1\nscale: *one\n", "seed: [1\n", "seeds: 1\n"])
+def test_two_files_of_one_text_are_named_each(tmp_path: Path, text: str) -> None:
+    """They are parsed once."""
+    for name in ("one.yaml", "other.yaml"):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ConfigError, match=rf"{name}:\d: "):
+            load(tmp_path / name, [])

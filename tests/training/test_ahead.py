@@ -30,7 +30,9 @@ if workers and trains:
     context = get_context("forkserver")
     ours, theirs = context.Pipe()
     context.Process(target=tell_imports, args=(theirs,)).start()
-    print(*{"torch", "cyclesr_dist.data.loader"} & set(ours.recv()))
+    modules, frozen = ours.recv()
+    print(*{"torch", "cyclesr_dist.data.loader"} & set(modules))
+    print(frozen)
 """
 
 
@@ -42,10 +44,11 @@ def told(*words: object) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_a_loader_process_has_torch_when_it_begins() -> None:
-    number, modules = told(1, "trains")
+def test_a_loader_process_has_torch_when_it_begins_and_its_garbage_collector_leaves_it_alone() -> None:
+    number, modules, frozen = told(1, "trains")
     assert int(number) >= 1
     assert set(modules.split()) == {"torch", "cyclesr_dist.data.loader"}
+    assert int(frozen) > 100_000
 
 
 @pytest.mark.parametrize("words", [(0, "trains"), (1, "tries")])
