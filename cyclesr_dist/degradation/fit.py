@@ -49,15 +49,11 @@ class Fit:
 
 def variance_at(knots: Tensor, brightness: Tensor) -> Tensor:
     """The piecewise linear variance (3,) at any brightness; never below 0."""
-    return _between_knots(knots, brightness).clamp(min=0)
-
-
-def _between_knots(knots: Tensor, brightness: Tensor) -> Tensor:
     low, middle, high = KNOTS
     t = (brightness - middle) / (middle - low)
     below = knots[1] + (knots[1] - knots[0]) * t
     above = knots[1] + (knots[2] - knots[1]) * (brightness - middle) / (high - middle)
-    return torch.where(brightness < middle, below, above)
+    return torch.where(brightness < middle, below, above).clamp(min=0)
 
 
 def fit(patches: Tensor, syn: Spectra, real: Spectra, finish: Callable[[Tensor], Tensor] = lambda x: x) -> Fit:
@@ -72,24 +68,19 @@ def fit(patches: Tensor, syn: Spectra, real: Spectra, finish: Callable[[Tensor],
     distance = before = 0.0
     for number in range(_ROUNDS):
         with torch.no_grad():
-            found = unknowns.found()
-            made = finish(blur(patches, found.kernel[None], torch.zeros(len(patches)))) if number else None
+            kernel = unknowns.kernel()
+            made = finish(blur(patches, kernel[None], torch.zeros(len(patches)))) if number else None
             blurred = syn if made is None else spectra(made)
-            extra = variance_at(found.variance, syn.brightness) * _band_mean(gain_of(found.colouring, p))
+            extra = variance_at(unknowns.variance(), syn.brightness) * _band_mean(unknowns.colour_gain(p))
             bins = _binned(
-                syn,
-                blurred,
-                real,
-                extra,
-                gain_of(found.kernel, p).clamp(min=_SMALLEST_GAIN) if number else torch.ones(()),
+                syn, blurred, real, extra, gain_of(kernel, p).clamp(min=_SMALLEST_GAIN) if number else torch.ones(())
             )
         if number == 0:
-            before = float(_residual(_fitted_of(bins.syn), _fitted_of(bins.real)))
+            before = float(_residual(bins.syn, _log_power(bins.real, p), p))
         with compiler_left_out():
             distance = _solve(unknowns, bins, p, STEPS if number == 0 else STEPS // 2)
     with torch.no_grad():
-        found = unknowns.found()
-    return Fit(found.kernel, found.variance, found.colouring, distance, before)
+        return Fit(unknowns.kernel(), unknowns.variance(), unknowns.colouring(), distance, before)
 
 
 def _squares(side: int) -> Tensor:
@@ -98,46 +89,38 @@ def _squares(side: int) -> Tensor:
     return line[:, None].square() + line[None].square()
 
 
-@dataclass(frozen=True)
-class _Found:
-    kernel: Tensor
-    variance: Tensor
-    colouring: Tensor
-    slope: Tensor
-
-
 class _Unknowns:
     def __init__(self, side: int) -> None:
         self.side = side
-        kernel = (-0.5 * _squares(side) / 0.4**2).clamp(min=-8.0)
+        self.logits = (-0.5 * _squares(side) / 0.4**2).clamp(min=-8.0).requires_grad_()
+        self.sharpening = torch.tensor(-4.0, requires_grad=True)
+        self.noise = torch.full((3,), -4.0, requires_grad=True)
         colour = torch.full((_COLOURING, _COLOURING), 1e-3)
         colour[_COLOURING // 2, _COLOURING // 2] = 1.0
-        sharpening, noise, slope = torch.tensor([-4.0]), torch.full((3,), -4.0), torch.zeros(1)
-        parts = [kernel.flatten(), sharpening, noise, colour.flatten(), slope]
-        self.sizes = [len(part) for part in parts]
-        # One tensor: a step's time goes into calls, and Adam's are as many for five numbers as for all.
-        self.all = torch.cat(parts).requires_grad_()
+        self.colour = colour.requires_grad_()
+        self.slope = torch.zeros(1, requires_grad=True)
 
-    def found(self) -> _Found:
-        logits, sharpening, noise, colour, slope = torch.split(self.all, self.sizes)
-        k = F.softmax(logits, 0)
-        k = (k + k.flip(0)) / 2  # about the centre
-        k = k - F.softplus(sharpening) * (_laplacian(self.side) @ k)
-        q = (colour + colour.flip(0)) / 2
-        return _Found(
-            (k / k.sum()).view(self.side, self.side),
-            F.softplus(noise) * 1e-2,
-            (q / q.square().sum().sqrt()).view(_COLOURING, _COLOURING),
-            slope,
-        )
+    def all(self) -> list[Tensor]:
+        return [self.logits, self.sharpening, self.noise, self.colour, self.slope]
+
+    def kernel(self) -> Tensor:
+        k = F.softmax(self.logits.flatten(), 0).view_as(self.logits)
+        k = (k + k.flip(0, 1)) / 2
+        k = k - F.softplus(self.sharpening) * F.conv2d(k[None, None], _LAPLACIAN[None, None], padding=1)[0, 0]
+        return k / k.sum()
+
+    def variance(self) -> Tensor:
+        return F.softplus(self.noise) * 1e-2
+
+    def colouring(self) -> Tensor:
+        q = (self.colour + self.colour.flip(0, 1)) / 2
+        return q / q.square().sum().sqrt()
+
+    def colour_gain(self, p: int) -> Tensor:
+        return gain_of(self.colouring(), p)
 
 
-@lru_cache(maxsize=8)
-def _laplacian(side: int) -> Tensor:
-    """(side^2, side^2): the Laplacian of a flat kernel, zeros around it."""
-    ones = torch.eye(side * side).view(-1, 1, side, side)
-    laplacian = torch.tensor([[1.0, 2, 1], [2, -12, 2], [1, 2, 1]]) / 16
-    return F.conv2d(ones, laplacian[None, None], padding=1).flatten(1)  # symmetric
+_LAPLACIAN = torch.tensor([[1.0, 2, 1], [2, -12, 2], [1, 2, 1]]) / 16
 
 
 @dataclass(frozen=True)
@@ -183,57 +166,37 @@ def _between(values: Tensor, edges: Tensor, i: int) -> Tensor:
 
 
 def _solve(unknowns: _Unknowns, bins: _Bins, p: int, steps: int) -> float:
-    optimizer = torch.optim.Adam([unknowns.all], lr=_LR)
+    optimizer = torch.optim.Adam(unknowns.all(), lr=_LR)
     frequency = radius(p).clamp(min=1 / p)
-    log_f = _fitted_of((frequency / SELECTION_BAND[1]).log()[None])[0]
-    syn, log_real = _fitted_of(bins.syn), _log_power(_fitted_of(bins.real))
-    of_kernel, of_colouring = _cosines(unknowns.side, p), _cosines(_COLOURING, p)
-    of_knots = torch.stack([_between_knots(knot, bins.brightness) for knot in torch.eye(3)], 1)
-    squares = _squares(unknowns.side).float().flatten()
+    log_f = (frequency / SELECTION_BAND[1]).log()
+    log_real, squares = _log_power(bins.real, p), _squares(unknowns.side)
     residual = torch.zeros(())
     for _ in range(steps):
         optimizer.zero_grad()
-        found = unknowns.found()
-        kernel = found.kernel.flatten()
-        gain = (of_kernel @ kernel).square() * (found.slope * log_f).exp()
-        noise = torch.outer(
-            (of_knots @ found.variance).clamp(min=0), (of_colouring @ found.colouring.flatten()).square()
-        )
-        residual = (_log_power(syn * gain + noise) - log_real).abs().mean()
-        prior = _SLOPE_PRIOR * found.slope.square().sum() + _REACH_PRIOR * (kernel.square() @ squares)
+        gain = gain_of(unknowns.kernel(), p) * (unknowns.slope * log_f).exp()
+        noise = variance_at(unknowns.variance(), bins.brightness)[:, None, None] * unknowns.colour_gain(p)
+        residual = _residual(bins.syn * gain + noise, log_real, p)
+        reach = (unknowns.kernel().square() * squares).sum()
+        prior = _SLOPE_PRIOR * unknowns.slope.square().sum() + _REACH_PRIOR * reach
         (residual + prior).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return float(residual.detach())
 
 
-def _residual(predicted: Tensor, real: Tensor) -> Tensor:
-    """Mean |log10| of the ratio."""
-    return (_log_power(predicted) - _log_power(real)).abs().mean()
+def _residual(predicted: Tensor, log_real: Tensor, p: int) -> Tensor:
+    """Mean |log10| of the ratio above the selection band."""
+    return (_log_power(predicted, p) - log_real).abs().mean()
 
 
-def _log_power(power: Tensor) -> Tensor:
-    return power.clamp(min=_FLOOR).log10()
-
-
-def _fitted_of(power: Tensor) -> Tensor:
-    """(b, w) of (b, *F): at the w frequencies above the selection band."""
-    return power.flatten(1).index_select(1, _fitted(power.shape[-2]))
+def _log_power(power: Tensor, p: int) -> Tensor:
+    """(b, w) log10 of the (b, *F) at the w frequencies above the selection band."""
+    return power.flatten(1).index_select(1, _fitted(p)).clamp(min=_FLOOR).log10()
 
 
 @lru_cache(maxsize=8)
 def _fitted(p: int) -> Tensor:
     """(w,) places in a flat (*F) of the frequencies above the selection band."""
     return (radius(p) > SELECTION_BAND[1]).flatten().nonzero()[:, 0]
-
-
-@lru_cache(maxsize=8)
-def _cosines(side: int, p: int) -> Tensor:
-    """(w, side^2): what a flat kernel is multiplied by for its transform at the fitted frequencies, which is real for
-    one that is symmetric about its centre."""
-    line = torch.arange(side, dtype=torch.float64) - side // 2
-    y = torch.fft.fftfreq(p, dtype=torch.float64)[:, None, None, None] * line[:, None]
-    x = torch.fft.rfftfreq(p, dtype=torch.float64)[None, :, None, None] * line
-    return _fitted_of((2 * torch.pi * (y + x)).cos().float().flatten(2).permute(2, 0, 1)).t().contiguous()
 
 
 def _band_mean(gain: Tensor) -> Tensor:
