@@ -196,6 +196,13 @@ def test_a_row_has_settings_of_its_own(table_file: Path, tmp_path: Path) -> None
     assert replace(cincgan, weights=cyclesr.weights, nets=cyclesr.nets, system="cyclesr") == cyclesr
 
 
+def test_settings_of_a_row_that_is_left_out_bind_nobody(table_file: Path) -> None:
+    own = ["own={pdm: {weights.content: 5}}", "run.system=sr_syn", "run.data.downsampling=high_order"]
+    load_table(table_file, [*own, "systems=[bicubic, sr_syn]"])
+    with pytest.raises(ConfigError, match="own.pdm: data.downsampling = high_order with system = pdm"):
+        load_table(table_file, [*own, "systems=[bicubic, pdm]"])
+
+
 def test_perceptual_scores_that_cannot_be_had_are_refused_before_anything_is_trained(
     table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
