@@ -199,7 +199,7 @@ def test_a_row_has_settings_of_its_own(table_file: Path, tmp_path: Path) -> None
 def test_settings_of_a_row_that_is_left_out_bind_nobody(table_file: Path) -> None:
     own = ["own={pdm: {weights.content: 5}}", "run.system=sr_syn", "run.data.downsampling=high_order"]
     load_table(table_file, [*own, "systems=[bicubic, sr_syn]"])
-    with pytest.raises(ConfigError, match="own.pdm: data.downsampling = high_order with system = pdm"):
+    with pytest.raises(ConfigError, match=r"own\.pdm: data\.downsampling = high_order with system = pdm"):
         load_table(table_file, [*own, "systems=[bicubic, pdm]"])
 
 
