@@ -26,7 +26,7 @@ from cyclesr_dist.runtime.torchrun import tell_torchrun
 T = TypeVar("T")
 _COLLECTIVE_TIMEOUT = timedelta(minutes=10)
 _left: list[object] = []
-"""The process group that this process was last in: nothing but Python, which lets go of the GIL, may free one."""
+"""The process group that this process was in last. It is kept until the next `World.join`; `World.leave` says why."""
 JOB_VARIABLE = "CYCLESR_JOB"
 """Environment variable: a name for the job, where the ranks have different run folders."""
 

@@ -49,23 +49,13 @@ class FeatureMaps(nn.Module):
                 yield y
 
 
-def vgg_convolutions(layout: Sequence[int | str]) -> list[int]:
-    """Their places among the layers."""
-    sizes = [2 if isinstance(item, int) else 1 for item in layout]
-    return [sum(sizes[:i]) for i, item in enumerate(layout) if isinstance(item, int)]
-
-
 def vgg_layers(
-    layout: Sequence[int | str],
-    pooling: Callable[[int], nn.Module] = lambda width: nn.MaxPool2d(2),
-    last: int | None = None,
+    layout: Sequence[int | str], pooling: Callable[[int], nn.Module] = lambda width: nn.MaxPool2d(2)
 ) -> list[nn.Module]:
-    """Of VGG (Simonyan and Zisserman 2015), as far as the layer `last`. `pooling` is given the number of channels."""
+    """Of VGG (Simonyan and Zisserman 2015). `pooling` is given the number of channels."""
     layers: list[nn.Module] = []
     width = 3
     for item in layout:
-        if last is not None and len(layers) > last:
-            break
         if isinstance(item, int):
             layers += [nn.Conv2d(width, item, 3, padding=1), nn.ReLU()]  # not in place: its input may be taken
             width = item

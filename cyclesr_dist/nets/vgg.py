@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from cyclesr_dist.errors import ConfigError, InputError
-from cyclesr_dist.nets.features import VGG16, VGG19, FeatureMaps, vgg_convolutions, vgg_layers
+from cyclesr_dist.nets.features import VGG16, VGG19, FeatureMaps, vgg_layers
 from cyclesr_dist.runtime.passing import failed, patiently
 
 _TORCHVISION_VGG19 = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
@@ -24,14 +24,14 @@ class VGGFeatures(FeatureMaps):
     """
 
     def __init__(self, layout: tuple[int | str, ...], taken: tuple[int, ...]) -> None:
-        convolutions = vgg_convolutions(layout)
+        layers = vgg_layers(layout)
+        convolutions = [i for i, module in enumerate(layers) if isinstance(module, nn.Conv2d)]
         for layer in taken:
             if layer not in convolutions:
                 raise ConfigError(
                     f"perceptual.layer = {layer} is not a convolution of this network; allowed: {convolutions}"
                 )
-        # Those behind it would be drawn and thrown away: twenty million numbers.
-        super().__init__(vgg_layers(layout, last=max(taken)), taken)
+        super().__init__(layers, taken)
 
 
 def build_vgg(source: str, layers: tuple[int, ...]) -> VGGFeatures:

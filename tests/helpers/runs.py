@@ -70,26 +70,18 @@ def by_hand(
 
     With `numbered`, several have torchrun's variables besides. Forks of a process that has torch.
     """
-    environments = [own | (variables[i] if variables else {}) for i, own in enumerate(_torchruns(len(ranks), numbered))]
-    return _forks(_train, list(zip(ranks, environments, strict=True)))
-
-
-def programs_by_hand(code: str, ranks: int) -> list[tuple[int | None, str]]:
-    """The same of ranks that are a program, as `python -c` has it."""
-    return _forks(_program, [([code], own) for own in _torchruns(ranks, True)])
+    usual = {"WORLD_SIZE": str(len(ranks)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    each = []
+    for rank, words in enumerate(ranks):
+        own = usual | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if numbered and len(ranks) > 1 else {}
+        each.append((words, own | (variables[rank] if variables else {})))
+    return _forks(_train, each)
 
 
 def program(code: str, *words: str) -> tuple[int | None, str]:
     """Exit code and stderr of `python -c code words`, in a fork of a process that has torch."""
     (ended,) = _forks(_program, [([code, *words], {})])
     return ended
-
-
-def _torchruns(ranks: int, numbered: bool) -> list[dict[str, str]]:
-    """Its variables, by rank."""
-    usual = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    several = numbered and ranks > 1
-    return [usual | {"RANK": str(i), "LOCAL_RANK": str(i)} if several else {} for i in range(ranks)]
 
 
 def _forks(
