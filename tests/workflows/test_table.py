@@ -201,6 +201,8 @@ def test_settings_of_a_row_that_is_left_out_bind_nobody(table_file: Path) -> Non
     load_table(table_file, [*own, "systems=[bicubic, sr_syn]"])
     with pytest.raises(ConfigError, match=r"own\.pdm: data\.downsampling = high_order with system = pdm"):
         load_table(table_file, [*own, "systems=[bicubic, pdm]"])
+    with pytest.raises(ConfigError, match=r"own\.pdm: weights\.content = -1\.0 is out of range"):
+        load_table(table_file, ["own={pdm: {weights.content: -1}}", "systems=[bicubic, sr_syn]"])
 
 
 def test_perceptual_scores_that_cannot_be_had_are_refused_before_anything_is_trained(

@@ -169,10 +169,10 @@ def load_table(path: Path, overrides: Sequence[str] = ()) -> Table:
                 f"own.{system}: no trained system; allowed: {', '.join(SYSTEMS)}, or package.module:Name of yours"
             )
         config = replace(with_own(table, system, table.run), system=cast(System, system))
-        if system not in table.systems:
-            continue  # what is set for all rows may be nothing that it could be trained with
         try:
-            check(config)
+            check_marks(config)
+            if system in table.systems:  # else what is set for all rows may be nothing that it could be trained with
+                check(config)
         except ConfigError as error:
             raise ConfigError(f"own.{system}: {error}") from error
     if not table.tracks.chosen():
