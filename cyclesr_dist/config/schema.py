@@ -420,9 +420,10 @@ class Shards:
     """Distance of LR patches in px; HR patches are cut `scale` times that apart."""
     min_std: Annotated[float, Range(minimum=0, maximum=1)] = 0.0
     """Leave out patches whose standard deviation, in [0, 1], is below this (flat sky)."""
-    encoding: Literal["tiff", "webp", "png", "jpeg"] = "tiff"
-    """`tiff` (lossless: horizontal differences, Zstandard) decodes fastest, `webp` (lossless) is smallest, `png` is
-    lossless too, `jpeg` (quality 95, no chroma subsampling) loses; docs/decisions/0004-streaming.md has the figures."""
+    encoding: Literal["tiff", "webp", "png", "jpeg", "npy"] = "tiff"
+    """`tiff` (lossless: horizontal differences, Zstandard) decodes fastest of what is compressed, `webp` (lossless) is
+    smallest, `png` is lossless too, `npy` is not compressed (NumPy's format: twice to three times as large, nothing to
+    decode), `jpeg` (quality 95, no chroma subsampling) loses; docs/decisions/0004-streaming.md has the figures."""
     samples_per_shard: Positive = 512
     """Samples in one tar: larger ones are fewer files, smaller ones spread better over a remote store's requests."""
     align: bool = True

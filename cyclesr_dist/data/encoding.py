@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cyclesr_dist.data.npy import npy_decoded, npy_encoded
 from cyclesr_dist.data.own_tiff import Layout, decoded, layout_of
 from cyclesr_dist.errors import InputError
 
-EXTENSIONS = {"tiff": "tiff", "webp": "webp", "png": "png", "jpeg": "jpg"}
+EXTENSIONS = {"tiff": "tiff", "webp": "webp", "png": "png", "jpeg": "jpg", "npy": "npy"}
 """File name extension in the tar, by `shards.encoding`."""
 JPEG_QUALITY = 95
 """Of 100."""
@@ -31,6 +32,8 @@ def encode(patch: NDArray[np.uint8], encoding: str) -> bytes:
 
     Raises InputError where Pillow was built without the encoder.
     """
+    if encoding == "npy":
+        return npy_encoded(patch)
     buffer = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(patch))
     try:
@@ -53,6 +56,8 @@ def decode(data: bytes, encoding: str, size: int, where: object) -> NDArray[np.u
 
     Nothing is decoded before the header is seen to have the right size: no decompression bomb.
     """
+    if encoding == "npy":
+        return npy_decoded(data, size, where)
     if encoding == "tiff" and (layout := _own_layout(size)) and (patch := decoded(data, layout, size)) is not None:
         return patch
     try:

@@ -40,7 +40,7 @@ def test_what_open_refuses(tmp_path: Path, photos: Any) -> None:
         ("version", 1, "version 1 is not supported"),
         ("format", "zip", "not the manifest of a shard set"),
         ("kind", "video", "allowed: hr, lr, pairs"),
-        ("encoding", "jpg", "allowed: tiff, webp, png, jpeg"),
+        ("encoding", "jpg", "allowed: tiff, webp, png, jpeg, npy"),
         ("region", "middle", "allowed: all, left"),
         ("sources", [{"hr": "a.png"}], "sources must be a list of mappings with hr, hr_sha256"),
         ("count", 3, "count is 3"),

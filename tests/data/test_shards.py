@@ -49,7 +49,7 @@ def test_positions_cover_every_pixel(patch: int, extra: int, data: st.DataObject
 
 
 @pytest.mark.parametrize("kind", ["hr", "lr"])
-@pytest.mark.parametrize("encoding", ["tiff", "webp", "png"])
+@pytest.mark.parametrize("encoding", ["tiff", "webp", "png", "npy"])
 def test_round_trip_of_exactly_the_expected_patches(
     tmp_path: Path, photos: dict[str, NDArray[np.uint8]], kind: str, encoding: Any
 ) -> None:

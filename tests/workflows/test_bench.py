@@ -23,8 +23,8 @@ def test_bench_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for case in cases.values():
         assert case["ratio"] == pytest.approx(cases["stream"]["median"] / case["median"])
         assert case["per_cpu_second"] > 0
-    assert [row["encoding"].split()[0] for row in result["encodings"]] == ["tiff", "webp", "png", "jpeg"]
-    assert [row["lossless"] for row in result["encodings"]] == [True, True, True, False]
+    assert [row["encoding"].split()[0] for row in result["encodings"]] == ["tiff", "webp", "png", "jpeg", "npy"]
+    assert [row["lossless"] for row in result["encodings"]] == [True, True, True, False, True]
     assert result["storage"]["ratio"] == result["storage"]["shard_sets"] / result["storage"]["png_folders"]
     assert len(result["memory_mb_by_epoch"]) == 3
     assert "decoding alone" in capsys.readouterr().out

@@ -75,6 +75,9 @@ class _Endless:
         return 1 << 40
 
 
+_NPY = b"\x93NUMPY"
+
+
 class WebDatasets(IterableDataset[Pair]):
     """Two plain webdataset pipelines over the same tars: shards split by worker, a shuffle buffer, decode."""
 
@@ -91,8 +94,15 @@ def _pipeline(tars: list[str], domain: str) -> Iterator[Tensor]:
         stream = webdataset.WebDataset(tars, shardshuffle=100).shuffle(100).repeat()
         for sample in stream:
             (data,) = (value for name, value in sample.items() if name.startswith(f"{domain}."))
-            with Image.open(io.BytesIO(data)) as image:
-                yield torch.from_numpy(np.array(image))
+            yield torch.from_numpy(_patch(data))
+
+
+def _patch(data: bytes) -> NDArray[np.uint8]:
+    """As a plain pipeline reads it."""
+    if data.startswith(_NPY):
+        return np.asarray(np.load(io.BytesIO(data)), np.uint8)
+    with Image.open(io.BytesIO(data)) as image:
+        return np.array(image)
 
 
 def webdataset_loader(hr: list[str], lr: list[str], batch: int, workers: int) -> Iterator[Any]:
@@ -142,8 +152,7 @@ def _decode_for(
 
 
 def _width(data: bytes) -> int:
-    with Image.open(io.BytesIO(data)) as image:
-        return image.width
+    return int(_patch(data).shape[1])
 
 
 def rate(batches: Iterator[Any], batch: int, warm_up: int, seconds: float) -> Rate:
