@@ -147,3 +147,12 @@ def test_exif_under_another_last_byte(tmp_path: Path) -> None:
     Image.new("RGB", (8, 4)).save(file, "JPEG")
     path = written(tmp_path, in_jpeg(file.getvalue(), segment(0xE1, b"Exif\0\xff" + exif(6))))
     assert image_size(path) == (4, 8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_resolutions_turn_with_the_picture(tmp_path: Path, orientation: int) -> None:
+    """Of a fax: twice as many pixels an inch across as down."""
+    tags: dict[int, tuple[int, Any]] = {282: (5, [204, 1]), 283: (5, [98, 1]), 274: (3, orientation)}
+    path = written(tmp_path, tiff(ramp(4, 6, 3, 255), 8, 2, tags=tags))
+    expected = (98, 204) if orientation > 4 else (204, 98)
+    assert read_picture(path).kept.dpi == pytest.approx(expected)

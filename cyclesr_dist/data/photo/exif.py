@@ -28,6 +28,11 @@ def read_exif(block: bytes) -> tuple[int, Kept]:
     return facts_of(*opened) if opened else (1, Kept())
 
 
+def is_readable(block: bytes) -> bool:
+    """Whether an EXIF block has a directory; some files have an empty or broken one before the true one."""
+    return _opened(block) is not None
+
+
 def camera_colours(block: bytes, grey: bool) -> tuple[bytes | None, tuple[str, ...]]:
     """The profile of a camera's picture that has none in its file, and what is to be said of it.
 

@@ -75,6 +75,8 @@ def decode(data: bytes, reader: Reader) -> Raster:
     for name, start, size in _chunks(reader):
         if name in _OF_PIXELS and start + size + 4 > reader.size:
             raise DamagedError("is cut short")
+        if indexed and name in (b"IHDR", b"PLTE"):  # libpng does not see these, and not their checksums
+            _check_sum(whole, start, size)
         if name == b"PLTE":
             palette = palette or data[start : start + size]
         elif name == b"IHDR" and indexed:
@@ -82,14 +84,28 @@ def decode(data: bytes, reader: Reader) -> Raster:
         elif name in _OF_PIXELS and name != b"tRNS":
             parts.append(whole[start - 8 : start + size + 4])
     if found.key and not indexed:
-        parts.insert(2, packed(b"tRNS", found.key))
-    plain = data if not indexed and sum(map(len, parts)) == len(data) else b"".join(parts)
+        parts.insert(2, packed(b"tRNS", _of_depth(found.key, found.header[2])))
+    as_it_is = not indexed and not found.key and sum(map(len, parts)) == len(data)
+    plain = data if as_it_is else b"".join(parts)
     with decoder("libpng"):
         samples = np.asarray(imagecodecs.png_decode(plain))
     if indexed:
         return _of_palette(samples // (255 // (2 ** found.header[2] - 1)), palette, found.key)
     samples = samples[:, :, None] if samples.ndim == 2 else samples
     return Raster(samples, "grey" if colour_type in _GREY else "rgb", alpha=samples.shape[2] in (2, 4))
+
+
+def _check_sum(file: memoryview, start: int, size: int) -> None:
+    """Raise DamagedError where the checksum of a chunk is not that of its name and data."""
+    end = start + size
+    if zlib.crc32(file[start - 4 : end]) != int.from_bytes(file[end : end + 4]):
+        raise DamagedError(f"its {bytes(file[start - 4 : start]).decode()} is damaged")
+
+
+def _of_depth(key: bytes, bits: int) -> bytes:
+    """A transparent colour without what stands above the bits of a sample: PNG says that it counts for nothing."""
+    words = struct.unpack(f">{len(key) // 2}H", key)
+    return struct.pack(f">{len(words)}H", *(word & (2**bits - 1) for word in words))
 
 
 def _of_palette(indices: NDArray[np.uint8], palette: bytes, alphas: bytes) -> Raster:
