@@ -108,8 +108,16 @@ def test_texts_that_are_no_ascii_are_left_out(tmp_path: Path, text: bytes) -> No
         assert TAGS.Make not in image.getexif()
 
 
+def tiff_of_camera(pixels: np.ndarray, space: int, index: bytes, order: str) -> bytes:
+    """Its own directory has the place of EXIF's, which stands behind all else."""
+    place = len(tiff(pixels, 8, 2, order=order, tags={34665: (4, 0)}))
+    file = tiff(pixels, 8, 2, order=order, tags={34665: (4, place)})
+    file += struct.pack(order + "HHHIHHHHII", 2, 40961, 3, 1, space, 0, 40965, 4, 1, place + 30) + bytes(4)
+    return file + struct.pack(order + "HHHI4s", 1, 1, 2, 4, index) + bytes(4)
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize(
     ("space", "index", "found"),
     [
@@ -124,11 +132,14 @@ def test_colours_of_cameras(
     tmp_path: Path, order: str, kind: str, space: int, index: bytes, found: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flat = np.full((16, 16, 3), (200, 90, 60), np.uint8)
-    file = io.BytesIO()
-    options = {"quality": 100} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
-    block = b"Exif\0\0" + camera_exif(space, index, order)
-    Image.fromarray(flat).save(file, kind, exif=block, **options)
-    path = written(tmp_path, file.getvalue())
+    if kind == "TIFF":
+        path = written(tmp_path, tiff_of_camera(flat, space, index, order))
+    else:
+        file = io.BytesIO()
+        options = {"quality": 100} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+        block = b"Exif\0\0" + camera_exif(space, index, order)
+        Image.fromarray(flat).save(file, kind, exif=block, **options)
+        path = written(tmp_path, file.getvalue())
     expected = in_srgb(flat / 255, ADOBE_RGB, 2.19921875) * 255 if found == "AdobeRGB" else flat
     assert np.abs(read_rgb8(path).astype(float) - expected).max() <= 2
     assert ("not in sRGB" in capsys.readouterr().err) == (found == "unknown")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclesr_dist.data.photo.exif import facts_of
+from cyclesr_dist.data.photo.exif import colours_of, facts_of
 from cyclesr_dist.data.photo.icc import SRGB
 from cyclesr_dist.data.photo.ifd import Directory, Layout, layout_of
 from cyclesr_dist.data.photo.kinds import (
@@ -88,8 +88,11 @@ def head(reader: Reader) -> Head:
     if (pages := _pages(reader, directory)) > 1:
         remarks.append(f"holds {pages} pages; only the first is read")
     icc = directory.raw(_ICC) or None
-    if icc is None and layer.photometric != _YCBCR and _own_colours(directory, layer.bits):
-        remarks.append("has primaries, a transfer function or levels of its own, which are not used; read as sRGB")
+    if icc is None and layer.model != "cmyk":
+        icc, said = colours_of(directory, reader, layout, grey=layer.model == "grey")
+        remarks += said
+        if icc is None and layer.photometric != _YCBCR and _own_colours(directory, layer.bits):
+            remarks.append("has primaries, a transfer function or levels of its own, which are not used; read as sRGB")
     return Head(layer.width, layer.height, orientation, icc, kept, tuple(remarks), _pixel_bytes(layer))
 
 
