@@ -89,6 +89,18 @@ def test_of_an_animation_the_picture_that_stands_for_it(tmp_path: Path, capsys: 
     assert "is an animation; only the picture that stands for it is read" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_an_animation_of_one_frame(tmp_path: Path, apart: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Viewers show the frame; where the picture is not that frame, that is said."""
+    samples, other = ramp(4, 5, 3, 255), png(ramp(4, 5, 3, 255, seed=1), 8, "rgb")
+    control = (b"fcTL", struct.pack(">IIIIIHHBB", 0, 5, 4, 0, 0, 1, 10, 0, 0))
+    frame = (b"fdAT", struct.pack(">I", 1) + other[41 : 41 + int.from_bytes(other[33:37], "big")])
+    animated = (b"acTL", struct.pack(">II", 1, 0))
+    file = png(samples, 8, "rgb", [animated] if apart else [animated, control], [control, frame] if apart else [])
+    check_exact(written(tmp_path, file), spread(samples, 8))
+    assert ("is an animation" in capsys.readouterr().err) == apart
+
+
 @pytest.mark.parametrize(
     "name", [b"gAMA", b"cHRM", b"iCCP", b"sRGB", b"eXIf", b"pHYs", b"tEXt", b"zTXt", b"tIME", b"sPLT"]
 )

@@ -132,9 +132,9 @@ def decode(data: bytes, reader: Reader) -> Raster:
     found = _look(reader)
     if (found.bits, found.compression) in _INDEXED:
         return _of_palette(data, found)
-    samples = bmp_fields.of_fields(data[found.start :], found.width, found.height, found.bits, found.masks)
-    upright: Samples = samples if found.down else samples[::-1]
-    return Raster(upright, "rgb", alpha=samples.shape[2] == 4)
+    body = memoryview(data)[found.start :]
+    samples = bmp_fields.of_fields(body, found.width, found.height, found.bits, found.masks, found.down)
+    return Raster(samples, "rgb", alpha=samples.shape[2] == 4)
 
 
 def _of_palette(data: bytes, found: _Found) -> Raster:

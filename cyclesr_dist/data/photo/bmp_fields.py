@@ -30,27 +30,26 @@ def depth_of(masks: tuple[int, ...], bits: int) -> int:
     return 8 if most <= _BYTE else 16
 
 
-def of_fields(body: bytes, width: int, height: int, bits: int, masks: tuple[int, ...]) -> Samples:
-    """(height, width, masks) of rows in whole words of four bytes; the first is the first.
+def of_fields(body: memoryview, width: int, height: int, bits: int, masks: tuple[int, ...], down: bool) -> Samples:
+    """(height, width, masks), upright, of rows in whole words of four bytes; `down`: the first is the upper one.
 
     Each value goes to its nearest level. Raises DamagedError, UnreadError.
     """
-    depth, stride, used = depth_of(masks, bits), (width * bits + 31) // 32 * 4, width * bits // 8
+    depth, stride, used, size = depth_of(masks, bits), (width * bits + 31) // 32 * 4, width * bits // 8, bits // 8
     if len(body) < stride * (height - 1) + used:
         raise DamagedError("is cut short")
-    padded = body[: stride * height].ljust(stride * height, b"\0")
-    rows = np.frombuffer(padded, np.uint8).reshape(height, stride)[:, :used].reshape(height, width, bits // 8)
-    if all(mask == 0xFF << _shift(mask) and _shift(mask) % _BYTE == 0 for mask in masks):
-        bytewise: Samples = rows[:, :, [_shift(mask) // _BYTE for mask in masks]]
-        return bytewise
-    if bits not in (16, 32):
+    stored = np.ndarray((height, width, size), np.uint8, body, strides=(stride, size, 1))
+    pixels = stored if down else stored[::-1]
+    bytewise = all(mask == 0xFF << _shift(mask) and _shift(mask) % _BYTE == 0 for mask in masks)
+    if not bytewise and bits not in (16, 32):
         raise UnreadError("has colours at rare places of its pixels; save it as PNG first")
     shape = height, width, len(masks)
     out: Samples = np.empty(shape, np.uint8) if depth == _BYTE else np.empty(shape, np.uint16)
-    for part in in_rows(height, width):
-        words = np.ascontiguousarray(rows[part]).view(f"<u{bits // 8}")[:, :, 0].astype(np.uint64)
+    for rows in in_rows(height, width):
+        part = np.ascontiguousarray(pixels[rows])
+        words = part if bytewise else part.view(f"<u{size}")[:, :, 0].astype(np.uint64)
         for channel, mask in enumerate(masks):
-            out[part, :, channel] = _spread(words, mask, depth)
+            out[rows, :, channel] = part[:, :, _shift(mask) // _BYTE] if bytewise else _spread(words, mask, depth)
     return out
 
 

@@ -46,6 +46,10 @@ class _Found:
     remarks: list[str] = field(default_factory=list)
     key: bytes = b""
     """tRNS: the transparent colour, or the alphas of a palette."""
+    first_frame: bool = False
+    """The picture is the first frame of the animation, too."""
+    pixels: bool = False
+    """They have begun."""
     more: bool = False
 
 
@@ -59,7 +63,7 @@ def head(reader: Reader) -> Head:
     if len(density) == 9:
         across, down, unit = struct.unpack(">IIB", density)
         kept = replace(kept, dpi=sane_dpi(across * _INCH_METRES, down * _INCH_METRES) if unit == 1 else None)
-    if int.from_bytes(found.chunks.get(b"acTL", b"")[:4]) > 1:
+    if int.from_bytes(found.chunks.get(b"acTL", b"")[:4]) > found.first_frame:
         found.remarks.append("is an animation; only the picture that stands for it is read")
     kept = replace(kept, more=kept.more or found.more)
     return Head(width, height, orientation, icc, kept, tuple(found.remarks), _pixel_bytes(found, reader))
@@ -174,7 +178,11 @@ def _look(reader: Reader) -> _Found:
                 found.remarks.append(f"its {name.decode()} is damaged, and is not used")
         elif name == b"tRNS" and not found.key:
             _note_key(found, reader.upto(start, min(size, 256) + 4) if size <= 256 else b"")
-        elif name not in _OF_PIXELS and name not in _READ and name not in (b"fcTL", b"fdAT"):
+        elif name == b"fcTL":
+            found.first_frame |= not found.pixels
+        elif name == b"IDAT":
+            found.pixels = True
+        elif name not in _OF_PIXELS and name not in _READ and name != b"fdAT":
             found.more = True
     if found is None:
         raise DamagedError("a PNG without a header")
