@@ -14,7 +14,7 @@ from helpers.photo_checks import written
 from helpers.photo_files import camera_exif, exif, in_jpeg, png, ramp, segment, tiff
 from PIL import ExifTags, Image
 
-from cyclesr_dist.data.images import image_size, read_picture, read_rgb8
+from cyclesr_dist.data.images import from_pillow, image_size, read_picture, read_rgb8
 from cyclesr_dist.data.photo import notes
 from cyclesr_dist.models.infer import upscale_file
 from cyclesr_dist.models.model_name import resolve_model
@@ -167,3 +167,9 @@ def test_resolutions_turn_with_the_picture(tmp_path: Path, orientation: int) -> 
     path = written(tmp_path, tiff(ramp(4, 6, 3, 255), 8, 2, tags=tags))
     expected = (98, 204) if orientation > 4 else (204, 98)
     assert read_picture(path).kept.dpi == pytest.approx(expected)
+    file = io.BytesIO()
+    with Image.open(path) as image:
+        image.save(file, "PNG", exif=exif(orientation), dpi=(204, 98))
+    with Image.open(file) as image:
+        image.load()
+        assert from_pillow(image).kept.dpi == pytest.approx(expected, abs=0.1)

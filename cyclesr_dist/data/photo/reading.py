@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,10 +51,7 @@ def read_bytes(data: bytes, where: str) -> tuple[Head, Raster]:
 def _head(reader: Reader) -> Head:
     head = recognised(reader.upto(0, HEAD_BYTES)).codec.head(reader)
     check_pixels(head.width, head.height)
-    if head.orientation > 4 and head.kept.dpi:  # what is carried over is of the upright picture
-        across, down = head.kept.dpi
-        return replace(head, kept=replace(head.kept, dpi=(down, across)))
-    return head
+    return head.with_upright_resolution()
 
 
 def _decoded(data: bytes) -> tuple[Head, Raster]:
