@@ -102,9 +102,9 @@ FORMATS = (
     Format(
         "BMP",
         (".bmp", ".dib"),
-        "1 to 8 as 8",
-        "Pillow",
-        "16, 24 and 32 bits a pixel, palettes, run lengths",
+        "1 to 8 as 8; 9 to 16 as 16",
+        "cyclesr-dist",
+        "16, 24 and 32 bits a pixel with any masks, palettes, run lengths",
         (b"BM",),
         Codec(bmp.head, bmp.decode),
     ),

@@ -1,4 +1,4 @@
-"""BMP with a palette: indices of every depth, plain and as run lengths, and colour spaces of its own."""
+"""BMP: palettes of every depth, plain and as run lengths, colours at any bits of a pixel, colour spaces of its own."""
 
 from __future__ import annotations
 
@@ -105,3 +105,86 @@ def test_a_colour_space_of_its_own(
     file = b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + size) + head + pixels[::-1, :, ::-1].tobytes()
     check_exact(written(tmp_path, file), pixels)
     assert ("colour space of its own" in capsys.readouterr().err) == said
+
+
+FIELDS, FIELDS_WITH_ALPHA = 3, 6
+LAYOUTS = {
+    "5-5-5": (16, (0x7C00, 0x3E0, 0x1F)),
+    "5-6-5": (16, (0xF800, 0x7E0, 0x1F)),
+    "blue first": (16, (0x1F, 0x7E0, 0xF800)),
+    "alpha of one bit": (16, (0x7C00, 0x3E0, 0x1F, 0x8000)),
+    "4-4-4-4": (16, (0xF00, 0xF0, 0xF, 0xF000)),
+    "3-3-2": (16, (0xE0, 0x1C, 3)),
+    "bytes": (32, (0xFF0000, 0xFF00, 0xFF, 0xFF000000)),
+    "other bytes": (32, (0xFF, 0xFF00, 0xFF0000)),
+    "bytes beside others": (32, (0xFF00, 0xFF0000, 0xFF, 0xF0000000)),
+    "10-10-10": (32, (0x3FF00000, 0xFFC00, 0x3FF)),
+    "10-10-10-2": (32, (0x3FF, 0xFFC00, 0x3FF00000, 0xC0000000)),
+    "16 bits and less": (32, (0xFFFF0000, 0xFF00, 0xFF)),
+}
+
+
+def in_fields(samples: Array, bits: int, masks: tuple[int, ...], down: bool = False) -> bytes:
+    shifts = [(mask & -mask).bit_length() - 1 for mask in masks]
+    words = sum(samples[:, :, i].astype(np.uint64) << np.uint64(shift) for i, shift in enumerate(shifts))
+    rows = np.asarray(words).astype(f"<u{bits // 8}")[:: 1 if down else -1]
+    return b"".join(row.tobytes().ljust((len(row.tobytes()) + 3) // 4 * 4, b"\0") for row in rows)
+
+
+def with_head(size: int, width: int, height: int, bits: int, pixels: bytes, masks: tuple[int, ...], kind: int) -> bytes:
+    """A head of `size` bytes, with the masks in it or behind it."""
+    fields = struct.pack("<IiiHHIIiiII", size, width, height, 1, bits, kind, len(pixels), 0, 0, 0, 0)
+    fields += struct.pack(f"<{len(masks)}I", *masks)
+    head = fields.ljust(size, b"\0") if size < 108 else fields.ljust(56, b"\0") + b"BGRs" + bytes(size - 60)
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + len(head)) + head + pixels
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("size", [40, 52, 56, 108, 124])
+def test_colours_at_any_bits(tmp_path: Path, name: str, size: int) -> None:
+    bits, masks = LAYOUTS[name]
+    depths = [mask.bit_count() for mask in masks]
+    samples = np.concatenate([ramp(5, 7, 1, 2**depth - 1, seed=i) for i, depth in enumerate(depths)], axis=2)
+    full = 65535 if max(depths) > 8 else 255
+    expected = np.floor(samples / [2**depth - 1 for depth in depths] * full + 0.5)
+    kind = FIELDS if len(masks) == 3 or size >= 56 else FIELDS_WITH_ALPHA
+    size = 40 if kind == FIELDS_WITH_ALPHA else size
+    file = with_head(size, 7, 5, bits, in_fields(samples, bits, masks), masks, kind)
+    check_exact(written(tmp_path, file), expected.astype(np.uint16 if full == 65535 else np.uint8))
+
+
+def test_five_bits_to_the_nearest_level(tmp_path: Path) -> None:
+    samples = np.arange(32)[None, :, None].repeat(3, axis=2)
+    file = bmp(32, 1, 16, in_fields(samples, 16, LAYOUTS["5-5-5"][1]))
+    check_exact(written(tmp_path, file), np.floor(samples / 31 * 255 + 0.5).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("masks", "reason"),
+    [
+        ((0xFF0000, 0xFF00, 0), "masks"),
+        ((0xFF0000, 0xFF00, 0xFF00), "masks"),
+        ((0xF0F000, 0xF00, 0xFF), "masks"),
+        ((0xFFFFF000, 0xF00, 0xFF), "20-bit colours"),
+    ],
+)
+def test_masks_of_no_colours(tmp_path: Path, masks: tuple[int, ...], reason: str) -> None:
+    check_refused(written(tmp_path, with_head(56, 7, 5, 32, bytes(140), masks, FIELDS)), reason)
+
+
+@pytest.mark.parametrize("bits", [4, 8, 24])
+def test_where_the_pixels_begin(tmp_path: Path, bits: int) -> None:
+    """0: right behind the palette; within the head: nowhere."""
+    colours = ramp(2**bits, 1, 3, 255)[:, 0].astype(np.uint8) if bits <= 8 else greys()
+    samples = ramp(5, 7, 3 if bits == 24 else 1, 2 ** min(bits, 8) - 1)
+    pixels = in_words(samples[:, :, ::-1].reshape(5, -1), min(bits, 8))  # blue, green, red
+    file = bytearray(bmp(7, 5, bits, pixels, palette=entries(colours)))
+    file[10:14] = bytes(4)
+    check_exact(written(tmp_path, file), samples.astype(np.uint8) if bits == 24 else colours[samples[:, :, 0]])
+    file[10:14] = struct.pack("<I", 30)
+    check_refused(written(tmp_path, file), "begin in its head")
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(1, 3), (24, 4)])
+def test_compressions_of_os2(tmp_path: Path, bits: int, kind: int) -> None:
+    check_refused(written(tmp_path, with_head(64, 7, 5, bits, bytes(400), (), kind)), "BMP of OS/2")

@@ -248,3 +248,17 @@ def test_a_restart_marker_lost(tmp_path: Path) -> None:
 def test_zeros_between_segments(tmp_path: Path) -> None:
     file = FILE[:2] + segment(0xFE, b"x") + bytes(5) + FILE[2:]
     check_exact(written(tmp_path, file), SMOOTH, within=6)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_a_restart_marker_behind_all_blocks(tmp_path: Path, rows: int) -> None:
+    file = encoded(SMOOTH, restart_marker_rows=rows)
+    number = sum(file.count(bytes([0xFF, marker])) for marker in range(0xD0, 0xD8))
+    file = file[:-2] + bytes([0xFF, 0xD0 + number % 8]) + file[-2:]
+    check_exact(written(tmp_path, file), SMOOTH, within=3)
+
+
+@pytest.mark.parametrize("first", [b"junk", b"", b"II*\0\xff\xff\xff\0"])
+def test_a_broken_block_of_metadata_before_the_true_one(tmp_path: Path, first: bytes) -> None:
+    blocks = [segment(0xE1, b"Exif\0\0" + block) for block in (first, exif(6), exif(3))]
+    check_exact(written(tmp_path, in_jpeg(FILE, *blocks)), upright(SMOOTH, 6), within=3)

@@ -109,7 +109,7 @@ class TestBMP:
         masks = struct.pack("<III", 31 << (5 + green), (2**green - 1) << 5, 31)
         file = bmp(6, 4, 16, words[::-1].tobytes()) if green == 5 else with_masks(6, 4, words[::-1].tobytes(), masks)
         expected = np.dstack([v / (2**bits - 1) * 255 for v, bits in ((r, 5), (g, green), (b, 5))])
-        check_exact(written(tmp_path, file), np.floor(expected + 0.5).astype(np.uint8), within=1)
+        check_exact(written(tmp_path, file), np.floor(expected + 0.5).astype(np.uint8))
 
     def test_run_lengths(self, tmp_path: Path) -> None:
         colours = ramp(256, 1, 3, 255)[:, 0].astype(np.uint8)
@@ -133,7 +133,62 @@ def with_masks(width: int, height: int, pixels: bytes, masks: bytes) -> bytes:
     return head + masks + plain[54:]
 
 
+def gif(
+    indices: NDArray[Any], bits: int, colours: bytes = b"", own: bytes = b"", transparent: int | None = None
+) -> bytes:
+    """Codes of bits + 1, each pixel by itself, with a palette for the file, or one for the picture."""
+    height, width = indices.shape
+    codes = [1 << bits]
+    for i, value in enumerate(indices.ravel().tolist()):
+        codes += [value] if (i + 1) % ((1 << bits) - 2) else [value, 1 << bits]  # before the codes grow
+    written_bits = "".join(format(code, f"0{bits + 1}b")[::-1] for code in [*codes, (1 << bits) + 1])
+    written_bits += "0" * (-len(written_bits) % 8)
+    data = bytes(int(written_bits[i : i + 8][::-1], 2) for i in range(0, len(written_bits), 8))
+    blocks = b"".join(bytes([len(part)]) + part for part in (data[i : i + 255] for i in range(0, len(data), 255)))
+    flags = [(0x80 | (len(palette) // 3).bit_length() - 2) if palette else 0 for palette in (colours, own)]
+    file = b"GIF89a" + struct.pack("<HHBBB", width, height, flags[0], 0, 0) + colours
+    file += b"" if transparent is None else bytes([0x21, 0xF9, 4, 1, 0, 0, transparent, 0])
+    return file + b"," + struct.pack("<4HB", 0, 0, width, height, flags[1]) + own + bytes([bits]) + blocks + b"\0;"
+
+
 class TestGIF:
+    @pytest.mark.parametrize("whose", ["file", "picture"])
+    @pytest.mark.parametrize("grey", [False, True])
+    @pytest.mark.parametrize("transparent", [None, 1, 9])
+    def test_a_colour_beyond_the_palette(self, tmp_path: Path, whose: str, grey: bool, transparent: int | None) -> None:
+        """One that is transparent needs no colour."""
+        four = np.arange(4, dtype=np.uint8)[:, None].repeat(3, axis=1) if grey else ramp(4, 1, 3, 255)[:, 0]
+        palette = four.astype(np.uint8).tobytes()
+        both = (palette, b"") if whose == "file" else (bytes(3 * 16), palette)
+        indices = ramp(9, 12, 1, 3)[:, :, 0]
+        indices[3, 4] = 9
+        path = written(tmp_path, gif(indices, 4, *both, transparent))
+        if transparent != 9:
+            check_refused(path, "a pixel has colour 9 of a palette of 4 colours")
+            return
+        picture = read_picture(path)
+        seen = indices != 9
+        np.testing.assert_array_equal(picture.alpha, seen)
+        np.testing.assert_array_equal(np.rint(picture.rgb * 255)[seen], four[indices[seen]])
+
+    @pytest.mark.parametrize("own", [2, 4, 16, 256])
+    @pytest.mark.parametrize("transparent", [None, 1])
+    def test_greys_of_its_own_beside_colours_of_the_file(
+        self, tmp_path: Path, own: int, transparent: int | None
+    ) -> None:
+        greys = np.arange(own, dtype=np.uint8)[:, None].repeat(3, axis=1)
+        colours = ramp(256, 1, 3, 255).astype(np.uint8)
+        indices = ramp(9, 12, 1, own - 1)[:, :, 0]
+        expected = greys[indices]
+        if transparent is not None:
+            expected = np.dstack([expected, np.where(indices == transparent, 0, 255).astype(np.uint8)])
+        bits = max(2, own.bit_length() - 1)
+        check_exact(written(tmp_path, gif(indices, bits, colours.tobytes(), greys.tobytes(), transparent)), expected)
+
+    @pytest.mark.parametrize("bits", [2, 8])
+    def test_no_palette(self, tmp_path: Path, bits: int) -> None:
+        check_refused(written(tmp_path, gif(ramp(9, 12, 1, 3)[:, :, 0], bits)), "has no palette")
+
     @pytest.mark.parametrize("see_through", [False, True])
     @pytest.mark.parametrize("interlace", [0, 1])
     def test_palettes(self, tmp_path: Path, see_through: bool, interlace: int) -> None:

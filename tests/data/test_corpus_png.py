@@ -89,6 +89,18 @@ def test_of_an_animation_the_picture_that_stands_for_it(tmp_path: Path, capsys: 
     assert "is an animation; only the picture that stands for it is read" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_an_animation_of_one_frame(tmp_path: Path, apart: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Viewers show the frame; where the picture is not that frame, that is said."""
+    samples, other = ramp(4, 5, 3, 255), png(ramp(4, 5, 3, 255, seed=1), 8, "rgb")
+    control = (b"fcTL", struct.pack(">IIIIIHHBB", 0, 5, 4, 0, 0, 1, 10, 0, 0))
+    frame = (b"fdAT", struct.pack(">I", 1) + other[41 : 41 + int.from_bytes(other[33:37], "big")])
+    animated = (b"acTL", struct.pack(">II", 1, 0))
+    file = png(samples, 8, "rgb", [animated] if apart else [animated, control], [control, frame] if apart else [])
+    check_exact(written(tmp_path, file), spread(samples, 8))
+    assert ("is an animation" in capsys.readouterr().err) == apart
+
+
 @pytest.mark.parametrize(
     "name", [b"gAMA", b"cHRM", b"iCCP", b"sRGB", b"eXIf", b"pHYs", b"tEXt", b"zTXt", b"tIME", b"sPLT"]
 )
@@ -157,3 +169,26 @@ def test_a_transparent_colour_that_does_not_fit(
     said = capfd.readouterr().err
     assert f"{path}: its tRNS is damaged" in said
     assert "libpng" not in said
+
+
+@pytest.mark.parametrize("name", [b"IHDR", b"PLTE"])
+def test_a_damaged_palette_or_head(tmp_path: Path, name: bytes) -> None:
+    """Their checksums tell; pixels of other colours would be nobody's."""
+    file = bytearray(png(ramp(5, 6, 1, 3), 2, "palette", [(b"PLTE", bytes(range(12)))]))
+    place = file.index(name)
+    file[place + 4 + (3 if name == b"IHDR" else 5)] ^= 1
+    check_refused(written(tmp_path, file), f"its {name.decode()} is damaged|cannot be read")
+
+
+@pytest.mark.parametrize(("bits", "colours"), [(1, "grey"), (4, "grey"), (8, "grey"), (8, "rgb")])
+def test_a_transparent_colour_of_more_bits(
+    tmp_path: Path, bits: int, colours: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """PNG: what stands above the bits of a sample counts for nothing."""
+    samples = ramp(6, 7, CHANNELS[colours], 2**bits - 1)
+    key = b"".join(struct.pack(">H", value | 0x100 << 1) for value in samples[2, 3].tolist())
+    hidden = (samples == samples[2, 3]).all(axis=2)
+    alpha = np.where(hidden, 0, 255).astype(np.uint8)
+    expected = np.dstack([spread(samples, bits), alpha])
+    check_exact(written(tmp_path, png(samples, bits, colours, [(b"tRNS", key)])), expected)
+    assert capfd.readouterr().err == ""

@@ -17,6 +17,7 @@ from cyclesr_dist.data.images import read_picture
 
 BLACK_IS_ZERO, RGB, INDEXED, CMYK, YCBCR = 1, 2, 3, 5, 6
 PREDICTOR = 317
+RATIONAL_WHITE = [3127, 10000, 3290, 10000]
 PIXELS = ramp(13, 17, 3, 255).astype(np.uint8)
 
 
@@ -160,3 +161,42 @@ def test_a_small_first_page_of_old_files(tmp_path: Path, old: int, refused: bool
 def test_ink_of_another_range(tmp_path: Path, dots: list[int], said: bool, capsys: pytest.CaptureFixture[str]) -> None:
     read_picture(written(tmp_path, tiff(ramp(4, 5, 4, 255), 8, CMYK, tags={336: (1, dots)})))
     assert ("DotRange" in capsys.readouterr().err) == said
+
+
+OWN_COLOURS: dict[str, tuple[dict[int, tuple[int, Any]], bool]] = {
+    "primaries of sRGB": (
+        {318: (5, RATIONAL_WHITE), 319: (5, [64, 100, 33, 100, 30, 100, 60, 100, 15, 100, 6, 100])},
+        False,
+    ),
+    "primaries of AdobeRGB": (
+        {318: (5, RATIONAL_WHITE), 319: (5, [64, 100, 33, 100, 21, 100, 71, 100, 15, 100, 6, 100])},
+        True,
+    ),
+    "a transfer function": ({301: (3, list(range(0, 65536, 256)))}, True),
+    "the whole range": ({532: (5, [0, 1, 255, 1] * 3)}, False),
+    "a narrow range": ({532: (5, [16, 1, 235, 1] * 3)}, True),
+}
+
+
+@pytest.mark.parametrize("name", OWN_COLOURS)
+def test_colours_in_tags_of_tiff(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tags, said = OWN_COLOURS[name]
+    check_exact(written(tmp_path, tiff(PIXELS, 8, RGB, tags=tags)), PIXELS)
+    assert ("which are not used; read as sRGB" in capsys.readouterr().err) == said
+
+
+@pytest.mark.parametrize("bits", [10, 16])
+@pytest.mark.parametrize("stored", ["low", "16 bits"])
+@pytest.mark.parametrize("see_through", [False, True])
+def test_palettes_of_many_colours(tmp_path: Path, bits: int, stored: str, see_through: bool) -> None:
+    colours = ramp(2**bits, 1, 3, 255 if stored == "low" else 65535)[:, 0].astype(np.uint16)
+    samples = ramp(6, 11, 1 + see_through, 2**bits - 1)
+    tags: dict[int, tuple[int, Any]] = {320: (3, colours.T.ravel().tolist())}
+    tags |= {338: (3, 2)} if see_through else {}
+    expected = colours[samples[:, :, 0]]
+    if see_through:
+        wide = expected * 257 if stored == "low" else expected
+        expected = np.concatenate([wide, spread(samples[:, :, 1:], bits)], axis=2)
+    elif stored == "low":
+        expected = expected.astype(np.uint8)
+    check_exact(written(tmp_path, tiff(samples, bits, INDEXED, tags=tags)), expected)

@@ -14,7 +14,7 @@ from helpers.photo_checks import written
 from helpers.photo_files import camera_exif, exif, in_jpeg, png, ramp, segment, tiff
 from PIL import ExifTags, Image
 
-from cyclesr_dist.data.images import image_size, read_picture, read_rgb8
+from cyclesr_dist.data.images import from_pillow, image_size, read_picture, read_rgb8
 from cyclesr_dist.data.photo import notes
 from cyclesr_dist.models.infer import upscale_file
 from cyclesr_dist.models.model_name import resolve_model
@@ -108,8 +108,16 @@ def test_texts_that_are_no_ascii_are_left_out(tmp_path: Path, text: bytes) -> No
         assert TAGS.Make not in image.getexif()
 
 
+def tiff_of_camera(pixels: np.ndarray, space: int, index: bytes, order: str) -> bytes:
+    """Its own directory has the place of EXIF's, which stands behind all else."""
+    place = len(tiff(pixels, 8, 2, order=order, tags={34665: (4, 0)}))
+    file = tiff(pixels, 8, 2, order=order, tags={34665: (4, place)})
+    file += struct.pack(order + "HHHIHHHHII", 2, 40961, 3, 1, space, 0, 40965, 4, 1, place + 30) + bytes(4)
+    return file + struct.pack(order + "HHHI4s", 1, 1, 2, 4, index) + bytes(4)
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize(
     ("space", "index", "found"),
     [
@@ -124,11 +132,14 @@ def test_colours_of_cameras(
     tmp_path: Path, order: str, kind: str, space: int, index: bytes, found: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flat = np.full((16, 16, 3), (200, 90, 60), np.uint8)
-    file = io.BytesIO()
-    options = {"quality": 100} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
-    block = b"Exif\0\0" + camera_exif(space, index, order)
-    Image.fromarray(flat).save(file, kind, exif=block, **options)
-    path = written(tmp_path, file.getvalue())
+    if kind == "TIFF":
+        path = written(tmp_path, tiff_of_camera(flat, space, index, order))
+    else:
+        file = io.BytesIO()
+        options = {"quality": 100} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+        block = b"Exif\0\0" + camera_exif(space, index, order)
+        Image.fromarray(flat).save(file, kind, exif=block, **options)
+        path = written(tmp_path, file.getvalue())
     expected = in_srgb(flat / 255, ADOBE_RGB, 2.19921875) * 255 if found == "AdobeRGB" else flat
     assert np.abs(read_rgb8(path).astype(float) - expected).max() <= 2
     assert ("not in sRGB" in capsys.readouterr().err) == (found == "unknown")
@@ -147,3 +158,18 @@ def test_exif_under_another_last_byte(tmp_path: Path) -> None:
     Image.new("RGB", (8, 4)).save(file, "JPEG")
     path = written(tmp_path, in_jpeg(file.getvalue(), segment(0xE1, b"Exif\0\xff" + exif(6))))
     assert image_size(path) == (4, 8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_resolutions_turn_with_the_picture(tmp_path: Path, orientation: int) -> None:
+    """Of a fax: twice as many pixels an inch across as down."""
+    tags: dict[int, tuple[int, Any]] = {282: (5, [204, 1]), 283: (5, [98, 1]), 274: (3, orientation)}
+    path = written(tmp_path, tiff(ramp(4, 6, 3, 255), 8, 2, tags=tags))
+    expected = (98, 204) if orientation > 4 else (204, 98)
+    assert read_picture(path).kept.dpi == pytest.approx(expected)
+    file = io.BytesIO()
+    with Image.open(path) as image:
+        image.save(file, "PNG", exif=exif(orientation), dpi=(204, 98))
+    with Image.open(file) as image:
+        image.load()
+        assert from_pillow(image).kept.dpi == pytest.approx(expected, abs=0.1)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import struct
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import BmpImagePlugin
 
-from cyclesr_dist.data.photo import bmp_indices
+from cyclesr_dist.data.photo import bmp_fields, bmp_indices
 from cyclesr_dist.data.photo.exif import sane_dpi
-from cyclesr_dist.data.photo.kinds import DamagedError, Head, Kept, Raster, Reader, Samples, UnreadError, decoder
-from cyclesr_dist.data.photo.of_pillow import of_pillow
+from cyclesr_dist.data.photo.kinds import DamagedError, Head, Kept, Raster, Reader, Samples, UnreadError
 
-_OS2 = 12
+_OS2, _OS2_LATER = 12, 64
+_WITH_MASKS, _WITH_ALPHA_MASK = 52, 56
+"""Sizes of heads that have the masks in them; others have them behind."""
 _EMBEDDED_PROFILE, _LINKED_PROFILE, _CALIBRATED = b"DEBM", b"KNIL", bytes(4)
-_NONE, _RUNS_OF_8, _RUNS_OF_4, _JPEG, _PNG = 0, 1, 2, 4, 5
+_NONE, _RUNS_OF_8, _RUNS_OF_4, _FIELDS, _JPEG, _PNG, _FIELDS_WITH_ALPHA = 0, 1, 2, 3, 4, 5, 6
 _INDEXED = {(1, _NONE), (2, _NONE), (4, _NONE), (8, _NONE), (8, _RUNS_OF_8), (4, _RUNS_OF_4)}
 """Bits of a pixel and compression of what has a palette."""
 _LONGEST_RUN = 255
@@ -38,6 +37,8 @@ class _Found:
     palette: bytes
     """Four bytes a colour, of OS/2 three: blue, green, red."""
     entry: int
+    masks: tuple[int, ...]
+    """Of red, green, blue, and of alpha where there is one; of what has a palette none."""
     information: bytes
 
     @property
@@ -58,7 +59,9 @@ def head(reader: Reader) -> Head:
         icc = reader.upto(14 + start, length) if start + 14 <= reader.size else b""
     elif found.colour_space == _LINKED_PROFILE or (found.colour_space == _CALIBRATED and any(information[60:108])):
         remarks = ("has a colour space of its own (linked, or by primaries and gamma); it is read as sRGB",)
-    return Head(found.width, found.height, 1, icc, Kept(dpi=dpi), remarks)
+    deep = found.masks and bmp_fields.depth_of(found.masks, found.bits) > 8
+    pixel_bytes = max(len(found.masks), 3) * (2 if deep else 1)
+    return Head(found.width, found.height, 1, icc, Kept(dpi=dpi), remarks, pixel_bytes)
 
 
 def _look(reader: Reader) -> _Found:
@@ -73,20 +76,47 @@ def _look(reader: Reader) -> _Found:
         width, height, _, bits = struct.unpack("<iiHH", information[4:16])
         compression = int.from_bytes(information[16:20], "little")
         colours = int.from_bytes(information[32:36], "little")
+    if size == _OS2_LATER and compression in (3, 4):  # Huffman's codes, and run lengths of 24 bits
+        raise UnreadError("is a BMP of OS/2 that is compressed in a way that is not read; save it as PNG first")
     if compression in (_JPEG, _PNG):
         raise UnreadError("is a BMP around a JPEG or a PNG; save it as PNG first")
-    entry, palette = 3 if size == _OS2 else 4, b""
+    entry, palette, end = 3 if size == _OS2 else 4, b"", 14 + size
+    masks: tuple[int, ...] = ()
     if (bits, compression) in _INDEXED:
         number = min(colours or 2**bits, 2**bits)
-        room = start - 14 - size if start > 14 + size else reader.size
-        palette = reader.upto(14 + size, min(number, room // entry) * entry)
-    found = _Found(width, abs(height), height < 0, bits, compression, start, palette, entry, information)
+        room = start - end if start > end else reader.size
+        palette = reader.upto(end, min(number, room // entry) * entry)
+        end += len(palette)
+    else:
+        masks, end = _masks(reader, information, bits, compression)
+    start = start or end
+    if start < 14 + size:
+        raise DamagedError("says that its pixels begin in its head")
+    found = _Found(width, abs(height), height < 0, bits, compression, start, palette, entry, masks, information)
     _check_size(reader, found)
     return found
 
 
+def _masks(reader: Reader, information: bytes, bits: int, compression: int) -> tuple[tuple[int, ...], int]:
+    """Of red, green, blue, and of alpha where there is one; and where they end."""
+    end = 14 + len(information)
+    if compression == _NONE and bits in bmp_fields.PLAIN:
+        return bmp_fields.PLAIN[bits], end
+    if compression not in (_FIELDS, _FIELDS_WITH_ALPHA) or bits not in bmp_fields.PLAIN:
+        raise DamagedError(f"has {bits} bits a pixel, compressed by number {compression}, which BMP does not have")
+    size = 16 if compression == _FIELDS_WITH_ALPHA else 12
+    if len(information) >= _WITH_ALPHA_MASK:
+        raw = information[40:56]
+    elif len(information) >= _WITH_MASKS and compression == _FIELDS:
+        raw = information[40:52]
+    else:
+        raw, end = reader.at(end, size), end + size
+    *colours, alpha = struct.unpack("<4I", raw.ljust(16, b"\0"))
+    return (*colours, alpha) if alpha else tuple(colours), end
+
+
 def _check_size(reader: Reader, found: _Found) -> None:
-    """Raise DamagedError where the file is too short for its pixels, which Pillow would look for one by one."""
+    """Raise DamagedError where the file is too short for its pixels."""
     width, height, bits = found.width, found.height, found.bits
     there = reader.size - found.start
     if found.compression in (_RUNS_OF_8, _RUNS_OF_4):
@@ -102,8 +132,8 @@ def decode(data: bytes, reader: Reader) -> Raster:
     found = _look(reader)
     if (found.bits, found.compression) in _INDEXED:
         return _of_palette(data, found)
-    with decoder("Pillow"), BmpImagePlugin.BmpImageFile(io.BytesIO(data)) as image:
-        samples = of_pillow(image, "RGBA" if image.mode == "RGBA" else "RGB")
+    body = memoryview(data)[found.start :]
+    samples = bmp_fields.of_fields(body, found.width, found.height, found.bits, found.masks, found.down)
     return Raster(samples, "rgb", alpha=samples.shape[2] == 4)
 
 

@@ -28,17 +28,32 @@ def read_exif(block: bytes) -> tuple[int, Kept]:
     return facts_of(*opened) if opened else (1, Kept())
 
 
-def camera_colours(block: bytes, grey: bool) -> tuple[bytes | None, tuple[str, ...]]:
-    """The profile of a camera's picture that has none in its file, and what is to be said of it.
+def is_readable(block: bytes) -> bool:
+    """Whether an EXIF block has a directory; some files have an empty or broken one before the true one."""
+    return _opened(block) is not None
 
-    Cameras name AdobeRGB by the index "R03" of a directory in EXIF's own (DCF 2.0). None: sRGB.
+
+def camera_colours(block: bytes, grey: bool) -> tuple[bytes | None, tuple[str, ...]]:
+    """The profile of a camera's picture that has none in its file, of its EXIF block, and what is to be said of it.
+
+    None: sRGB.
     """
     opened = _opened(block)
-    inner = _inner(*opened, _EXIF_IFD) if opened else None
+    return colours_of(*opened, grey) if opened else (None, ())
+
+
+def colours_of(
+    directory: Directory, reader: Reader, layout: Layout, grey: bool
+) -> tuple[bytes | None, tuple[str, ...]]:
+    """The same of a directory, which may be that of a TIFF file.
+
+    Cameras name AdobeRGB by the index "R03" of a directory in EXIF's own (DCF 2.0).
+    """
+    inner = _inner(directory, reader, layout, _EXIF_IFD)
     space = inner.integer(_COLOUR_SPACE, _SRGB) if inner else _SRGB
-    if opened is None or inner is None or space == _SRGB:
+    if inner is None or space == _SRGB:
         return None, ()
-    names = _inner(inner, *opened[1:], _INTEROPERABILITY)
+    names = _inner(inner, reader, layout, _INTEROPERABILITY)
     if space == _ADOBE_RGB or (names and names.text(_INDEX) == "R03"):
         return of_gamma(ADOBE_RGB_GAMMA, ADOBE_RGB, grey), ()
     return None, ("says that it is not in sRGB, and not in what; it is read as sRGB",)

@@ -146,6 +146,13 @@ def examine(icc: bytes) -> Profile:
     return Profile(model, srgb)
 
 
+def space_of(icc: bytes) -> str | None:
+    """The colours that a profile is for: "grey", "rgb", "cmyk", or its own word for others; None: it is no profile."""
+    if len(icc) < 132 or icc[36:40] != b"acsp":
+        return None
+    return _SPACES.get(icc[16:20]) or _name(icc[16:20])
+
+
 def to_srgb(samples: Samples, icc: bytes) -> Samples:
     """(H, W, C) of the profile's own channels -> (H, W, 3) of the same depth, in sRGB.
 

@@ -9,6 +9,7 @@ import imagecodecs
 import numpy as np
 
 from cyclesr_dist.data.photo.boxes import boxes
+from cyclesr_dist.data.photo.icc import space_of
 from cyclesr_dist.data.photo.kinds import (
     CHANNELS,
     DamagedError,
@@ -38,15 +39,20 @@ class _Found:
     icc: bytes | None = None
     alpha: int = 0
     """What the channel after the colours is; 0: nothing known."""
+    start: int = 0
+    """Of the codestream."""
+    end: int = 0
 
 
 def head(reader: Reader) -> Head:
     """Raises DamagedError, UnreadError."""
     found = _look(reader)
     left_out = found.components - CHANNELS[_model(found)] - bool(found.alpha)
-    remarks = (f"has {left_out} more channels than colours; left out",) if left_out else ()
+    remarks = [f"has {left_out} more channel{'s' * (left_out > 1)} than colours; left out"] if left_out else []
+    if found.start and found.colours is None and found.icc is None:
+        remarks.append("says its colours in no way that is read; it is read as sRGB")
     pixel_bytes = found.components * (2 if found.bits > 8 else 1)
-    return Head(found.width, found.height, 1, found.icc, remarks=remarks, pixel_bytes=pixel_bytes)
+    return Head(found.width, found.height, 1, found.icc, remarks=tuple(remarks), pixel_bytes=pixel_bytes)
 
 
 def decode(data: bytes, reader: Reader) -> Raster:
@@ -55,8 +61,10 @@ def decode(data: bytes, reader: Reader) -> Raster:
     model = _model(found)
     if not data.rstrip(b"\0").endswith(b"\xff\xd9") and data.rfind(b"\xff\xd9", len(data) // 2) < 0:
         raise DamagedError("is cut short")
+    # Without its boxes: of a whole file the library converts the colours by their profile, and keeps it.
+    codestream = data[found.start : found.end]
     with decoder("openjpeg"):
-        samples = np.asarray(imagecodecs.jpeg2k_decode(data, planar=False, numthreads=1))
+        samples = np.asarray(imagecodecs.jpeg2k_decode(codestream, planar=False, numthreads=1))
     samples = samples.reshape(*samples.shape[:2], -1)
     if samples.shape[2] != found.components or samples.dtype.kind != "u":
         raise DamagedError("its pixels are of another kind than its head says")
@@ -72,6 +80,7 @@ def _look(reader: Reader) -> _Found:
     found = _Found()
     if reader.upto(0, 4) == CODESTREAM:
         _size(reader, 0, found)
+        found.end = reader.size
     else:
         for kind, start, end in boxes(reader, 0, reader.size):
             if kind == b"jp2h":
@@ -79,6 +88,7 @@ def _look(reader: Reader) -> _Found:
                     _note(name, reader.at(a, b - a), found)
             elif kind == b"jp2c":
                 _size(reader, start, found)
+                found.start, found.end = start, end
                 break
     _check(found)
     return found
@@ -127,6 +137,11 @@ def _check(found: _Found) -> None:
     if found.colours not in (None, _SRGB, _GREY):
         raise UnreadError(
             f"is a JPEG 2000 of other colours than sRGB and grey (number {found.colours}); save it as PNG first"
+        )
+    space = space_of(found.icc) if found.icc else None
+    if space is not None and space != _model(found):
+        raise UnreadError(
+            f"is a JPEG 2000 of other colours than sRGB and grey (its profile is for {space}); save it as PNG first"
         )
     colours = 1 if found.components <= 2 else 3
     if found.colours is not None and colours != {_SRGB: 3, _GREY: 1}[found.colours]:

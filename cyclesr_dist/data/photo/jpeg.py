@@ -11,7 +11,7 @@ import numpy as np
 from PIL import JpegImagePlugin
 
 from cyclesr_dist.data.photo import jpeg_scan
-from cyclesr_dist.data.photo.exif import camera_colours, read_exif, sane_dpi
+from cyclesr_dist.data.photo.exif import camera_colours, is_readable, read_exif, sane_dpi
 from cyclesr_dist.data.photo.ifd import Directory, layout_of
 from cyclesr_dist.data.photo.kinds import (
     CHANNELS,
@@ -153,8 +153,9 @@ def _note(found: _Found, marker: int, value: bytes) -> None:
     elif marker == _APP0 and value.startswith(b"JFIF\0") and len(value) >= 12:
         unit, across, down = struct.unpack(">BHH", value[7:12])
         found.dpi = sane_dpi(across * _UNITS[unit], down * _UNITS[unit]) if unit in _UNITS else None
-    elif marker == _APP1 and value.startswith(b"Exif\0") and not found.exif:
-        found.exif = value
+    elif marker == _APP1 and value.startswith(b"Exif\0"):
+        if not is_readable(found.exif):
+            found.exif = value
     elif marker == _APP2 and value.startswith(b"ICC_PROFILE\0") and len(value) > 14:
         found.profile.setdefault(value[12], value[14:])
         found.profile_parts = max(found.profile_parts, value[13], 1)

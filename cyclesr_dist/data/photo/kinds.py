@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -72,6 +72,13 @@ class Head:
     def upright(self) -> tuple[int, int]:
         """Width and height in px when turned upright."""
         return (self.height, self.width) if self.orientation > 4 else (self.width, self.height)
+
+    def with_upright_resolution(self) -> Head:
+        """With the pixels per inch of the upright picture, in the place of those of the stored one."""
+        if self.orientation <= 4 or self.kept.dpi is None:
+            return self
+        across, down = self.kept.dpi
+        return replace(self, kept=replace(self.kept, dpi=(down, across)))
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def head_and_raster(image: Image.Image) -> tuple[Head, Raster]:
         with decoder("Pillow"):
             image.load()
         _check_decoded_right(image)
-        return _head(image), _raster(image)
+        return _head(image).with_upright_resolution(), _raster(image)
     except DamagedError as error:
         raise InputError(f"{_WHERE}: cannot be read as an image ({error})") from error
 

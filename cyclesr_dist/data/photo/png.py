@@ -46,6 +46,10 @@ class _Found:
     remarks: list[str] = field(default_factory=list)
     key: bytes = b""
     """tRNS: the transparent colour, or the alphas of a palette."""
+    first_frame: bool = False
+    """The picture is the first frame of the animation, too."""
+    pixels: bool = False
+    """They have begun."""
     more: bool = False
 
 
@@ -59,7 +63,7 @@ def head(reader: Reader) -> Head:
     if len(density) == 9:
         across, down, unit = struct.unpack(">IIB", density)
         kept = replace(kept, dpi=sane_dpi(across * _INCH_METRES, down * _INCH_METRES) if unit == 1 else None)
-    if int.from_bytes(found.chunks.get(b"acTL", b"")[:4]) > 1:
+    if int.from_bytes(found.chunks.get(b"acTL", b"")[:4]) > found.first_frame:
         found.remarks.append("is an animation; only the picture that stands for it is read")
     kept = replace(kept, more=kept.more or found.more)
     return Head(width, height, orientation, icc, kept, tuple(found.remarks), _pixel_bytes(found, reader))
@@ -75,6 +79,8 @@ def decode(data: bytes, reader: Reader) -> Raster:
     for name, start, size in _chunks(reader):
         if name in _OF_PIXELS and start + size + 4 > reader.size:
             raise DamagedError("is cut short")
+        if indexed and name in (b"IHDR", b"PLTE"):  # libpng does not see these, and not their checksums
+            _check_sum(whole, start, size)
         if name == b"PLTE":
             palette = palette or data[start : start + size]
         elif name == b"IHDR" and indexed:
@@ -82,14 +88,28 @@ def decode(data: bytes, reader: Reader) -> Raster:
         elif name in _OF_PIXELS and name != b"tRNS":
             parts.append(whole[start - 8 : start + size + 4])
     if found.key and not indexed:
-        parts.insert(2, packed(b"tRNS", found.key))
-    plain = data if not indexed and sum(map(len, parts)) == len(data) else b"".join(parts)
+        parts.insert(2, packed(b"tRNS", _of_depth(found.key, found.header[2])))
+    as_it_is = not indexed and not found.key and sum(map(len, parts)) == len(data)
+    plain = data if as_it_is else b"".join(parts)
     with decoder("libpng"):
         samples = np.asarray(imagecodecs.png_decode(plain))
     if indexed:
         return _of_palette(samples // (255 // (2 ** found.header[2] - 1)), palette, found.key)
     samples = samples[:, :, None] if samples.ndim == 2 else samples
     return Raster(samples, "grey" if colour_type in _GREY else "rgb", alpha=samples.shape[2] in (2, 4))
+
+
+def _check_sum(file: memoryview, start: int, size: int) -> None:
+    """Raise DamagedError where the checksum of a chunk is not that of its name and data."""
+    end = start + size
+    if zlib.crc32(file[start - 4 : end]) != int.from_bytes(file[end : end + 4]):
+        raise DamagedError(f"its {bytes(file[start - 4 : start]).decode()} is damaged")
+
+
+def _of_depth(key: bytes, bits: int) -> bytes:
+    """A transparent colour without what stands above the bits of a sample: PNG says that it counts for nothing."""
+    words = struct.unpack(f">{len(key) // 2}H", key)
+    return struct.pack(f">{len(words)}H", *(word & (2**bits - 1) for word in words))
 
 
 def _of_palette(indices: NDArray[np.uint8], palette: bytes, alphas: bytes) -> Raster:
@@ -158,7 +178,11 @@ def _look(reader: Reader) -> _Found:
                 found.remarks.append(f"its {name.decode()} is damaged, and is not used")
         elif name == b"tRNS" and not found.key:
             _note_key(found, reader.upto(start, min(size, 256) + 4) if size <= 256 else b"")
-        elif name not in _OF_PIXELS and name not in _READ and name not in (b"fcTL", b"fdAT"):
+        elif name == b"fcTL":
+            found.first_frame |= not found.pixels
+        elif name == b"IDAT":
+            found.pixels = True
+        elif name not in _OF_PIXELS and name not in _READ and name != b"fdAT":
             found.more = True
     if found is None:
         raise DamagedError("a PNG without a header")

@@ -51,7 +51,7 @@ def read_bytes(data: bytes, where: str) -> tuple[Head, Raster]:
 def _head(reader: Reader) -> Head:
     head = recognised(reader.upto(0, HEAD_BYTES)).codec.head(reader)
     check_pixels(head.width, head.height)
-    return head
+    return head.with_upright_resolution()
 
 
 def _decoded(data: bytes) -> tuple[Head, Raster]:

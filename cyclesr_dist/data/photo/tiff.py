@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclesr_dist.data.photo.exif import facts_of
+from cyclesr_dist.data.photo.exif import colours_of, facts_of
+from cyclesr_dist.data.photo.icc import SRGB
 from cyclesr_dist.data.photo.ifd import Directory, Layout, layout_of
 from cyclesr_dist.data.photo.kinds import (
     CHANNELS,
@@ -35,6 +36,7 @@ _DOT_RANGE, _COEFFICIENTS, _SUBSAMPLING, _BLACK_WHITE, _ICC, _DNG_VERSION, _DEPT
     50706,
     32997,
 )
+_TRANSFER, _WHITE_POINT, _PRIMARIES, _NEAR = 301, 318, 319, 0.01
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _INDEXED, _SEPARATED, _YCBCR = 0, 1, 2, 3, 5, 6
 _CFA, _LINEAR_RAW = 32803, 34892
 _MODELS: dict[int, Model] = {
@@ -86,6 +88,11 @@ def head(reader: Reader) -> Head:
     if (pages := _pages(reader, directory)) > 1:
         remarks.append(f"holds {pages} pages; only the first is read")
     icc = directory.raw(_ICC) or None
+    if icc is None and layer.model != "cmyk":
+        icc, said = colours_of(directory, reader, layout, grey=layer.model == "grey")
+        remarks += said
+        if icc is None and layer.photometric != _YCBCR and _own_colours(directory, layer.bits):
+            remarks.append("has primaries, a transfer function or levels of its own, which are not used; read as sRGB")
     return Head(layer.width, layer.height, orientation, icc, kept, tuple(remarks), _pixel_bytes(layer))
 
 
@@ -113,13 +120,21 @@ def _pixel_bytes(layer: _Layer) -> int:
     return max(layer.samples, CHANNELS[layer.model]) * (2 if layer.bits > 8 else 1)
 
 
+def _own_colours(directory: Directory, bits: int) -> bool:
+    """Whether TIFF's tags say of grey or RGB values that they are not sRGB's."""
+    points = [float(part) for part in (*directory.rationals(_WHITE_POINT), *directory.rationals(_PRIMARIES))]
+    other = len(points) == len(SRGB) and any(abs(a - b) > _NEAR for a, b in zip(points, SRGB, strict=True))
+    levels = {float(level) for level in directory.rationals(_BLACK_WHITE)}
+    return other or _TRANSFER in directory or bool(levels - {0, 2**bits - 1})
+
+
 def _indexed(directory: Directory, stored: NDArray[np.unsignedinteger], layer: _Layer) -> Raster:
     colours = _mapped(directory, stored[:, :, 0], layer.bits)
     if layer.extra is None:
         return Raster(colours, "rgb")
     alpha = whole_range(stored[:, :, layer.alpha, None], layer.bits)
-    if colours.dtype == np.uint16:
-        alpha = alpha.astype(np.uint16) * np.uint16(257)
+    if colours.dtype != alpha.dtype:
+        colours, alpha = (part if part.dtype == np.uint16 else part * np.uint16(257) for part in (colours, alpha))
     both: Samples = np.concatenate([colours, alpha], axis=2)
     return Raster(both, "rgb", alpha=True)
 
@@ -281,14 +296,16 @@ def _extra(directory: Directory, number: int, photometric: int) -> tuple[int | N
 def _mapped(directory: Directory, indices: NDArray[np.unsignedinteger], bits: int) -> Samples:
     """Colours of a palette. Its values have 16 bits; 8-bit ones stand in the high byte, in both, or in the low one."""
     values = np.array(directory.integers(_MAP), np.uint16)
-    if len(values) != 3 << bits or bits > 8:
+    if len(values) != 3 << bits:
         raise DamagedError("has a palette that is not of its depth")
     colours = values.reshape(3, -1).T
     low, high = colours & 255, colours >> 8
     if not high.any():
-        return colours.astype(np.uint8)[indices.astype(np.uint8)]
+        eight_bits: Samples = colours.astype(np.uint8)[indices]
+        return eight_bits
     eight = not low.any() or bool((low == high).all())
-    return (high.astype(np.uint8) if eight else colours)[indices.astype(np.uint8)]
+    mapped: Samples = (high.astype(np.uint8) if eight else colours)[indices]
+    return mapped
 
 
 def _luma(directory: Directory) -> tuple[float, float, float]:
