@@ -22,13 +22,17 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError, UnreachableError
 from cyclesr_dist.runtime.exit_codes import at_leaving, not_at_leaving
 from cyclesr_dist.runtime.meeting import scheduled_job
+from cyclesr_dist.runtime.passing import failed, patiently
 from cyclesr_dist.runtime.process_identity import began, lives, machine
+
+T = TypeVar("T")
 
 SECONDS = "CYCLESR_LEASE_SECONDS"
 """Environment variable: after how many seconds without a sign of life an owner on another host loses a folder."""
@@ -36,6 +40,7 @@ FOLDER = ".lease"
 _DEFAULT_SECONDS, _LEAST_SECONDS = 60.0, 1.0
 _BEATS = 12  # in that time
 _LOCK_SECONDS = 5.0
+_RETRIES = 4  # of a disk that fails: 2 to 3 seconds, which is less than between two beats
 
 
 class LeaseLostError(CycleSRError):
@@ -294,29 +299,33 @@ class LocalPlace:
 
     def names(self) -> list[str]:
         try:
-            return [name for name in os.listdir(self.folder) if name.endswith(".json")]
+            return [name for name in self._patiently(lambda: os.listdir(self.folder)) if name.endswith(".json")]
         except FileNotFoundError:
             return []
         except NotADirectoryError as error:
             raise self._not_writable(error) from error
         except OSError as error:
-            raise InputError(f"{self.folder}: cannot be listed ({error.strerror})") from error
+            raise failed(f"{self.folder}: cannot be listed ({error.strerror})", error) from error
 
     def read(self, name: str) -> str | None:
         try:
-            return (self.folder / name).read_text(encoding="utf-8")
+            return self._patiently(lambda: (self.folder / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise InputError(f"{self.folder / name}: cannot be read ({error.strerror})") from error
+            raise failed(f"{self.folder / name}: cannot be read ({error.strerror})", error) from error
 
     def write(self, name: str, text: str) -> None:
         temporary = self.folder / f".{name}.tmp"
+
+        def replace() -> None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, self.folder / name)
+
         for again in (True, True, False):
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                temporary.write_text(text, encoding="utf-8")
-                os.replace(temporary, self.folder / name)
+                self._patiently(replace)
                 return
             except FileNotFoundError as error:  # who withdrew has removed the folder just now
                 if not again:
@@ -325,17 +334,20 @@ class LocalPlace:
                 raise self._not_writable(error) from error
 
     def _not_writable(self, error: OSError) -> InputError:
-        return InputError(f"{self.folder.parent} is not writable: {error.strerror or error}")
+        return failed(f"{self.folder.parent} is not writable: {error.strerror or error}", error)
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        return patiently(call, _RETRIES)
 
     def remove(self, name: str) -> None:
         try:
             for path in (self.folder / name, self.folder / f".{name}.tmp"):
-                path.unlink(missing_ok=True)
+                self._patiently(partial(path.unlink, missing_ok=True))
             if self.folder.is_dir():
                 with suppress(OSError):  # others have claims there
                     self.folder.rmdir()
         except OSError as error:
-            raise InputError(f"{self.folder / name}: cannot be removed ({error.strerror})") from error
+            raise failed(f"{self.folder / name}: cannot be removed ({error.strerror})", error) from error
 
 
 @contextmanager

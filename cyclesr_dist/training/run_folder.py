@@ -9,7 +9,7 @@ from typing import Any
 
 from cyclesr_dist.errors import InputError, TrainingError
 from cyclesr_dist.models.model_name import LAST_FILE, MODEL_FILE
-from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.files import bytes_if_there, is_file, is_folder, write_text
 from cyclesr_dist.runtime.passing import failed, patiently
 
 
@@ -42,7 +42,8 @@ class RunFolder:
         return self.path / f"keys.rank{rank}.jsonl"
 
     def holds_run(self) -> bool:
-        return self.config.exists() or self.checkpoints.exists()
+        """Raises InputError when that cannot be found out."""
+        return is_file(self.config) or is_folder(self.checkpoints)
 
     def prepare(self, resume: bool) -> None:
         """Make the folder, or refuse it: InputError when it holds a run and `resume` is off, or cannot be written."""
@@ -82,8 +83,8 @@ def checkpoint_name(step: int) -> str:
 
 
 def _cut_back(path: Path, step: int) -> None:
-    if path.exists():
-        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+    if (written := bytes_if_there(path)) is not None:
+        kept = [line for line in written.decode(errors="replace").splitlines() if _step_of(line) <= step]
         write_text(path, "".join(line + "\n" for line in kept))
 
 
