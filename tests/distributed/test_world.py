@@ -123,7 +123,9 @@ def test_a_rank_whose_peer_goes_while_they_meet_says_so_in_one_line(monkeypatch)
     """Behind the store: gloo finds nobody there, as after a kill."""
 
     def fail(*args: object, **more: object) -> None:
-        raise RuntimeError("Gloo connectFullMesh failed with [gloo/transport] Connect timeout\nException raised from x.cc")
+        raise RuntimeError(
+            "Gloo connectFullMesh failed with [gloo/transport] Connect timeout\nException raised from x.cc"
+        )
 
     monkeypatch.setattr(dist, "init_process_group", fail)
     with pytest.raises(CycleSRError) as caught:
