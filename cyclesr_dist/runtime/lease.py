@@ -37,6 +37,8 @@ T = TypeVar("T")
 SECONDS = "CYCLESR_LEASE_SECONDS"
 """Environment variable: after how many seconds without a sign of life an owner on another host loses a folder."""
 FOLDER = ".lease"
+JOB = ".job"
+"""The same of a command that starts trainings."""
 _DEFAULT_SECONDS, _LEAST_SECONDS = 60.0, 1.0
 _BEATS = 12  # in that time
 _LOCK_SECONDS = 5.0
@@ -351,7 +353,7 @@ class LocalPlace:
 
 
 @contextmanager
-def held(folder: Path, what: str, name: str = ".job", when_lost: Callable[[], None] = lambda: None) -> Iterator[Lease]:
+def held(folder: Path, what: str, name: str = JOB, when_lost: Callable[[], None] = lambda: None) -> Iterator[Lease]:
     """Have `folder`, which is made, while the block runs. `name` tells apart who may be in one folder at a time: a
     training has FOLDER, a command that starts trainings another. Raises as `Lease.take`.
     """
@@ -361,6 +363,14 @@ def held(folder: Path, what: str, name: str = ".job", when_lost: Callable[[], No
         yield lease
     finally:
         lease.release()
+
+
+def living_owner(folder: Path, name: str = JOB) -> Owner | None:
+    """Whose process of this machine has `folder` by `held`; None where there is none. Raises InputError."""
+    place = LocalPlace(folder, name)
+    claims = [_parsed(text) for each in place.names() if (text := place.read(each)) is not None]
+    here = (claim.owner for claim in claims if claim.holds and claim.owner.is_here and not claim.owner.is_gone)
+    return next(here, None)
 
 
 def lease_seconds() -> float:
