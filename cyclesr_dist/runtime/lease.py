@@ -42,6 +42,8 @@ JOB = ".job"
 _DEFAULT_SECONDS, _LEAST_SECONDS = 60.0, 1.0
 _BEATS = 12  # in that time
 _LOCK_SECONDS = 5.0
+_MOST_UNSEEN = 10
+"""Times that a claim is missing from the list after it was written, as in a bucket behind `s3://bucket//folder`."""
 _RETRIES = 4  # of a disk that fails: 2 to 3 seconds, which is less than between two beats
 
 
@@ -146,9 +148,14 @@ class Lease:
     def _contend(self) -> None:
         watched: dict[str, _Watched] = {}
         began, told, claimed = time.monotonic(), False, False
+        unseen = 0
         while True:
             others = self._living_others(watched)
-            claimed = claimed and self._name in self.place.names()
+            if claimed and self._name not in self.place.names():
+                claimed, unseen = False, unseen + 1
+                if unseen > _MOST_UNSEEN:
+                    raise InputError(f"{self.what}: what is written there is not listed there; give another place")
+                time.sleep(self.place.poll_seconds)
             if claimed and not others:
                 with suppress(LeaseLostError):
                     self._holds = True
