@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     for warning in filter(None, (colour_warning(upscaler), tile_warning(upscaler, args.tile))):
         print(f"cyclesr: warning: {warning}", file=sys.stderr, flush=True)
     _make(args.out)
-    how = Enlarging(upscaler, model, args.tile, args.overwrite)
+    how = Enlarging(upscaler, model, args.tile, args.overwrite, one_by_one=args.allow_module)
     if len(args.inputs) == 1 and inputs and not inputs[0].listed:  # a single file: its error is the command's
         made = how.file(inputs[0].source, inputs[0].target)
         tally.done, tally.kept, code = int(made), int(not made), 0

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from cyclesr_dist.data.images import Picture, look_at, read_stored, say_what_is_left_out
 from cyclesr_dist.data.photo.png_stream import PngStream
 from cyclesr_dist.data.photo.transparency import filled
-from cyclesr_dist.models.strip_memory import check_memory, memory_shortage
+from cyclesr_dist.models.in_flight import InFlight
+from cyclesr_dist.models.strip_memory import memory_shortage
 from cyclesr_dist.models.strips import strips
 from cyclesr_dist.models.tiles import Tiles, enlarged, tiles_of, tiles_of_photo
 from cyclesr_dist.models.upscaler import BicubicUpscaler, Upscaler
@@ -43,20 +44,24 @@ def upscale_picture(upscaler: Upscaler, picture: Picture, tile: int | None = Non
     return replace(picture, rgb=_in_tiles(upscaler, rgb, cut), alpha=alpha)
 
 
-def upscale_file(upscaler: Upscaler, source: Path, target: Path, tile: int | None = None) -> None:
-    """`upscale_picture` from an image file to a PNG file, strip by strip.
+def upscale_file(
+    upscaler: Upscaler, source: Path, target: Path, tile: int | None = None, flight: InFlight | None = None
+) -> None:
+    """`upscale_picture` from an image file to a PNG file, strip by strip; `flight`: of others at the same time.
 
-    Raises InputError when one cannot be read or written, MemoryShortError when there is too little memory.
+    Raises InputError when one cannot be read or written, MemoryShortError when there is too little memory, Stopped when
+    `flight` ends first.
     """
+    flight = flight or InFlight(alone=True)
     head = look_at(source)
-    check_memory(upscaler, source, head, size_of(source) or 0, tile)
-    with memory_shortage(upscaler, source, head):
+    room = flight.room.taken(upscaler, source, head, size_of(source) or 0, tile)
+    with room, memory_shortage(upscaler, source, head):
         photo = read_stored(source)
         height, width, channels = photo.samples.shape
         shape = (height * upscaler.scale, width * upscaler.scale, channels)
         try:
             with PngStream(target, shape, 8 * photo.samples.itemsize, photo.icc, photo.kept) as file:
-                for strip in strips(upscaler, photo.samples, tile):
+                for strip in strips(upscaler, photo.samples, tile, flight.go_on):
                     file.write(strip)
         except OSError as error:
             raise unwritable(target, error) from error

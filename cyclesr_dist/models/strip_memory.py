@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,17 +33,49 @@ class Need:
     gpu: int = 0
 
 
-def check_memory(upscaler: Upscaler, path: Path, head: Head, file_bytes: int, tile: int | None) -> None:
-    """Raise MemoryShortError where enlarging a photograph would take more than is free. Small ones are not asked."""
-    if head.width * head.height <= UNTILED_PIXELS:
-        return
-    give_back()  # what earlier photographs have left with this process is free, too
+class Room:
+    """Memory that photographs which are worked on at the same time have been promised."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._promised: list[Need] = []
+
+    @contextmanager
+    def taken(self, upscaler: Upscaler, path: Path, head: Head, file_bytes: int, tile: int | None) -> Iterator[None]:
+        """While the block runs, the memory to enlarge a photograph is its own. Before, it waits until that is free.
+
+        Raises MemoryShortError where even by itself it would take more than is free. Small ones are not asked.
+        """
+        if head.width * head.height <= UNTILED_PIXELS:
+            yield
+            return
+        need = need_bytes(upscaler, head, file_bytes, tile)
+        with self._changed:
+            while not self._has(need, upscaler):
+                if not self._promised:
+                    raise _short(upscaler, path, head, file_bytes, tile, need)
+                self._changed.wait()
+            self._promised.append(need)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._promised.remove(need)
+                self._changed.notify_all()
+
+    def _has(self, need: Need, upscaler: Upscaler) -> bool:
+        """What the others have taken of it already counts twice: rather one waits than that memory runs short."""
+        give_back()  # what earlier photographs have left with this process is free, too
+        host, gpu = (sum(parts) for parts in zip((0, 0), *((one.host, one.gpu) for one in self._promised), strict=True))
+        return _fits(Need(need.host + host, need.gpu + gpu), _free(upscaler))
+
+
+def _short(
+    upscaler: Upscaler, path: Path, head: Head, file_bytes: int, tile: int | None, need: Need
+) -> MemoryShortError:
     free = _free(upscaler)
-    need = need_bytes(upscaler, head, file_bytes, tile)
-    if _fits(need, free):
-        return
     where, wanted, there = ("", need.host, free.host) if need.host > free.host else (" of the GPU", need.gpu, free.gpu)
-    raise MemoryShortError(
+    return MemoryShortError(
         f"{path}: {_size(head)}, enlarged x{upscaler.scale}, needs about {gib(wanted)} of memory{where}, and "
         f"{gib(there)} are free; {_way_out(upscaler, head, file_bytes, tile, free)}"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,13 @@ from cyclesr_dist.models.tiles import Span, enlarged, tiles_of_photo
 from cyclesr_dist.models.upscaler import BicubicUpscaler, Upscaler
 
 
-def strips(upscaler: Upscaler, samples: Samples, tile: int | None = None) -> Iterator[Samples]:
+def strips(
+    upscaler: Upscaler, samples: Samples, tile: int | None = None, go_on: Callable[[], None] = lambda: None
+) -> Iterator[Samples]:
     """(h, w, 1|2|3|4) -> rows of tiles of (h * scale, w * scale, 1|2|3|4), each (rows, w * scale, ...), top to bottom.
 
-    Equal to `upscale_picture`'s result, rounded. Raises InputError when the model gives values that are not finite.
+    `go_on` is called before each tile, and ends the work by raising. Equal to `upscale_picture`'s result, rounded.
+    Raises InputError when the model gives values that are not finite.
     """
     height, width, channels = samples.shape
     scale, cut = upscaler.scale, tiles_of_photo(upscaler, height, width, tile)
@@ -27,6 +30,7 @@ def strips(upscaler: Upscaler, samples: Samples, tile: int | None = None) -> Ite
         strip: Samples = np.empty(((row.stop - row.start) * scale, width * scale, channels), samples.dtype)
         band = colours.rows(row)
         for column in cut.spans(width):
+            go_on()
             inner, place = (..., row.inner(scale), column.inner(scale)), strip[:, column.made(scale)]
             x = upscaler.arithmetic.taken(_in_colour(band[:, column.read]))
             upscaler.arithmetic.give_samples(enlarged(upscaler, x)[inner], place[:, :, : 1 if channels <= 2 else 3])
