@@ -57,6 +57,10 @@ class MemoryShortError(InputError):
     exit_code = 1
 
 
+class NotFiniteError(InputError):
+    """A network that gives values that are not finite (exit code 2)."""
+
+
 class NothingLeftError(InputError):
     """Of many files not one could be used (exit code 1); a line for each has said why."""
 

@@ -17,7 +17,12 @@ import time
 import uuid
 from datetime import timedelta
 
-from torch.distributed import DistStoreError, PrefixStore, Store  # type: ignore[attr-defined]  # not in its __all__
+from torch.distributed import (  # type: ignore[attr-defined]  # not in its __all__
+    DistNetworkError,
+    DistStoreError,
+    PrefixStore,
+    Store,
+)
 
 from cyclesr_dist.errors import CycleSRError, InputError
 
@@ -38,8 +43,14 @@ def fresh_store(store: Store, rank: int, num_ranks: int, timeout: timedelta, job
         store.set(_OWNER, json.dumps([job, num_ranks, socket.gethostname()]))
         name = _name_for_all(place, num_ranks, timeout)
     else:
-        _check_owner(store, job, rank, num_ranks, timeout)
-        name = _ask(place, rank, timeout)
+        try:
+            _check_owner(store, job, rank, num_ranks, timeout)
+            name = _ask(place, rank, timeout)
+        except DistNetworkError as error:
+            raise CycleSRError(
+                f"rank {rank} of {num_ranks} waited for rank 0, which has ended; if the run did well without this "
+                f"process, another one came as rank {rank}: give each a RANK of its own"
+            ) from error
     return PrefixStore(f"cyclesr/{name}", store)
 
 

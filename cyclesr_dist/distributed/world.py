@@ -84,9 +84,14 @@ class World:
         backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
         _left.clear()
         store = self._meet(job)
-        dist.init_process_group(
-            backend, store=store, rank=self.rank, world_size=self.num_ranks, timeout=_COLLECTIVE_TIMEOUT
-        )
+        try:
+            dist.init_process_group(
+                backend, store=store, rank=self.rank, world_size=self.num_ranks, timeout=_COLLECTIVE_TIMEOUT
+            )
+        except RuntimeError as error:  # torch's for a peer that is gone, and gloo's and NCCL's own
+            raise CycleSRError(
+                f"rank {self.rank} of {self.num_ranks} lost the others while they met: {_first_line(error)}"
+            ) from error
         return store
 
     def _meet(self, job: str) -> Store:
@@ -100,8 +105,9 @@ class World:
             return fresh_store(store, self.rank, self.num_ranks, timeout, _job_here(job))
         except (dist.DistError, ValueError) as error:
             place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            taken = "; give each job a MASTER_PORT of its own" if "EADDRINUSE" in str(error) else ""
             raise CycleSRError(
-                f"rank {self.rank} of {self.num_ranks} cannot meet the others at {place}: {error}"
+                f"rank {self.rank} of {self.num_ranks} cannot meet the others at {place}: {_first_line(error)}{taken}"
             ) from error
 
     def leave(self) -> None:
@@ -212,6 +218,10 @@ class World:
                 f"use {' or '.join(str(n) for n in sorted(near))} ranks, or global_batch={up}"
             )
         return global_batch // self.num_ranks
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _job_here(job: str) -> str:

@@ -31,7 +31,8 @@ MANIFEST = "manifest.json"
 _FORMAT = 2
 _WHOLE = frozenset(key for key, value in leaves(Config()).items() if isinstance(value, dict))
 """Keys whose values are mappings."""
-_NOT_OF_THE_CONFIGURATION = ("num_samples", "samples", "patch", "tail", "start")
+_OF_THE_DATA = ("num_samples", "samples", "patch", "photographs")
+_NOT_OF_THE_CONFIGURATION = (*_OF_THE_DATA, "tail", "start")
 _PLAYER_PARTS = ("params", "buffers", "exp_avg", "exp_avg_sq")
 
 
@@ -68,8 +69,11 @@ class Checkpoint:
     """Of a checkpoint that was read: what the run's networks began with, see training/start.py; empty: chance."""
 
 
-def identity(config: Config, shard_sets: Mapping[str, ShardSetFacts]) -> dict[str, Any]:
-    """Whose state it is: the whole configuration, and what it was trained on, `shard_sets` by name. As JSON has it.
+def identity(
+    config: Config, shard_sets: Mapping[str, ShardSetFacts], photographs: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Whose state it is: the whole configuration, what it was trained on, `shard_sets` by name, and what scores it, the
+    contents of `photographs` by name, empty where there are none. As JSON has it.
 
     training/changes.py says what of it may differ in a run that resumes. `system`, `scale` and `nets` are what reading
     a model needs.
@@ -85,6 +89,7 @@ def identity(config: Config, shard_sets: Mapping[str, ShardSetFacts]) -> dict[st
         "num_samples": {name: facts.num_samples for name, facts in shard_sets.items()},
         "samples": {name: facts.contents for name, facts in shard_sets.items()},
         "patch": {name: facts.patch for name, facts in shard_sets.items()},
+        "photographs": dict(photographs or {}),
     }
     as_read: dict[str, Any] = json.loads(json.dumps(whole))
     return as_read
@@ -96,7 +101,7 @@ def flat_identity(saved: Mapping[str, Any]) -> dict[str, Any]:
     known = _dotted(without_removed(Config, nested))
     if "tail" in saved:
         known["data.tail"] = saved["tail"]
-    return known | _dotted({name: saved[name] for name in ("num_samples", "samples", "patch") if name in saved})
+    return known | _dotted({name: saved[name] for name in _OF_THE_DATA if name in saved})
 
 
 def _dotted(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cyclesr_dist.errors import InputError
+from cyclesr_dist.errors import NotFiniteError
 from cyclesr_dist.models.tile_memory import tile_bytes
 from cyclesr_dist.models.upscaler import Upscaler
 
@@ -103,7 +103,7 @@ def _whole(upscaler: Upscaler, side: int) -> int:
 def enlarged(upscaler: Upscaler, x: Any) -> Any:
     """(1, C, h, w) -> (1, C, h * scale, w * scale) in one piece, whatever the size, as `upscaler.arithmetic` has them.
 
-    Raises InputError when the model gives values that are not finite.
+    Raises NotFiniteError when the model gives values that are not finite.
     """
     h, w = x.shape[-2:]
     below, right = max(_SMALLEST_SIDE - h, 0), max(_SMALLEST_SIDE - w, 0)
@@ -111,5 +111,5 @@ def enlarged(upscaler: Upscaler, x: Any) -> Any:
         x = upscaler.arithmetic.padded(x, below, right)
     y = upscaler(x)[:, :, : h * upscaler.scale, : w * upscaler.scale]
     if not upscaler.arithmetic.is_finite(y):
-        raise InputError(f"model {upscaler.name}: gives values that are not finite")
+        raise NotFiniteError(f"model {upscaler.name}: gives values that are not finite")
     return y

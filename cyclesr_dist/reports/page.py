@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from cyclesr_dist.runtime.files import replacing
+from cyclesr_dist.runtime.files import write_bytes
 from cyclesr_dist.runtime.passing import unwritable
 
 
@@ -38,9 +38,7 @@ def page(title: str, sections: Sequence[str], script: str = "") -> str:
 def save_page(path: Path, text: str) -> None:
     """Whole or not at all. Raises InputError."""
     try:
-        with replacing(path) as temporary:
-            # `replace`: JSON can hold half a surrogate pair, which UTF-8 cannot
-            temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+        write_bytes(path, text.encode(errors="replace"))  # JSON can hold half a surrogate pair, which UTF-8 cannot
     except OSError as error:
         raise unwritable(path, error) from error
 

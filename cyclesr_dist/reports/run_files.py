@@ -18,6 +18,7 @@ from cyclesr_dist.degradation.record import ARRAYS, FACTS, Degradation, load
 from cyclesr_dist.degradation.sentences import sentences
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.reports.curves import Point
+from cyclesr_dist.runtime.files import bytes_if_there, is_file
 from cyclesr_dist.runtime.redact import redact
 
 UPSCALED = "upscaled"
@@ -79,7 +80,7 @@ def check_run_folder(run_dir: Path) -> None:
     """Raise InputError unless `run_dir` is a folder that holds at least one of a run's files."""
     if not run_dir.is_dir():
         raise InputError(f"{run_dir}: {'is a file' if run_dir.exists() else 'no such folder'}; a run folder is needed")
-    if not any((run_dir / name).is_file() for name in _SOURCES):
+    if not any(is_file(run_dir / name) for name in _SOURCES):
         raise InputError(f"{run_dir}: is not a run folder (it holds none of {', '.join(_SOURCES)})")
 
 
@@ -118,23 +119,23 @@ def read_run(run_dir: Path) -> RunFiles:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
+        return (bytes_if_there(path) or b"").decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
 def _measured(path: Path, notes: list[str]) -> list[str]:
-    if not path.is_file():
+    if (written := bytes_if_there(path)) is None:
         return []
     try:
-        return sentences(json.loads(path.read_bytes()))
+        return sentences(json.loads(written))
     except (ValueError, TypeError, KeyError, AttributeError):
         notes.append(f"{path.name} could not be read and was left out.")
         return []
 
 
 def _degradation(run_dir: Path, notes: list[str]) -> Degradation | None:
-    if not all((run_dir / name).is_file() for name in (FACTS, ARRAYS)):
+    if not all(is_file(run_dir / name) for name in (FACTS, ARRAYS)):
         return None
     try:
         return load(run_dir)
@@ -155,11 +156,9 @@ def _png_files(folder: Path) -> list[Path]:
 def _read_lines(path: Path, notes: list[str], needs: str = "step") -> list[dict[str, Any]]:
     """The JSON objects of a file, one a line, that have a step (or what `needs` says); other lines are counted in
     `notes`."""
-    if not path.is_file():
-        return []
     rows: list[dict[str, Any]] = []
     skipped = []
-    for at, line in enumerate(path.read_bytes().split(b"\n"), 1):
+    for at, line in enumerate((bytes_if_there(path) or b"").split(b"\n"), 1):
         if not line.strip():
             continue
         try:

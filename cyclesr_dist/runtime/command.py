@@ -17,6 +17,7 @@ from cyclesr_dist.errors import ConfigError, CycleSRError, FailedElsewhere, Pree
 from cyclesr_dist.runtime.exit_codes import leave, will_leave
 from cyclesr_dist.runtime.interrupts import Interrupted, interruptible, process_ends_with_block
 from cyclesr_dist.runtime.redact import redact
+from cyclesr_dist.runtime.signals import requests
 from cyclesr_dist.runtime.streams import outlive_readers, outlive_terminal, take_every_text
 from cyclesr_dist.runtime.torchrun import tell_torchrun
 
@@ -132,6 +133,14 @@ def own_process() -> None:
     take_every_text()
     outlive_terminal()
     process_ends_with_block()
+    atexit.register(_deaf)
+
+
+def _deaf() -> None:
+    """The exit code is settled: a signal that comes while the interpreter ends, which gives signals their usual effect
+    back, must not take its place."""
+    for number in requests():
+        signal.signal(number, signal.SIG_IGN)
 
 
 def end_process(main: Callable[[], int]) -> NoReturn:

@@ -132,6 +132,14 @@ def is_folder(path: Path, retries: int = RETRIES) -> bool:
     return found is not None and stat.S_ISDIR(found.st_mode)
 
 
+def bytes_if_there(path: Path) -> bytes | None:
+    """What is in a file; None when it is missing. What may pass is tried again. Raises InputError."""
+    if not is_file(path):
+        return None
+    with reading(path):
+        return patiently(path.read_bytes)
+
+
 def size_of(path: Path, retries: int = RETRIES) -> int | None:
     """Bytes of a file; None when it is missing. Raises InputError when that cannot be found out."""
     found = _status(path, retries)

@@ -22,20 +22,29 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError, UnreachableError
 from cyclesr_dist.runtime.exit_codes import at_leaving, not_at_leaving
 from cyclesr_dist.runtime.meeting import scheduled_job
+from cyclesr_dist.runtime.passing import failed, patiently
 from cyclesr_dist.runtime.process_identity import began, lives, machine
+
+T = TypeVar("T")
 
 SECONDS = "CYCLESR_LEASE_SECONDS"
 """Environment variable: after how many seconds without a sign of life an owner on another host loses a folder."""
 FOLDER = ".lease"
+JOB = ".job"
+"""The same of a command that starts trainings."""
 _DEFAULT_SECONDS, _LEAST_SECONDS = 60.0, 1.0
 _BEATS = 12  # in that time
 _LOCK_SECONDS = 5.0
+_MOST_UNSEEN = 10
+"""Times that a claim is missing from the list after it was written, as in a bucket behind `s3://bucket//folder`."""
+_RETRIES = 4  # of a disk that fails: 2 to 3 seconds, which is less than between two beats
 
 
 class LeaseLostError(CycleSRError):
@@ -139,9 +148,14 @@ class Lease:
     def _contend(self) -> None:
         watched: dict[str, _Watched] = {}
         began, told, claimed = time.monotonic(), False, False
+        unseen = 0
         while True:
             others = self._living_others(watched)
-            claimed = claimed and self._name in self.place.names()
+            if claimed and self._name not in self.place.names():
+                claimed, unseen = False, unseen + 1
+                if unseen > _MOST_UNSEEN:
+                    raise InputError(f"{self.what}: what is written there is not listed there; give another place")
+                time.sleep(self.place.poll_seconds)
             if claimed and not others:
                 with suppress(LeaseLostError):
                     self._holds = True
@@ -294,29 +308,33 @@ class LocalPlace:
 
     def names(self) -> list[str]:
         try:
-            return [name for name in os.listdir(self.folder) if name.endswith(".json")]
+            return [name for name in self._patiently(lambda: os.listdir(self.folder)) if name.endswith(".json")]
         except FileNotFoundError:
             return []
         except NotADirectoryError as error:
             raise self._not_writable(error) from error
         except OSError as error:
-            raise InputError(f"{self.folder}: cannot be listed ({error.strerror})") from error
+            raise failed(f"{self.folder}: cannot be listed ({error.strerror})", error) from error
 
     def read(self, name: str) -> str | None:
         try:
-            return (self.folder / name).read_text(encoding="utf-8")
+            return self._patiently(lambda: (self.folder / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise InputError(f"{self.folder / name}: cannot be read ({error.strerror})") from error
+            raise failed(f"{self.folder / name}: cannot be read ({error.strerror})", error) from error
 
     def write(self, name: str, text: str) -> None:
         temporary = self.folder / f".{name}.tmp"
+
+        def replace() -> None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, self.folder / name)
+
         for again in (True, True, False):
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                temporary.write_text(text, encoding="utf-8")
-                os.replace(temporary, self.folder / name)
+                self._patiently(replace)
                 return
             except FileNotFoundError as error:  # who withdrew has removed the folder just now
                 if not again:
@@ -325,21 +343,24 @@ class LocalPlace:
                 raise self._not_writable(error) from error
 
     def _not_writable(self, error: OSError) -> InputError:
-        return InputError(f"{self.folder.parent} is not writable: {error.strerror or error}")
+        return failed(f"{self.folder.parent} is not writable: {error.strerror or error}", error)
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        return patiently(call, _RETRIES)
 
     def remove(self, name: str) -> None:
         try:
             for path in (self.folder / name, self.folder / f".{name}.tmp"):
-                path.unlink(missing_ok=True)
+                self._patiently(partial(path.unlink, missing_ok=True))
             if self.folder.is_dir():
                 with suppress(OSError):  # others have claims there
                     self.folder.rmdir()
         except OSError as error:
-            raise InputError(f"{self.folder / name}: cannot be removed ({error.strerror})") from error
+            raise failed(f"{self.folder / name}: cannot be removed ({error.strerror})", error) from error
 
 
 @contextmanager
-def held(folder: Path, what: str, name: str = ".job", when_lost: Callable[[], None] = lambda: None) -> Iterator[Lease]:
+def held(folder: Path, what: str, name: str = JOB, when_lost: Callable[[], None] = lambda: None) -> Iterator[Lease]:
     """Have `folder`, which is made, while the block runs. `name` tells apart who may be in one folder at a time: a
     training has FOLDER, a command that starts trainings another. Raises as `Lease.take`.
     """
@@ -349,6 +370,14 @@ def held(folder: Path, what: str, name: str = ".job", when_lost: Callable[[], No
         yield lease
     finally:
         lease.release()
+
+
+def living_owner(folder: Path, name: str = JOB) -> Owner | None:
+    """Whose process of this machine has `folder` by `held`; None where there is none. Raises InputError."""
+    place = LocalPlace(folder, name)
+    claims = [_parsed(text) for each in place.names() if (text := place.read(each)) is not None]
+    here = (claim.owner for claim in claims if claim.holds and claim.owner.is_here and not claim.owner.is_gone)
+    return next(here, None)
 
 
 def lease_seconds() -> float:

@@ -49,6 +49,14 @@ def started_by_this(name: str) -> dict[str, str]:
     return {_VARIABLE: f"{machine()} {os.getpid()} {began(os.getpid())} {name}"}
 
 
+def is_started_by(pid: int) -> bool:
+    """Whether the process with that number has started this one, perhaps by way of a launcher and a supervisor."""
+    with suppress(psutil.Error):
+        if any(process.pid == pid for process in psutil.Process().parents()):
+            return True
+    return any(starter.pid == pid for starter in _named())  # also where a launcher in between is gone
+
+
 @contextmanager
 def watching(lost: Callable[[str], None]) -> Iterator[None]:
     """While the block runs, call `lost` in another thread with a reason to stop, once, when one of those who started

@@ -21,6 +21,7 @@ from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.passing import failed
 from cyclesr_dist.search.config import Search, absolute
 from cyclesr_dist.search.samples import manifests
+from cyclesr_dist.training.run_folder import SEARCH, RunFolder
 
 _FILE = "identity.json"
 
@@ -48,10 +49,12 @@ def recognise(search: Search, run_dir: Path, resume: bool) -> tuple[bool, Identi
 
     Raises InputError and ConfigError when it holds another search.
     """
-    held = run_dir / "search.yaml"
+    held = run_dir / SEARCH
     begun = held.exists()
     if begun and not resume:
         raise InputError(f"run folder {run_dir} already holds a search; use --resume, or another --run-dir")
+    if not begun and RunFolder(run_dir).holds_run():
+        raise InputError(f"run folder {run_dir} holds a training, which has files of the same names; use another")
     identity = _identity(search)
     if begun:
         identity = _continued(run_dir, read(Search, held, beside=False), search, identity)
@@ -63,7 +66,7 @@ def claim(search: Search, run_dir: Path, identity: Identity) -> None:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         write_text(run_dir / _FILE, json.dumps(asdict(identity), indent=1) + "\n")
-        write_resolved(search, run_dir / "search.yaml")
+        write_resolved(search, run_dir / SEARCH)
     except OSError as error:
         raise failed(f"run folder {run_dir} is not writable: {error.strerror or error}", error) from error
 

@@ -20,7 +20,7 @@ from cyclesr_dist.config.reader import to_show
 from cyclesr_dist.config.schema import Config
 from cyclesr_dist.errors import ConfigError, CycleSRError, InputError
 from cyclesr_dist.runtime.extras import install_hint
-from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.files import bytes_if_there, write_text
 from cyclesr_dist.runtime.redact import redact
 from cyclesr_dist.runtime.user_modules import ours_or_yours
 from cyclesr_dist.telemetry.record import StepRecord, ValidationRecord
@@ -62,7 +62,7 @@ class Sent:
 def _last_step(path: Path) -> int:
     """Of a file of JSON lines; 0 for none."""
     last = 0
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+    for line in (bytes_if_there(path) or b"").decode(errors="replace").splitlines():
         try:
             last = max(last, int(json.loads(line)["step"]))
         except (ValueError, KeyError, TypeError):  # the half line of a process that was killed
@@ -216,7 +216,7 @@ def open_trackers(config: Config, folder: Path, start: int, warn: Callable[[str]
     Raises ConfigError when a package is missing, InputError when a tracker cannot be begun.
     """
     ids = folder / "trackers.json"
-    known: dict[str, str] = json.loads(ids.read_text()) if ids.is_file() else {}
+    known: dict[str, str] = json.loads(bytes_if_there(ids) or b"{}")
     settings = to_show(config)
     named: dict[str, Tracker] = {}
     for name in config.telemetry.trackers:

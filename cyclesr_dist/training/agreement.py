@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -22,8 +23,10 @@ from cyclesr_dist.config.reader import OBJECT_NAME, leaves
 from cyclesr_dist.config.schema import Config
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError
-from cyclesr_dist.runtime.files import sha256
+from cyclesr_dist.runtime.files import reading, sha256
+from cyclesr_dist.runtime.passing import patiently
 from cyclesr_dist.runtime.redact import redacted
+from cyclesr_dist.runtime.user_modules import import_user_module
 
 Facts = Mapping[str, str]
 """What must be equal, as text, by the name that a user knows it by."""
@@ -35,7 +38,9 @@ _PLACES = {
 }
 """Where a path may differ from host to host, as long as the same lies there."""
 _LOCAL = "a local path"
+_NOT_THE_USERS = ("cyclesr_dist", "__main__", "__mp_main__")
 _SHOWN_KEYS = 3
+_PART = 1 << 16
 
 
 def facts_of_launch(config: Config, options: Mapping[str, bool]) -> Facts:
@@ -46,9 +51,7 @@ def facts_of_launch(config: Config, options: Mapping[str, bool]) -> Facts:
     facts["cyclesr_dist"] = f"{cyclesr_dist.__version__}, files {_own_code()}"
     facts["torch"] = torch.__version__
     facts["device"] = "cuda" if torch.cuda.is_available() else "cpu"
-    for module in sorted(_modules_named(values.values())):
-        if (path := getattr(sys.modules.get(module), "__file__", None)) and Path(path).is_file():
-            facts[f"module {module}"] = f"files {sha256(Path(path))[:12]}"
+    facts |= _modules_of_the_user(values)
     source = config.perceptual.source
     if is_local(source) and Path(source).is_file():
         facts["perceptual.source"] = f"SHA-256 {sha256(Path(source))[:12]}"
@@ -69,9 +72,9 @@ def _fact(value: object) -> str:
 
 
 def facts_of_data(samples: Mapping[str, str], photographs: Mapping[str, Iterable[Path]]) -> Facts:
-    """Of opened shard sets, given by their manifests' checksums, and of photographs, by name and size."""
+    """Of opened shard sets, given by their manifests' checksums, and of photographs, by name and content."""
     facts = {key: f"the manifest {checksum[:12]}" for key, checksum in samples.items()}
-    return facts | {key: _listing(paths) for key, paths in photographs.items()}
+    return facts | {key: listing(paths) for key, paths in photographs.items()}
 
 
 def check_equal(facts: Callable[[], Facts], world: World) -> None:
@@ -120,20 +123,70 @@ def _ranks(ranks: list[int]) -> str:
     return f"rank{'s' * (len(ranks) > 1)} {text}"
 
 
-def _listing(paths: Iterable[Path]) -> str:
-    listed = [f"{path.name} {path.stat().st_size}" for path in paths]
+def listing(paths: Iterable[Path]) -> str:
+    """Equal for photographs of the same names and contents; empty for none. Raises InputError."""
+    listed = [f"{path.name} {_size_and_parts(path)}" for path in paths]
+    if not listed:
+        return ""
     return f"{len(listed)} files, {hashlib.sha256(chr(10).join(listed).encode()).hexdigest()[:12]}"
 
 
-def _modules_named(values: Iterable[object]) -> set[str]:
-    """The modules of the user's own that a configuration names."""
-    texts: set[str] = set()
-    for value in values:
-        if isinstance(value, str):
-            texts.add(value)
-        elif isinstance(value, dict | tuple):
-            texts.update(text for text in value if isinstance(text, str))
-    return {text.partition(":")[0] for text in texts if OBJECT_NAME.fullmatch(text)}
+def _size_and_parts(path: Path) -> str:
+    """Of a file: its size, and a checksum of its beginning, middle and end. Photographs without compression are all of
+    one size, and to read hundreds of them whole would hold up the start."""
+
+    def digest() -> str:
+        size = path.stat().st_size
+        summed = hashlib.sha256()
+        with path.open("rb") as file:
+            for place in dict.fromkeys((0, max(0, size // 2 - _PART // 2), max(0, size - _PART))):
+                file.seek(place)
+                summed.update(file.read(_PART))
+        return f"{size} {summed.hexdigest()}"
+
+    with reading(path):
+        return patiently(digest)
+
+
+def _modules_of_the_user(values: Mapping[str, object]) -> Facts:
+    """Of the modules that the configuration names, which are imported here, and of those beside them that these use."""
+    facts: dict[str, str] = {}
+    for key, module in sorted(_modules_named(values)):
+        try:
+            path = getattr(import_user_module(key, module), "__file__", None)
+        except ConfigError:  # the part that needs it says why, if this run does
+            facts[f"module {module}"] = "one that cannot be imported"
+            continue
+        root = module.partition(".")[0]
+        folder = None if path is None or _is_library(Path(path)) else _folder_of(root)
+        for name, found in list(sys.modules.items()):
+            top = name.partition(".")[0]
+            beside = folder is not None and top not in _NOT_THE_USERS and _folder_of(top) == folder
+            if (top == root or beside) and (file := getattr(found, "__file__", None)) and Path(file).is_file():
+                facts[f"module {name}"] = f"files {sha256(Path(file))[:12]}"
+    return facts
+
+
+def _folder_of(module: str) -> Path | None:
+    """Where a top-level module or package lies."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if not file:
+        return None
+    return Path(file).parents[Path(file).name == "__init__.py"]
+
+
+def _is_library(path: Path) -> bool:
+    return any(path.is_relative_to(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+def _modules_named(values: Mapping[str, object]) -> set[tuple[str, str]]:
+    """Keys of a configuration, and the modules of the user's own that they name."""
+    named: set[tuple[str, str]] = set()
+    for key, value in values.items():
+        texts = [value] if isinstance(value, str) else value if isinstance(value, dict | tuple) else []
+        found = (text for text in texts if isinstance(text, str) and OBJECT_NAME.fullmatch(text))
+        named.update((key, text.partition(":")[0]) for text in found)
+    return named
 
 
 @cache

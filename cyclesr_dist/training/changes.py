@@ -53,7 +53,8 @@ KINDS: dict[str, Kind] = {
     "data.tail": Kind.ORDER,
     "data.augment": Kind.EXPERIMENT,
     "data": Kind.EXECUTION,
-    "validate.protocol": Kind.EXPERIMENT,  # the best so far was chosen by another score
+    "photographs": Kind.EXPERIMENT,  # the best so far was chosen by another score
+    "validate.protocol": Kind.EXPERIMENT,
     "validate.metric": Kind.EXPERIMENT,
     "validate": Kind.EXECUTION,
     "backend": Kind.EXECUTION,
@@ -68,6 +69,8 @@ KINDS: dict[str, Kind] = {
     "slurm": Kind.EXECUTION,
 }
 """By key, or by section for all keys in it that are not named themselves."""
+_OF_SCORES = ("photographs", "validate.protocol", "validate.metric")
+"""With others of these a validation gives numbers that cannot be compared with those before."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,14 @@ def changes(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[Change
     A checkpoint of an earlier version knows less: that is no difference. What it knows and the run does not is one.
     """
     found = [Change(k, saved[k], now, kind_of(k)) for k, now in current.items() if k in saved and saved[k] != now]
-    return found + [Change(k, saved[k], None, kind_of(k)) for k in saved if k not in current]
+    found += [Change(k, saved[k], None, kind_of(k)) for k in saved if k not in current]
+    # Validation that is begun or left out compares nothing with what was before.
+    return [c for c in found if not c.key.startswith("photographs.") or (c.before and c.after)]
+
+
+def scores_differ(found: list[Change]) -> bool:
+    """Whether scores are not comparable with those before the changes: then there is no best so far."""
+    return any(change.key.startswith(_OF_SCORES) for change in found)
 
 
 def told(found: list[Change]) -> tuple[str, bool]:

@@ -20,6 +20,7 @@ from cyclesr_dist.data.loader import Sources
 from cyclesr_dist.data.overlap import RECORD
 from cyclesr_dist.degradation.record import FACTS
 from cyclesr_dist.degradation.sentences import finite
+from cyclesr_dist.runtime.files import bytes_if_there
 from cyclesr_dist.runtime.patterns import root_of
 from cyclesr_dist.telemetry.diagnosis import drift_seen, over_bicubic, under_bicubic
 
@@ -104,8 +105,8 @@ def simulated(config: Config, sources: Sources) -> bool:
 
 def _facts(run: Path) -> dict[str, Any]:
     """degradation.json of the run folder; empty where nothing was measured."""
-    path = run / FACTS
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    written = bytes_if_there(run / FACTS)
+    return {} if written is None else dict(json.loads(written))
 
 
 def verdict(

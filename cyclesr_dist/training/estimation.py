@@ -12,6 +12,7 @@ from cyclesr_dist.degradation.record import FACTS, Degradation, checked, load, s
 from cyclesr_dist.degradation.sample import sample_shards
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError, InputError
+from cyclesr_dist.runtime.files import is_file
 
 
 def degradation_of_run(config: Config, sources: Sources, folder: Path, world: World, resumed: bool) -> Degradation:
@@ -27,7 +28,7 @@ def degradation_of_run(config: Config, sources: Sources, folder: Path, world: Wo
 
 def _find(config: Config, sources: Sources, folder: Path, resumed: bool) -> Degradation:
     path = config.nets.translator.estimate
-    if resumed and (folder / FACTS).is_file():
+    if resumed and is_file(folder / FACTS):
         return load(folder)
     if path:
         found = load(Path(path).expanduser())

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cyclesr_dist.distributed.player import TensorDict
-from cyclesr_dist.errors import TrainingError
+from cyclesr_dist.errors import NotFiniteError, TrainingError
 from cyclesr_dist.method.systems.base import ESTIMATED, G_L2H
 from cyclesr_dist.models.model_file import save_model
 from cyclesr_dist.models.model_name import BEST, LAST
@@ -34,7 +34,7 @@ class Exports:
         run = self.run
         found: dict[str, dict[str, float]] = {}
         for name in reversed(run.system.sr_players):  # the system's own comes last: its networks stay in the validator
-            scores = run.validator.score(name, self.averages.weights(name), self._translators(name), run.stop)
+            scores = self._scores(name, step)
             if scores is None:
                 return None
             found[name] = scores
@@ -80,6 +80,15 @@ class Exports:
                 raise self.run.world.told_once(TrainingError(message))
             if self.run.world.is_main:
                 self._write(self.run.folder.model, weights, step, LAST)
+
+    def _scores(self, name: str, step: int) -> dict[str, float] | None:
+        """Raises TrainingError when the network has diverged: that is nobody's input."""
+        try:
+            return self.run.validator.score(name, self.averages.weights(name), self._translators(name), self.run.stop)
+        except NotFiniteError as error:
+            raise TrainingError(
+                f"after step {step} training has diverged: {error}; a smaller learning rate or loss weight may help"
+            ) from error
 
     def _keep_better(self, name: str, scores: dict[str, float], step: int) -> bool:
         """Whether they are the best so far."""

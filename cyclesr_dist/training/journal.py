@@ -18,6 +18,7 @@ import torch
 from cyclesr_dist import __version__
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import Preempted, TrainingError
+from cyclesr_dist.runtime.files import bytes_if_there
 from cyclesr_dist.runtime.redact import redact
 from cyclesr_dist.training.changes import Change
 from cyclesr_dist.training.run_folder import RunFolder, append_line, end_line
@@ -85,10 +86,8 @@ def environment(world: World) -> dict[str, Any]:
 
 
 def _num_starts(folder: RunFolder) -> int:
-    if not folder.events.is_file():
-        return 0
     starts = 0
-    for line in folder.events.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in (bytes_if_there(folder.events) or b"").decode(errors="replace").splitlines():
         try:
             starts += json.loads(line)["event"] == "started"
         except (ValueError, KeyError, TypeError):  # the half line of a process that was killed

@@ -13,7 +13,7 @@ from typing import Any
 from cyclesr_dist.config.schema import Remote
 from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.data.source import below
-from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.files import is_file, write_text
 from cyclesr_dist.training.checkpoint_store import CheckpointStore
 from cyclesr_dist.training.run_folder import RunFolder
 
@@ -30,14 +30,14 @@ class Mirror:
         folder = self.folder
         others = (folder.config, folder.model, folder.last, folder.summary, folder.path / "report.html")
         for path in (*self._logs(), *others):
-            if path.exists():
+            if is_file(path):
                 self.there.put(path, path.name)
 
     def fetch(self) -> None:
         """Take those logs that are not here. What a checkpoint does not know of is cut off later, as always."""
         there = self.there.names()
         for path in self._logs():
-            if path.name in there and not path.exists():
+            if path.name in there and not is_file(path):
                 write_text(path, self.there.get(path.name).decode())
 
     def _logs(self) -> tuple[Path, ...]:

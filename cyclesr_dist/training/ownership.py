@@ -9,7 +9,8 @@ from cyclesr_dist.data.connection import open_filesystem
 from cyclesr_dist.data.remote import RemoteSource
 from cyclesr_dist.data.source import below
 from cyclesr_dist.errors import InputError, TrainingError
-from cyclesr_dist.runtime.lease import FOLDER, Lease, LeaseLostError, LocalPlace, Place
+from cyclesr_dist.runtime.lease import FOLDER, Lease, LeaseLostError, LocalPlace, Place, living_owner
+from cyclesr_dist.runtime.lifeline import is_started_by
 from cyclesr_dist.training.run_folder import RunFolder
 
 
@@ -22,6 +23,9 @@ class Ownership:
     def take(self, folder: RunFolder, config: Config, resume: bool) -> None:
         """Claim the run folder, which is made, and the checkpoints' place. Raises InputError when it cannot be had."""
         folder.prepare(resume)
+        owner = living_owner(folder.path)
+        if owner and not is_started_by(owner.pid):
+            raise InputError(f"run folder {folder.path} is in use by {owner}; wait until it has ended, or stop it")
         self._take(LocalPlace(folder.path), f"run folder {folder.path}")
         folder.prepare(resume)  # what was waited for may have left a run
         checkpoints = config.train.checkpoints

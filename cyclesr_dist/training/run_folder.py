@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from cyclesr_dist.errors import InputError, TrainingError
 from cyclesr_dist.models.model_name import LAST_FILE, MODEL_FILE
-from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.files import bytes_if_there, is_file, is_folder, write_text
 from cyclesr_dist.runtime.passing import failed, patiently
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib makes one slash of two
+SEARCH = "search.yaml"
+"""What the folder of a search has, and no run's."""
 
 
 class RunFolder:
@@ -42,10 +47,19 @@ class RunFolder:
         return self.path / f"keys.rank{rank}.jsonl"
 
     def holds_run(self) -> bool:
-        return self.config.exists() or self.checkpoints.exists()
+        """Raises InputError when that cannot be found out."""
+        return is_file(self.config) or is_folder(self.checkpoints)
 
     def prepare(self, resume: bool) -> None:
-        """Make the folder, or refuse it: InputError when it holds a run and `resume` is off, or cannot be written."""
+        """Make the folder, or refuse it: InputError when it is a URL, holds a search, or a run and `resume` is off, or
+        cannot be written."""
+        if _URL.match(str(self.path)):
+            raise InputError(
+                f"run folder {self.path}: a URL is no folder; give one on this machine, and train.checkpoints=URL to "
+                "keep checkpoints behind a URL"
+            )
+        if is_file(self.path / SEARCH):
+            raise InputError(f"run folder {self.path} holds a search, which has files of the same names; use another")
         if self.holds_run() and not resume:
             raise InputError(
                 f"run folder {self.path} already holds a run; use --resume (in Python resume=True), or another folder"
@@ -82,8 +96,8 @@ def checkpoint_name(step: int) -> str:
 
 
 def _cut_back(path: Path, step: int) -> None:
-    if path.exists():
-        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+    if (written := bytes_if_there(path)) is not None:
+        kept = [line for line in written.decode(errors="replace").splitlines() if _step_of(line) <= step]
         write_text(path, "".join(line + "\n" for line in kept))
 
 

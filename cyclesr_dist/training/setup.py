@@ -8,6 +8,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from cyclesr_dist.config.reader import write_resolved
@@ -32,8 +33,8 @@ from cyclesr_dist.telemetry.prometheus import Metrics, run_info
 from cyclesr_dist.telemetry.rank_log import RankLog
 from cyclesr_dist.telemetry.targets import write_targets
 from cyclesr_dist.telemetry.trackers import Trackers, open_trackers
-from cyclesr_dist.training.agreement import Facts, check_equal, facts_of_data
-from cyclesr_dist.training.changes import Change, told
+from cyclesr_dist.training.agreement import Facts, check_equal, facts_of_data, listing
+from cyclesr_dist.training.changes import Change, scores_differ, told
 from cyclesr_dist.training.checkpoint_store import CheckpointStore, open_store
 from cyclesr_dist.training.estimation import degradation_of_run
 from cyclesr_dist.training.journal import Journal
@@ -76,13 +77,17 @@ class RunInputs:
     def identity(self) -> dict[str, Any]:
         """Of the run's checkpoints."""
         facts = {name: ShardSetFacts(len(s), s.contents, s.patch) for name, s in self.shard_sets.items()}
-        return identity(self.config, facts)
+        return identity(self.config, facts, {name: listing(paths) for name, paths in self._photographs.items()})
+
+    @property
+    def _photographs(self) -> dict[str, list[Path]]:
+        """Those of validation."""
+        return {"valid_hr": self.validator.sharp, "valid_lr": self.validator.real}
 
     def facts(self) -> Facts:
         """What must be the same on all ranks."""
         samples = {f"data.{name}": shard_set.checksum for name, shard_set in self.shard_sets.items()}
-        photographs = {"data.valid_hr": self.validator.sharp, "data.valid_lr": self.validator.real}
-        return facts_of_data(samples, photographs)
+        return facts_of_data(samples, {f"data.{name}": paths for name, paths in self._photographs.items()})
 
 
 def open_inputs(config: Config, world: World) -> RunInputs:
@@ -122,9 +127,11 @@ def build_run(
     claims = ownership or Ownership()
     take = partial(ownership.take, folder, config) if ownership else folder.prepare
     world.together(lambda: take(resume) if world.is_main else None)
-    identity = inputs.identity()
+    identity = world.together(inputs.identity)
     checkpoints, found = _checkpoints(config, world, folder, identity, claims, resume, with_changes)
     saved, changed = found or (None, [])
+    if saved and scores_differ(changed):
+        saved.best = {}
     with ExitStack() as opened:
         if metrics is None:
             name, num_steps = folder.path.resolve().name, inputs.schedule.num_steps
@@ -146,7 +153,10 @@ def build_run(
             lambda: open_trackers(config, folder.path, start, warn) if world.is_main else Trackers({}, warn)
         )
         opened.callback(trackers.close)
-        world.together(lambda: _start_files(config, folder, start, decided) if world.is_main else None)
+        unfinished = start < inputs.schedule.num_steps
+        world.together(
+            lambda: _start_files(config, folder, start, decided, unfinished=unfinished) if world.is_main else None
+        )
         if config.data.log_keys:
             world.together(lambda: None if world.is_main else folder.start_keys(world.rank, start))
         if rank_log:
@@ -280,7 +290,11 @@ def _micro_batch(
     return decided, [line]
 
 
-def _start_files(config: Config, folder: RunFolder, start: int, decided: dict[str, object]) -> None:
+def _start_files(
+    config: Config, folder: RunFolder, start: int, decided: dict[str, object], *, unfinished: bool
+) -> None:
+    if unfinished:
+        folder.summary.unlink(missing_ok=True)  # of a run that had ended, and is to go on: it says "completed"
     if decided:
         keep(folder.micro_batch, decided)
     write_resolved(config, folder.config)

@@ -169,7 +169,7 @@ class Validator:
         return self.perceptual.of_one(to_uint8(upscale_image(upscaler, read_picture(path, srgb=True).rgb)))
 
     def better(self, scores: dict[str, float], best: dict[str, float]) -> bool:
-        """Whether `scores` beat `best` (empty: always) by the chosen metric.
+        """Whether `scores` beat `best` (empty, or without the metric: always) by the chosen metric.
 
         Without it they do not: a network that is trained beside has no g_r2s to agree with. Where the metric needs no
         pairs, a network that shifts brightness or colour of real photographs loses to one that does not: such metrics
@@ -177,7 +177,7 @@ class Validator:
         """
         if self.metric not in scores:
             return False
-        if not best:
+        if self.metric not in best:  # none so far, or of a run that chose by another metric
             return True
         if "pairs" not in self._spec.needs and drifts(scores) != drifts(best):
             return drifts(best)

@@ -41,6 +41,17 @@ def test_all_ranks_of_an_attempt_share_what_no_attempt_before_left(port) -> None
         assert all(store.get("address") == str(order).encode() for store in stores)
 
 
+def test_a_rank_that_waits_in_vain_for_one_that_has_ended_says_so_in_one_line() -> None:
+    server = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    with ThreadPoolExecutor(1) as pool:
+        second = TCPStore("127.0.0.1", server.port, is_master=False)
+        call = pool.submit(fresh_store, second, 1, 2, SOON)
+        server.set("cyclesr/owner", '["", 2, "here"]')
+        del server
+        with pytest.raises(CycleSRError, match=r"rank 1 of 2 waited for rank 0, which has ended; .*a RANK of its own"):
+            call.result()
+
+
 def test_a_question_of_a_dead_rank_is_not_taken_for_a_living_one(port) -> None:
     with pytest.raises(CycleSRError, match=r"rank 1 got no word from rank 0 in 0\.2 s"):
         meet(port, [1], 2, timedelta(seconds=0.2))

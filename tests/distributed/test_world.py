@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cyclesr_dist.distributed.collectives import fetch_samples, mean_over_ranks
 from cyclesr_dist.distributed.local_ranks import run_ranks
 from cyclesr_dist.distributed.world import World
-from cyclesr_dist.errors import ConfigError, FailedElsewhere, InputError
+from cyclesr_dist.errors import ConfigError, CycleSRError, FailedElsewhere, InputError
 
 
 def test_global_batch_must_divide_and_the_error_says_what_would() -> None:
@@ -117,6 +117,21 @@ def test_run_ranks_reports_a_failing_rank() -> None:
 def fail_on_rank_one(world: World) -> None:
     if world.rank == 1:
         raise ValueError("broken")
+
+
+def test_a_rank_whose_peer_goes_while_they_meet_says_so_in_one_line(monkeypatch) -> None:
+    """Behind the store: gloo finds nobody there, as after a kill."""
+
+    def fail(*args: object, **more: object) -> None:
+        raise RuntimeError(
+            "Gloo connectFullMesh failed with [gloo/transport] Connect timeout\nException raised from x.cc"
+        )
+
+    monkeypatch.setattr(dist, "init_process_group", fail)
+    with pytest.raises(CycleSRError) as caught:
+        World().join()
+    assert str(caught.value).startswith("rank 0 of 1 lost the others while they met: Gloo connectFullMesh failed")
+    assert "x.cc" not in str(caught.value)
 
 
 def test_a_rank_that_waits_in_vain_says_so_when_its_patience_ends() -> None:

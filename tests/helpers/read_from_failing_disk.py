@@ -16,8 +16,12 @@ from cyclesr_dist.data.images import image_size, read_rgb8
 from cyclesr_dist.data.shards import ShardSet
 from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.models.model_file import load_model
+from cyclesr_dist.reports.page import save_page
+from cyclesr_dist.reports.run_files import read_run
 from cyclesr_dist.runtime import passing
+from cyclesr_dist.runtime.lease import Lease, LocalPlace
 from cyclesr_dist.training.checkpoint_store import LocalStore, newest
+from cyclesr_dist.training.run_folder import RunFolder
 from helpers.failing_disk import FailingDisk
 
 WARNINGS: list[str] = []
@@ -36,7 +40,17 @@ def readers(root: Path, run: Path) -> dict[str, tuple[str, Callable[[], object]]
     def read_sample() -> str:
         return str(ShardSet.open(str(root / "shards/hr"), "hr").read(0)["hr"].sum())
 
+    def claim() -> None:
+        lease = Lease(LocalPlace(run), "run folder")
+        lease.take()
+        lease.release()
+
     return {
+        "claim": (f"{run.parent.name}/{run.name}", claim),
+        "run folder": ("run/config.yaml", lambda: RunFolder(run).holds_run()),
+        "lines of a run": ("metrics.jsonl", lambda: RunFolder(run).cut_back(3)),
+        "report's events": ("events.jsonl", lambda: len(read_run(run).events)),
+        "report": ("report.html", lambda: save_page(run / "report.html", "page")),
         "configuration": ("config.yaml", lambda: load_config(run / "config.yaml").system),
         "photograph": (photo.name, lambda: read_rgb8(photo).sum()),
         "size": (photo.name, lambda: image_size(photo)),

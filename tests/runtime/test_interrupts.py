@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import threading
 import weakref
@@ -52,3 +53,21 @@ def test_work_that_ends_first_is_done_and_no_signal_comes_later() -> None:
     with interruptible():
         in_a_finaliser()
     threading.Event().wait(0.05)  # SIGUSR1 would end the process
+
+
+ENDING = """
+import os, signal, sys
+from cyclesr_dist.cli.main import main
+
+class Last:
+    def __del__(self, kill=os.kill, this=os.getpid(), number=signal.SIGTERM):
+        kill(this, number)
+
+last = Last()  # freed when the interpreter takes modules apart
+sys.argv = ["cyclesr", "supervise", "--", "sh", "-c", "exit 2"]
+sys.exit(main())
+"""
+
+
+def test_a_signal_while_the_interpreter_ends_does_not_change_the_exit_code() -> None:
+    assert subprocess.run([sys.executable, "-c", ENDING], check=False).returncode == 2

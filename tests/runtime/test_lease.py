@@ -45,6 +45,20 @@ def start() -> Iterator:
         yield begin
 
 
+class Forgetful(LocalPlace):
+    """Lists nothing of what is written, as s3fs does with two slashes in a row."""
+
+    poll_seconds = 0.0
+
+    def names(self) -> list[str]:
+        return []
+
+
+def test_a_place_that_does_not_list_what_is_written_is_refused(tmp_path) -> None:
+    with pytest.raises(InputError, match="a place: what is written there is not listed there"):
+        Lease(Forgetful(tmp_path), "a place").take()
+
+
 def got_it(process: subprocess.Popen[str]) -> None:
     assert process.stdout.readline() == "has it\n", process.communicate()[1]
 

@@ -57,6 +57,13 @@ def test_values_that_cannot_work_are_refused_by_name(changes, said, base) -> Non
     assert said in str(caught.value)
 
 
+def test_the_folder_of_a_training_is_no_searchs(base) -> None:
+    folder = base.parent / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"run holds a training, .* use another"):
+        recognise(load_search(search_file(base), []), folder, resume=True)
+
+
 def test_values_that_can_work_are_not(base) -> None:
     check_values(load_search(search_file(base, **SHARED)))
     sizes = {"nets.sr.blocks": {"choice": [16, 8]}, "global_batch": {"choice": [32, 64]}}

@@ -75,6 +75,39 @@ def test_ranks_that_would_start_from_other_weights_are_refused(arguments, tmp_pa
     assert [code for code, _ in by_hand([first, third])] == [0, 0]  # who has no file is given the weights
 
 
+@pytest.mark.parametrize("other", ["my_edges", "my_numbers"])
+def test_ranks_with_another_module_of_the_users_are_refused(other, arguments, tmp_path) -> None:
+    """Also another one that only the named one imports."""
+    texts = {
+        "my_edges": "from my_numbers import FACTOR\n\n\ndef edges(sr, hr):\n    return FACTOR * (sr - hr).mean()\n",
+        "my_numbers": "FACTOR = 1\n",
+    }
+    variables = []
+    for rank in ("0", "1"):
+        folder = tmp_path / rank
+        folder.mkdir()
+        for name, text in texts.items():
+            (folder / f"{name}.py").write_text(text + ("FACTOR = 2\n" if rank == "1" and name == other else ""))
+        variables.append({"CYCLESR_MODULES_FOLDER": str(folder)})
+    given = [*arguments, "weights.more={'my_edges:edges': 1}"]
+    (code, told), (other_code, _) = by_hand([given, given], variables)
+    assert (code, other_code) == (2, 2)
+    assert f"the ranks do not run the same: module {other} = files " in told.strip().splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_process_of_one_rank_leaves_and_the_run_goes_on(arguments, tmp_path) -> None:
+    as_rank_one = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
+    results = by_hand([arguments] * 3, [{"WORLD_SIZE": "2"}, as_rank_one, as_rank_one])
+    codes = [code for code, _ in results]
+    assert codes[0] == 0
+    assert sorted(codes[1:]) == [0, 1]
+    last = results[codes.index(1)][1].strip().splitlines()[-1]
+    assert last.startswith("cyclesr: error: rank 1 of 2 waited for rank 0, which has ended; ")
+    assert "another one came as rank 1" in last
+    assert (tmp_path / "run/summary.json").is_file()
+
+
 def test_a_rank_of_another_job_at_the_same_address_is_turned_away(arguments, tmp_path) -> None:
     """Its place is taken by the right one; the run that it would have spoilt ends well."""
     other = [*arguments, "optim.lr_sr=0.5"]
@@ -153,5 +186,7 @@ def test_hosts_may_have_their_data_at_different_paths(tmp_path: Path) -> None:
     listed = [facts_of_data({"data.hr": "abc"}, {"valid": [tmp_path / folder / "a.png"]}) for folder in ("one", "two")]
     assert listed[0] == listed[1]
     (tmp_path / "two/a.png").write_bytes(b"12345")
+    assert facts_of_data({"data.hr": "abc"}, {"valid": [tmp_path / "two/a.png"]}) != listed[0]
+    (tmp_path / "two/a.png").write_bytes(b"1235")  # pictures without compression are all of one size
     assert facts_of_data({"data.hr": "abc"}, {"valid": [tmp_path / "two/a.png"]}) != listed[0]
     assert facts_of_data({"data.hr": "abd"}, {"valid": [tmp_path / "one/a.png"]}) != listed[0]

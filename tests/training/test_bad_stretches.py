@@ -170,3 +170,18 @@ def test_bad_steps_are_logged_with_what_they_were(make_bad, config_file, tiny_da
     ended = summary(tmp_path / "run")
     assert ended["bad_steps"] == 1
     assert "left out" not in ended["verdict"]
+
+
+def test_a_network_that_validation_cannot_score_has_diverged_and_is_no_bad_input(
+    config_file, tiny_data, tmp_path, capfd
+) -> None:
+    """Its gradients were finite, and the step that followed was too long. The run had ended well before."""
+    given = [*tiny_data.overrides, "train.checkpoint_every_steps=2"]
+    assert run(config_file, tmp_path / "run", *given, "train.max_steps=2") == 0
+    assert summary(tmp_path / "run")["completed"]
+    rates = ["optim.lr_sr=1e30", "optim.lr_cyclegan=1e30", "train.validate_every_steps=1", "train.max_steps=9"]
+    assert run(config_file, tmp_path / "run", *given, *rates, "--resume-with-changes") == 1
+    said = capfd.readouterr().err.strip().splitlines()[-1]
+    assert "after step 3 training has diverged: " in said
+    assert "gives values that are not finite; a smaller learning rate" in said
+    assert not (tmp_path / "run/summary.json").exists()

@@ -20,7 +20,7 @@ SETS = {"hr": ShardSetFacts(9, "a" * 64, 24), "lr": ShardSetFacts(7, "b" * 64, 2
 
 
 def test_every_key_has_a_kind_and_no_kind_lacks_a_key() -> None:
-    known = flat_identity(identity(Config(), SETS))
+    known = flat_identity(identity(Config(), SETS, {"valid_lr": "2 files"}))
     assert leaves(Config()).keys() <= known.keys()
     for name in KINDS:
         assert any(key == name or key.startswith(f"{name}.") for key in known), name
@@ -96,9 +96,34 @@ def test_other_samples_are_noticed(begun, config_file, tmp_path_factory, tmp_pat
     assert run(config_file, tmp_path / "run", *begun, "--resume-with-changes") == 0
 
 
+def test_other_photographs_of_validation_are_noticed_and_the_best_is_chosen_anew(
+    begun, config_file, tmp_path_factory, tmp_path, capsys
+) -> None:
+    """Scores of other photographs cannot be compared with that of the best so far."""
+    other = make_tiny_data(tmp_path_factory.mktemp("other"), seed=5)
+    begun += ["train.validate_every_steps=2", f"data.valid_lr={other.root}/lr", f"data.valid_hr={other.root}/clean"]
+    assert run(config_file, tmp_path / "run", *begun, "--resume") == 2
+    assert "photographs.valid_hr = 2 files, " in capsys.readouterr().err.strip().splitlines()[-1]
+    best = tmp_path / "run/model.safetensors"
+    best.unlink()  # it would stay gone if the score of the old photographs could not be beaten
+    old = lines(tmp_path / "run/validation.jsonl")[-1]["psnr"]
+    assert run(config_file, tmp_path / "run", *begun, "--resume-with-changes") == 0
+    assert lines(tmp_path / "run/validation.jsonl")[-1]["psnr"] < old
+    assert best.is_file()
+
+
+def test_sharp_photographs_may_join_validation_later(config_file, tiny_data, tmp_path) -> None:
+    """Until then another metric chose the best."""
+    given = [*tiny_data.overrides, "train.checkpoint_every_steps=2", "train.validate_every_steps=2"]
+    assert run(config_file, tmp_path / "run", *given, "train.max_steps=2", "data.valid_hr=") == 0
+    assert run(config_file, tmp_path / "run", *given, "train.max_steps=4", "--resume") == 0
+    assert json.loads((tmp_path / "run/summary.json").read_text())["best"]["psnr"]
+
+
 def test_the_same_samples_in_another_folder_are_the_same(begun, config_file, tiny_data, tmp_path: Path, capsys) -> None:
     (tmp_path / "moved").symlink_to(tiny_data.root)
     begun += [f"data.{kind}={tmp_path}/moved/shards/{kind}" for kind in ("hr", "lr")]
+    begun += [f"data.valid_hr={tmp_path}/moved/clean", f"data.valid_lr={tmp_path}/moved/lr"]
     capsys.readouterr()
     assert run(config_file, tmp_path / "run", *begun, "--resume") == 0
     assert "changed since" not in capsys.readouterr().err  # it is noted in events.jsonl, and no warning

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import boto3
 import pytest
-from helpers.processes import ENDLESS, TRAIN, arguments, outcome, started, steps_done
+from helpers.processes import ENDLESS, SUPERVISE, TRAIN, arguments, outcome, started, steps_done
 from helpers.runs import two_ranks
 from helpers.waiting import until
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
-from cyclesr_dist.runtime.lease import SECONDS
+from cyclesr_dist.runtime.lease import SECONDS, held
+from cyclesr_dist.runtime.lifeline import started_by_this
 from cyclesr_dist.training.main import main as train
 
 PYTHON = [sys.executable, TRAIN]
@@ -90,6 +91,40 @@ def test_a_second_training_is_refused_and_a_killed_one_is_followed_at_once(
     assert steps(run) == list(range(1, end + 1))
     assert not (run / ".lease").exists()
     assert train(arguments(config_file, run, *settings)) == 2
+
+
+def test_the_folder_of_a_command_that_trains_is_its_own_trainings(
+    config_file, tiny_data, tmp_path, monkeypatch, capsys
+):
+    """`cyclesr fit` packs, measures and enlarges in it besides."""
+    run = tmp_path / "run"
+    given = arguments(config_file, run, *tiny_data.overrides, "backend=single", "train.max_steps=1")
+    with held(run, "run folder"):
+        assert train(given) == 2
+        assert f"run folder {run} is in use by process {os.getpid()} on" in capsys.readouterr().err
+        assert [path.name for path in run.iterdir()] == [".job"]
+        with started([*SUPERVISE, *PYTHON, *given]) as own:  # below this process
+            code, stderr = outcome(own)
+        assert code == 0, stderr
+        for name, value in started_by_this("cyclesr fit").items():
+            monkeypatch.setenv(name, value)
+        assert train([*given, "--resume"]) == 0
+
+
+def test_a_url_is_no_run_folder(config_file, tiny_data, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["--config", str(config_file), "--run-dir", "s3://bucket/run", "--quiet", *tiny_data.overrides]
+    assert train(given) == 2
+    assert "a URL is no folder" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_of_a_search_is_no_run_folder(config_file, tiny_data, tmp_path, capsys) -> None:
+    (tmp_path / "search.yaml").touch()
+    for flags in ([], ["--resume"]):
+        assert train(arguments(config_file, tmp_path, *tiny_data.overrides, *flags)) == 2
+        assert f"run folder {tmp_path} holds a search" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["search.yaml"]
 
 
 @pytest.mark.slow
