@@ -23,6 +23,7 @@ def test_bench_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for case in cases.values():
         assert case["ratio"] == pytest.approx(cases["stream"]["median"] / case["median"])
         assert case["per_cpu_second"] > 0
+        assert len(case["first_seconds"]) == (case["name"] != "decoding alone")
     assert [row["encoding"].split()[0] for row in result["encodings"]] == ["tiff", "webp", "png", "jpeg", "npy"]
     assert [row["lossless"] for row in result["encodings"]] == [True, True, True, False, True]
     assert result["storage"]["ratio"] == result["storage"]["shard_sets"] / result["storage"]["png_folders"]

@@ -24,6 +24,7 @@ from cyclesr_dist.data.shards import Kind, ShardSet
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.bars import Bar, each
+from cyclesr_dist.runtime.fork_server import start_fork_server
 from cyclesr_dist.workflows.bench.loaders import (
     Rate,
     decode_limit,
@@ -63,6 +64,7 @@ def bench_data(photos: list[Path], folder: Path, settings: Settings, progress: b
 
     Returns what the command prints and writes. Raises InputError for photographs that cannot be used.
     """
+    start_fork_server("cyclesr_dist.data.loader")  # as a training does, while it reads what it needs
     sets = make_sets(photos, folder, settings)
     batch, workers = settings.batch, settings.workers
     encoded = sets.samples()
@@ -82,9 +84,7 @@ def bench_data(photos: list[Path], folder: Path, settings: Settings, progress: b
     rates: dict[str, list[Rate]] = {name: [] for name in (*loaders, "decoding alone")}
     for _ in each(range(settings.rounds), "rounds", "round", progress):
         for name, make in loaders.items():
-            batches = make()
-            rates[name].append(rate(batches, batch, warm_up, settings.seconds))
-            del batches  # ends its processes
+            rates[name].append(rate(make, batch, warm_up, settings.seconds))
         limit = decode_limit(encoded, settings.encoding, hr_px, max(1, workers), settings.seconds)
         rates["decoding alone"].append(limit)
     medians = {
@@ -101,6 +101,7 @@ def bench_data(photos: list[Path], folder: Path, settings: Settings, progress: b
                 "ratio": ours.per_second / medians[name].per_second,
                 "per_cpu_second": medians[name].per_cpu_second,
                 "cpu_ratio": ours.per_cpu_second / medians[name].per_cpu_second,
+                "first_seconds": [r.first_seconds for r in of if r.first_seconds is not None],
             }
             for name, of in rates.items()
         ],
@@ -220,13 +221,15 @@ def describe(result: dict[str, Any]) -> str:
     lines = [
         f"HR {hr} + LR {s['patch']} px, batch {s['batch']}, {s['workers']} loader processes, {s['cpus']} cores, "
         f"{s['num_samples']} pairs, torch {torch.__version__}",
-        f"{'':16}{'patches/s':>11}{'min':>9}{'max':>9}{'stream is':>11}{'per CPU s':>12}{'stream is':>11}",
+        f"{'':16}{'patches/s':>11}{'min':>9}{'max':>9}{'stream is':>11}{'per CPU s':>12}{'stream is':>11}"
+        f"{'first s':>9}",
     ]
     for case in result["cases"]:
         values = case["patches_per_second"]
+        first = f"{median(case['first_seconds']):9.2f}" if case["first_seconds"] else ""
         lines.append(
             f"{case['name']:16}{case['median']:11.0f}{min(values):9.0f}{max(values):9.0f}{case['ratio']:10.2f}x"
-            f"{case['per_cpu_second']:12.0f}{case['cpu_ratio']:10.2f}x"
+            f"{case['per_cpu_second']:12.0f}{case['cpu_ratio']:10.2f}x{first}"
         )
     lines += ["", f"{'encoding':20}{'lossless':>9}{'kB':>8}{'encode ms':>11}{'decode ms':>11}"]
     for row in result["encodings"]:

@@ -6,7 +6,7 @@ import io
 import random
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from multiprocessing import get_context
@@ -35,6 +35,8 @@ class Rate:
 
     per_second: float
     per_cpu_second: float
+    first_seconds: float | None = None
+    """From asking for a loader to its first batch; None: it is none."""
 
 
 class PngFolders(Dataset[Pair]):
@@ -155,16 +157,21 @@ def _width(data: bytes) -> int:
     return int(_patch(data).shape[1])
 
 
-def rate(batches: Iterator[Any], batch: int, warm_up: int, seconds: float) -> Rate:
-    """What an endless iterator of batches gives after its first `warm_up` batches."""
-    for _ in range(warm_up):
+def rate(make: Callable[[], Iterator[Any]], batch: int, warm_up: int, seconds: float) -> Rate:
+    """What an endless iterator of batches gives after its first `warm_up` batches, one at least; and how long the very
+    first one takes."""
+    began = time.perf_counter()
+    batches = make()
+    next(batches)
+    first = time.perf_counter() - began
+    for _ in range(warm_up - 1):
         next(batches)
     started, cpu = time.perf_counter(), cpu_seconds()
     done = 0
     while (spent := time.perf_counter() - started) < seconds:
         next(batches)
         done += batch
-    return Rate(done / spent, done / (cpu_seconds() - cpu))
+    return Rate(done / spent, done / (cpu_seconds() - cpu), first)  # its processes end with `batches`
 
 
 def square(photo: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
