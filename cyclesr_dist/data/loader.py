@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -254,8 +259,10 @@ def rank_batches(
         collate_fn=_as_it_is,
         worker_init_fn=_belong_to_rank,
     )
+    before = set(active_children())
     with deaf_children():  # a stop is the rank's to decide, which needs its batches until then
         items = iter(loader)
+    _end_at_exit(set(active_children()) - before)
     for step, item in zip(range(start, stop), items, strict=True):
         yield item, dataset.slots.finished(step) if dataset.slots else item.arrays
 
@@ -294,6 +301,24 @@ def _augmented(images: np.ndarray, changes: Sequence[Augmentation], device: torc
 def _tell(remark: str) -> None:
     """Once in a process."""
     print(f"cyclesr: warning: {remark}", file=sys.stderr, flush=True)
+
+
+_started: WeakKeyDictionary[BaseProcess, int] = WeakKeyDictionary()
+"""Loader processes, and whose they are."""
+
+
+def _end_at_exit(processes: set[BaseProcess]) -> None:
+    """Should they still be there when the interpreter ends, because somebody holds the batches or a traceback with
+    them: multiprocessing, and torch, then send SIGTERM, which they do not follow, and wait for them for ever."""
+    _started.update(dict.fromkeys(processes, os.getpid()))
+    atexit.unregister(_end_started)  # what is registered last is called first, before torch's and multiprocessing's
+    atexit.register(_end_started)
+
+
+def _end_started() -> None:
+    for process, owner in list(_started.items()):
+        if owner == os.getpid() and process.is_alive():
+            process.kill()
 
 
 def _belong_to_rank(worker: int) -> None:
