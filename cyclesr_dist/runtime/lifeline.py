@@ -50,9 +50,10 @@ def started_by_this(name: str) -> dict[str, str]:
 
 
 def is_started_by(pid: int) -> bool:
-    """Whether the process with that number has started this one, perhaps by way of a launcher and a supervisor."""
+    """Whether the process with that number has started this one, perhaps by way of a launcher and a supervisor, or is
+    this one."""
     with suppress(psutil.Error):
-        if any(process.pid == pid for process in psutil.Process().parents()):
+        if pid == os.getpid() or any(process.pid == pid for process in psutil.Process().parents()):
             return True
     return any(starter.pid == pid for starter in _named())  # also where a launcher in between is gone
 

@@ -19,7 +19,7 @@ from helpers.waiting import until
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from cyclesr_dist.runtime.lease import SECONDS, held
-from cyclesr_dist.runtime.lifeline import started_by_this
+from cyclesr_dist.runtime.process_identity import began, machine
 from cyclesr_dist.training.main import main as train
 
 PYTHON = [sys.executable, TRAIN]
@@ -50,6 +50,19 @@ def steps(run: Path) -> list[int]:
 
 def newest_step(run: Path) -> int:
     return int(max(path.name for path in (run / "checkpoints").glob("step-*"))[-8:])
+
+
+@contextmanager
+def holding(run: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has the folder as `cyclesr fit` has."""
+    program = "import sys; from pathlib import Path; from cyclesr_dist.runtime.lease import held\n"
+    program += "with held(Path(sys.argv[1]), 'run folder'): print('has it', flush=True); sys.stdin.read()"
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", program, str(run)], text=True, **pipes) as process:
+        got_it(process)
+        yield process
+        _, stderr = process.communicate()
+    assert process.returncode == 0, stderr
 
 
 @contextmanager
@@ -99,16 +112,18 @@ def test_the_folder_of_a_command_that_trains_is_its_own_trainings(
     """`cyclesr fit` packs, measures and enlarges in it besides."""
     run = tmp_path / "run"
     given = arguments(config_file, run, *tiny_data.overrides, "backend=single", "train.max_steps=1")
-    with held(run, "run folder"):
+    with holding(run) as owner:
         assert train(given) == 2
-        assert f"run folder {run} is in use by process {os.getpid()} on" in capsys.readouterr().err
+        assert f"run folder {run} is in use by process {owner.pid} on" in capsys.readouterr().err
         assert [path.name for path in run.iterdir()] == [".job"]
-        with started([*SUPERVISE, *PYTHON, *given]) as own:  # below this process
+        monkeypatch.setenv("CYCLESR_STARTED_BY", f"{machine()} {owner.pid} {began(owner.pid)} cyclesr fit")
+        assert train(given) == 0
+    monkeypatch.delenv("CYCLESR_STARTED_BY")
+    with held(run, "run folder"):
+        assert train([*given, "--resume"]) == 0  # in this process
+        with started([*SUPERVISE, *PYTHON, *given, "--resume"]) as own:  # below it
             code, stderr = outcome(own)
         assert code == 0, stderr
-        for name, value in started_by_this("cyclesr fit").items():
-            monkeypatch.setenv(name, value)
-        assert train([*given, "--resume"]) == 0
 
 
 def test_a_url_is_no_run_folder(config_file, tiny_data, tmp_path, monkeypatch, capsys) -> None:
