@@ -14,7 +14,7 @@ from cyclesr_dist.models.strip_memory import Room
 T = TypeVar("T")
 R = TypeVar("R")
 IN_FLIGHT = 2
-"""More of them gained nothing on two cores (docs/performance.md), and each takes the memory of a photograph."""
+"""A third gained little on two cores, and each takes the memory of a photograph."""
 _AHEAD = 2 * IN_FLIGHT
 """Begun or waiting, so that a slow photograph does not leave the other thread without work."""
 

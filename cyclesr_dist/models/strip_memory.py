@@ -66,8 +66,8 @@ class Room:
     def _has(self, need: Need, upscaler: Upscaler) -> bool:
         """What the others have taken of it already counts twice: rather one waits than that memory runs short."""
         give_back()  # what earlier photographs have left with this process is free, too
-        host, gpu = (sum(parts) for parts in zip((0, 0), *((one.host, one.gpu) for one in self._promised), strict=True))
-        return _fits(Need(need.host + host, need.gpu + gpu), _free(upscaler))
+        all_of_them = [need, *self._promised]
+        return _fits(Need(sum(n.host for n in all_of_them), sum(n.gpu for n in all_of_them)), _free(upscaler))
 
 
 def _short(

@@ -74,7 +74,7 @@ def _fact(value: object) -> str:
 def facts_of_data(samples: Mapping[str, str], photographs: Mapping[str, Iterable[Path]]) -> Facts:
     """Of opened shard sets, given by their manifests' checksums, and of photographs, by name and content."""
     facts = {key: f"the manifest {checksum[:12]}" for key, checksum in samples.items()}
-    return facts | {key: listing(paths) for key, paths in photographs.items()}
+    return facts | {key: _listing(paths) for key, paths in photographs.items()}
 
 
 def check_equal(facts: Callable[[], Facts], world: World) -> None:
@@ -123,7 +123,7 @@ def _ranks(ranks: list[int]) -> str:
     return f"rank{'s' * (len(ranks) > 1)} {text}"
 
 
-def listing(paths: Iterable[Path]) -> str:
+def _listing(paths: Iterable[Path]) -> str:
     """Equal for photographs of the same names and contents; empty for none. Raises InputError."""
     listed = [f"{path.name} {_size_and_parts(path)}" for path in paths]
     if not listed:

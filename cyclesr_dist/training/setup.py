@@ -7,8 +7,7 @@ import socket
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any
 
 from cyclesr_dist.config.reader import write_resolved
@@ -33,7 +32,7 @@ from cyclesr_dist.telemetry.prometheus import Metrics, run_info
 from cyclesr_dist.telemetry.rank_log import RankLog
 from cyclesr_dist.telemetry.targets import write_targets
 from cyclesr_dist.telemetry.trackers import Trackers, open_trackers
-from cyclesr_dist.training.agreement import Facts, check_equal, facts_of_data, listing
+from cyclesr_dist.training.agreement import Facts, check_equal, facts_of_data
 from cyclesr_dist.training.changes import Change, scores_differ, told
 from cyclesr_dist.training.checkpoint_store import CheckpointStore, open_store
 from cyclesr_dist.training.estimation import degradation_of_run
@@ -77,17 +76,19 @@ class RunInputs:
     def identity(self) -> dict[str, Any]:
         """Of the run's checkpoints."""
         facts = {name: ShardSetFacts(len(s), s.contents, s.patch) for name, s in self.shard_sets.items()}
-        return identity(self.config, facts, {name: listing(paths) for name, paths in self._photographs.items()})
-
-    @property
-    def _photographs(self) -> dict[str, list[Path]]:
-        """Those of validation."""
-        return {"valid_hr": self.validator.sharp, "valid_lr": self.validator.real}
+        photographs = {name: self._of_data[f"data.{name}"] for name in ("valid_hr", "valid_lr")}
+        return identity(self.config, facts, photographs)
 
     def facts(self) -> Facts:
         """What must be the same on all ranks."""
+        return self._of_data
+
+    @cached_property
+    def _of_data(self) -> Facts:
+        """Every photograph of validation is opened for it, once."""
         samples = {f"data.{name}": shard_set.checksum for name, shard_set in self.shard_sets.items()}
-        return facts_of_data(samples, {f"data.{name}": paths for name, paths in self._photographs.items()})
+        photographs = {"data.valid_hr": self.validator.sharp, "data.valid_lr": self.validator.real}
+        return facts_of_data(samples, photographs)
 
 
 def open_inputs(config: Config, world: World) -> RunInputs:

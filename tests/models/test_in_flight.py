@@ -178,18 +178,14 @@ class TestRoom:
         monkeypatch.setattr("cyclesr_dist.models.strip_memory.free_on_host", lambda: 200 * 2**20)
         how = Enlarging(OneByOne(), "model", 100, overwrite=False)
         with InFlight() as flight:
-            results = flight.each(
-                self.large(tmp_path, 3), lambda path: how.file(path, path.with_suffix(".out"), flight)
-            )
+            results = flight.each(self.large(tmp_path, 3), enlarging(how, flight))
             assert [result() for _, result in results] == [True, True, True]
 
     def test_with_room_for_two_it_does_not_wait(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("cyclesr_dist.models.strip_memory.free_on_host", lambda: 2000 * 2**20)
         how = Enlarging(TwoAtOnce(), "model", 100, overwrite=False)
         with InFlight() as flight:
-            results = flight.each(
-                self.large(tmp_path, 2), lambda path: how.file(path, path.with_suffix(".out"), flight)
-            )
+            results = flight.each(self.large(tmp_path, 2), enlarging(how, flight))
             assert [result() for _, result in results] == [True, True]
 
     def test_one_that_never_fits_is_named_and_the_next_is_done(

@@ -102,8 +102,13 @@ def decode(data: bytes, reader: Reader) -> Raster:
 def _check_sum(file: memoryview, start: int, size: int) -> None:
     """Raise DamagedError where the checksum of a chunk is not that of its name and data."""
     end = start + size
-    if zlib.crc32(file[start - 4 : end]) != int.from_bytes(file[end : end + 4]):
+    if not _is_whole(bytes(file[start - 4 : start]), file[start : end + 4]):
         raise DamagedError(f"its {bytes(file[start - 4 : start]).decode()} is damaged")
+
+
+def _is_whole(name: bytes, value: bytes | memoryview) -> bool:
+    """Whether the checksum at the end of `value` is that of a chunk's name and data."""
+    return zlib.crc32(value[:-4], zlib.crc32(name)) == int.from_bytes(value[-4:])
 
 
 def _of_depth(key: bytes, bits: int) -> bytes:
@@ -172,7 +177,7 @@ def _look(reader: Reader) -> _Found:
                 raise DamagedError("a PNG header that says nothing of this world")
         elif name in _READ and name not in found.chunks and size <= _MOST_PROFILE:
             value = reader.upto(start, size + 4)
-            if zlib.crc32(name + value[:-4]) == int.from_bytes(value[-4:]) and len(value) == size + 4:
+            if _is_whole(name, value) and len(value) == size + 4:
                 found.chunks[name] = value[:-4]
             else:
                 found.remarks.append(f"its {name.decode()} is damaged, and is not used")
@@ -191,9 +196,9 @@ def _look(reader: Reader) -> _Found:
 
 def _note_key(found: _Found, value: bytes) -> None:
     """With its checksum. One that is damaged, or does not fit, would be left out by libpng without the file's name."""
-    key, checksum = value[:-4], value[-4:]
+    key = value[:-4]
     fits = {0: len(key) == 2, 2: len(key) == 6, _PALETTE: len(key) > 0}.get(found.header[3], False)
-    if fits and zlib.crc32(b"tRNS" + key).to_bytes(4) == checksum:
+    if fits and _is_whole(b"tRNS", value):
         found.key = key
     else:
         found.remarks.append("its tRNS is damaged, and is not used")

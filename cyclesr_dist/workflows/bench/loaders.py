@@ -77,9 +77,6 @@ class _Endless:
         return 1 << 40
 
 
-_NPY = b"\x93NUMPY"
-
-
 class WebDatasets(IterableDataset[Pair]):
     """Two plain webdataset pipelines over the same tars: shards split by worker, a shuffle buffer, decode."""
 
@@ -101,7 +98,7 @@ def _pipeline(tars: list[str], domain: str) -> Iterator[Tensor]:
 
 def _patch(data: bytes) -> NDArray[np.uint8]:
     """As a plain pipeline reads it."""
-    if data.startswith(_NPY):
+    if data.startswith(np.lib.format.MAGIC_PREFIX):
         return np.asarray(np.load(io.BytesIO(data)), np.uint8)
     with Image.open(io.BytesIO(data)) as image:
         return np.array(image)
