@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import resources
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from cyclesr_dist.config.reader import check_range
 from cyclesr_dist.config.schema import Shards, load
 from cyclesr_dist.runtime.command import add_common_arguments
-from cyclesr_dist.runtime.files import write_text
+from cyclesr_dist.runtime.files import check_writable, write_text
+from cyclesr_dist.runtime.guard import guarded_children
 from cyclesr_dist.runtime.passing import failed
+from cyclesr_dist.runtime.signals import deaf_children
 from cyclesr_dist.workflows.bench import plans
 
 _DATA_EPILOG = """\
@@ -30,6 +36,7 @@ example:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command and its actions."""
     bench = subparsers.add_parser("bench")
+    bench.set_defaults(run=run)
     actions = bench.add_subparsers(dest="action", required=True, metavar="MEASUREMENT")
     data = actions.add_parser(
         "data",
@@ -56,7 +63,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     data.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     add_common_arguments(data)
-    data.set_defaults(run=run)
+    data.set_defaults(measure=run_data)
     _add_all(actions)
     _add_train(actions)
     _add_scaling(actions)
@@ -81,7 +88,7 @@ def _add_all(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--quick", action="store_true", help="the smallest sizes, once: to see that all of it runs")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where to write the figures")
     add_common_arguments(parser)
-    parser.set_defaults(run=run_all)
+    parser.set_defaults(measure=run_all)
 
 
 def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -111,7 +118,7 @@ def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides of all cases")
     add_common_arguments(parser)
-    parser.set_defaults(run=run_train)
+    parser.set_defaults(measure=run_train)
 
 
 def _add_scaling(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -131,7 +138,7 @@ def _add_scaling(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides")
     add_common_arguments(parser)
-    parser.set_defaults(run=run_scaling)
+    parser.set_defaults(measure=run_scaling)
 
 
 def _add_upscale(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -154,7 +161,7 @@ def _add_upscale(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     add_common_arguments(parser)
-    parser.set_defaults(run=run_upscale)
+    parser.set_defaults(measure=run_upscale)
 
 
 def _add_score(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -168,7 +175,7 @@ def _add_score(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="default: %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     add_common_arguments(parser)
-    parser.set_defaults(run=run_score)
+    parser.set_defaults(measure=run_score)
 
 
 def _add_checkpoint(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -183,7 +190,7 @@ def _add_checkpoint(actions: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides")
     add_common_arguments(parser)
-    parser.set_defaults(run=run_checkpoint)
+    parser.set_defaults(measure=run_checkpoint)
 
 
 def _add_search(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -198,7 +205,7 @@ def _add_search(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="overrides of the search configuration")
     add_common_arguments(parser)
-    parser.set_defaults(run=run_search)
+    parser.set_defaults(measure=run_search)
 
 
 def _add_telemetry(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -219,7 +226,7 @@ def _add_telemetry(actions: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="config overrides")
     add_common_arguments(parser)
-    parser.set_defaults(run=run_telemetry)
+    parser.set_defaults(measure=run_telemetry)
 
 
 def _add_estimate(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -244,7 +251,7 @@ def _add_estimate(actions: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--cost", action="store_true", help="measure time and memory instead")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     add_common_arguments(parser)
-    parser.set_defaults(run=run_estimate)
+    parser.set_defaults(measure=run_estimate)
 
 
 def _size(text: str) -> plans.Size:
@@ -265,16 +272,34 @@ def _counts(text: str) -> tuple[int, ...]:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Of every measurement. Raises CycleSRError, before any work where the figures cannot be written."""
+    if args.json:
+        check_writable(args.json, "--json")
+    code: int = args.measure(args)
+    return code
+
+
+@contextmanager
+def _at_work(place: Path | None = None) -> Iterator[Path]:
+    """A folder for what is measured, at `place` or among temporary files. It, and all processes that are started in the
+    block, end with this one, also where that is killed."""
+    with deaf_children():
+        resource_tracker.ensure_running()  # multiprocessing's: ahead of the block, as it ends by itself, after the rest
+    with guarded_children() as own, tempfile.TemporaryDirectory(prefix="cyclesr-bench-", dir=place or own) as folder:
+        yield Path(folder)
+
+
+def run_data(args: argparse.Namespace) -> int:
     """Returns 0; raises CycleSRError."""
     from cyclesr_dist.workflows.bench.data import bench_data, describe
 
     settings = plans.Settings(**{name: getattr(args, name) for name in plans.Settings.__dataclass_fields__})
     for name in ("patch", "scale", "pairs", "batch", "workers", "rounds", "epochs"):
         check_range(f"--{name}", getattr(settings, name), minimum=1)
-    check_range("--seconds", settings.seconds, above=0)
+    check_range("--seconds", settings.seconds, above=0, below=math.inf)
     photos = _photos(args)
-    with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
-        result = bench_data(photos, Path(folder), settings, progress=not args.quiet)
+    with _at_work() as folder:
+        result = bench_data(photos, folder, settings, progress=not args.quiet)
     print(describe(result))
     _write(args.json, result)
     return 0
@@ -290,9 +315,9 @@ def run_all(args: argparse.Namespace) -> int:
         results[part] = result
         _write(args.json, results)
 
-    with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
+    with _at_work() as folder:
         parts = tuple(args.part or plans.PARTS)
-        whole.bench_all(parts, _photos(args), Path(folder), args.quick, not args.quiet, so_far)
+        whole.bench_all(parts, _photos(args), folder, args.quick, not args.quiet, so_far)
     for part, result in results.items():
         print(f"{part}\n{whole.describe(part, result)}\n")
     return 1 if any("error" in result for result in results.values()) else 0
@@ -312,8 +337,8 @@ def run_train(args: argparse.Namespace) -> int:
         tuple(args.overrides),
         tuple(args.variant or ()),
     )
-    with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
-        result = train.bench_train(plan, _photos(args), Path(folder), not args.quiet, partial(_write, args.json))
+    with _at_work() as folder:
+        result = train.bench_train(plan, _photos(args), folder, not args.quiet, partial(_write, args.json))
     print(train.describe(result))
     return 0
 
@@ -325,11 +350,12 @@ def run_scaling(args: argparse.Namespace) -> int:
     known = {field: getattr(args, flag[2:].replace("-", "_")) for field, flag in flags.items()}
     known = {field: value for field, value in known.items() if value is not None}
     for field, value in known.items():
-        check_range(flags[field], value, above=0)
+        check_range(flags[field], value, above=0, below=math.inf)
     from cyclesr_dist.workflows.bench import scaling
 
     load(None, [*plans.CASES[args.case], *args.overrides])  # before any process is started
-    result = scaling.bench_scaling(args.case, tuple(args.overrides), args.rounds, **known)
+    with _at_work():
+        result = scaling.bench_scaling(args.case, tuple(args.overrides), args.rounds, **known)
     print(scaling.describe(result))
     _write(args.json, result)
     return 0
@@ -342,7 +368,8 @@ def run_upscale(args: argparse.Namespace) -> int:
         check_range("--sides", min(size), minimum=64)
     from cyclesr_dist.workflows.bench import upscale
 
-    result = upscale.bench_upscale(args.model, args.sides, args.rounds)
+    with _at_work() as folder:
+        result = upscale.bench_upscale(args.model, args.sides, args.rounds, folder)
     print(upscale.describe(result))
     _write(args.json, result)
     return 0
@@ -367,8 +394,8 @@ def run_checkpoint(args: argparse.Namespace) -> int:
 
     config = load(args.config, ["backend=single", *args.overrides])
     try:
-        with tempfile.TemporaryDirectory(prefix="cyclesr-bench-", dir=args.folder) as folder:
-            result = checkpoint.bench_checkpoint(config, Path(folder), args.rounds, progress=not args.quiet)
+        with _at_work(args.folder) as folder:
+            result = checkpoint.bench_checkpoint(config, folder, args.rounds, progress=not args.quiet)
     except OSError as error:
         raise failed(f"--folder {args.folder}: {error}", error) from error
     print(checkpoint.describe(result))
@@ -384,8 +411,8 @@ def run_search(args: argparse.Namespace) -> int:
     from cyclesr_dist.workflows.bench import search
 
     config = load_search(args.config, args.overrides)
-    with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
-        result = search.bench_search(config, Path(folder), args.trials, args.steps, progress=not args.quiet)
+    with _at_work() as folder:
+        result = search.bench_search(config, folder, args.trials, args.steps, progress=not args.quiet)
     print(search.describe(result))
     _write(args.json, result)
     return 0
@@ -395,13 +422,13 @@ def run_telemetry(args: argparse.Namespace) -> int:
     """Returns 0; raises CycleSRError."""
     check_range("--pairs", args.pairs, minimum=1)
     check_range("--block", args.block, minimum=1)
-    check_range("--scrape-seconds", args.scrape_seconds, above=0)
+    check_range("--scrape-seconds", args.scrape_seconds, above=0, below=math.inf)
     from cyclesr_dist.workflows.bench import telemetry
 
     plan = plans.TelemetryBench(args.case, args.pairs, args.block, args.scrape_seconds, tuple(args.overrides))
     plan.config()  # before anything is begun
-    with tempfile.TemporaryDirectory(prefix="cyclesr-bench-") as folder:
-        result = telemetry.bench_telemetry(plan, _photos(args), Path(folder), progress=not args.quiet)
+    with _at_work() as folder:
+        result = telemetry.bench_telemetry(plan, _photos(args), folder, progress=not args.quiet)
     print(telemetry.describe(result))
     _write(args.json, result)
     return 0
@@ -413,7 +440,8 @@ def run_estimate(args: argparse.Namespace) -> int:
     from cyclesr_dist.workflows.bench import estimate
 
     plan = plans.EstimateBench(args.counts, args.seed, args.quick, args.cost)
-    result = estimate.bench_estimate(_photos(args), plan, progress=not args.quiet)
+    with _at_work() as folder:
+        result = estimate.bench_estimate(_photos(args), plan, folder, progress=not args.quiet)
     print(estimate.describe(result))
     _write(args.json, result)
     return 0

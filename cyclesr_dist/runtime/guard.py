@@ -49,13 +49,15 @@ class Guard:
 
 
 @contextmanager
-def guarded_children() -> Iterator[None]:
-    """What is started in the block ends with it, and with this process, however that ends."""
-    guard = Guard(Path(tempfile.mkdtemp(prefix="cyclesr-guard-")), 0.0)
+def guarded_children() -> Iterator[Path]:
+    """What is started in the block ends with it, and with this process, however that ends. So does the folder that it
+    is given."""
+    folder = Path(tempfile.mkdtemp(prefix="cyclesr-guard-"))
+    guard = Guard(folder, 0.0)
     before = os.environ.get(VARIABLE)
     os.environ.update(guard.environment)
     try:
-        yield
+        yield folder
     finally:
         del os.environ[VARIABLE]
         if before is not None:

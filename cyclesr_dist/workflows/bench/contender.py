@@ -6,7 +6,6 @@ In one process they would share what is allocated, and what of the memory is war
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +18,7 @@ from cyclesr_dist.data.batch import Batch
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.runtime.memory import give_back
-from cyclesr_dist.workflows.bench.processes import resident_mb
+from cyclesr_dist.workflows.bench.processes import ended, reason, resident_mb
 
 
 class Stepper(Protocol):
@@ -63,7 +62,7 @@ class Contender:
             answer = self._pipe.recv()
         except (EOFError, OSError) as error:
             self._process.join()
-            raise CycleSRError(f"{self.name}: its process {_ended(self._process.exitcode)}") from error
+            raise CycleSRError(f"{self.name}: its process {ended(self._process.exitcode)}") from error
         if isinstance(answer, str):
             raise CycleSRError(f"{self.name}: {answer}")
         return float(answer)
@@ -73,12 +72,6 @@ def moved(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on `device`."""
     tensors = {name: getattr(batch, name).to(device) for name in ("syn", "real", "hr", "noise")}
     return replace(batch, **tensors)
-
-
-def _ended(code: int | None) -> str:
-    if code == -signal.SIGKILL:
-        return "was killed (SIGKILL): the system does so where memory runs out; take a smaller --batch"
-    return f"has ended with {code}"
 
 
 def _serve(make: Callable[[], Stepper], some: list[Batch], threads: int, pipe: Connection) -> None:
@@ -99,7 +92,7 @@ def _serve(make: Callable[[], Stepper], some: list[Batch], threads: int, pipe: C
             stepper = stepper or make()
             seconds = _seconds_a_step(stepper, some, steps, world.device)
         except (RuntimeError, MemoryError) as error:  # out of memory, or a compiler that fails
-            pipe.send(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}")
+            pipe.send(reason(error))
             continue
         # The others' turn: theirs is all the memory.
         torch.cuda.empty_cache() if cuda else give_back()

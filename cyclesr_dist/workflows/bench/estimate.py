@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import time
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +16,6 @@ from PIL import Image
 from cyclesr_dist.config.schema import Degrade
 from cyclesr_dist.degradation.estimate import blur_std_px, estimate
 from cyclesr_dist.degradation.record import Degradation
-from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.bars import each
 from cyclesr_dist.workflows.bench.estimate_cases import (
     BRIGHTNESSES,
@@ -34,7 +31,7 @@ from cyclesr_dist.workflows.bench.estimate_cases import (
     write_lr,
 )
 from cyclesr_dist.workflows.bench.plans import EstimateBench
-from cyclesr_dist.workflows.bench.processes import resident_mb
+from cyclesr_dist.workflows.bench.processes import in_a_process, resident_mb
 
 _FWHM = 2 * math.sqrt(2 * math.log(2))
 _MILD, _JPEG = Degrade(6, 0.08), Degrade(6, 0.03)
@@ -77,12 +74,13 @@ def plan_cases(plan: EstimateBench) -> list[Case]:
     ]
 
 
-def bench_estimate(photos: Sequence[Path], plan: EstimateBench, progress: bool) -> dict[str, Any]:
-    """Estimate each case of `plan` and compare, or measure what an estimate costs. Returns what the command prints and
-    writes: lengths in LR px, noise in [0, 1], distances of spectra in decades. Raises InputError for fewer than two
-    photographs, for one that cannot be read or has below 256 px a side."""
+def bench_estimate(photos: Sequence[Path], plan: EstimateBench, place: Path, progress: bool) -> dict[str, Any]:
+    """Estimate each case of `plan` and compare, or measure what an estimate costs; photographs are written to folders
+    in `place`. Returns what the command prints and writes: lengths in LR px, noise in [0, 1], distances of spectra in
+    decades. Raises InputError for fewer than two photographs, for one that cannot be read or has below 256 px a side.
+    """
     cases = [] if plan.cost else plan_cases(plan)
-    rows = [_row(case, photos, plan.seed) for case in each(cases, "estimates", "case", progress and bool(cases))]
+    rows = [_row(case, photos, plan.seed, place) for case in each(cases, "estimates", "case", progress and bool(cases))]
     return {
         "photographs": len(photos),
         "scale": SCALE,
@@ -90,14 +88,14 @@ def bench_estimate(photos: Sequence[Path], plan: EstimateBench, progress: bool) 
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "cases": rows,
-        "cost": _costs(photos, plan, progress) if plan.cost else [],
+        "cost": _costs(photos, plan, place, progress) if plan.cost else [],
     }
 
 
-def _row(case: Case, photos: Sequence[Path], seed: int) -> dict[str, Any]:
+def _row(case: Case, photos: Sequence[Path], seed: int, place: Path) -> dict[str, Any]:
     hr_photos, lr_photos = split(photos, case.split)
     (hr, hr_tile), (lr, lr_tile) = cuts(hr_photos, case.count, seed), cuts(lr_photos, case.count, seed)
-    with TemporaryDirectory(prefix="cyclesr-bench-") as folder:
+    with TemporaryDirectory(dir=place) as folder:
         write_hr(case, hr, Path(folder) / "hr")
         write_lr(case, lr, Path(folder) / "lr", seed)
         start = time.perf_counter()
@@ -137,17 +135,18 @@ def _compared(found: Degradation, true: Truth) -> dict[str, Any]:
     }
 
 
-def _costs(photos: Sequence[Path], plan: EstimateBench, progress: bool) -> list[dict[str, Any]]:
+def _costs(photos: Sequence[Path], plan: EstimateBench, place: Path, progress: bool) -> list[dict[str, Any]]:
     """Seconds and memory of `estimate` on folders, each in a process of its own."""
     cases = [("as they are", 20), (f"tiles of {_TILE} px", 2000), ("12 megapixels", 20)]
     if plan.quick:
         cases = [(f"tiles of {_TILE} px", 4)]
     costs = []
     for name, count in each(cases, "costs", "case", progress):
-        with TemporaryDirectory(prefix="cyclesr-bench-") as folder:
+        with TemporaryDirectory(dir=place) as folder:
             for domain, of in zip(("hr", "lr"), split(photos, "parity"), strict=True):
                 _write_many(of, Path(folder) / domain, name, count, plan.seed)
-            costs.append({"name": name, "photographs": count} | _in_a_process(folder, plan.seed))
+            found = in_a_process(name, _measure, folder, plan.seed, torch.get_num_threads())
+            costs.append({"name": name, "photographs": count} | found)
     return costs
 
 
@@ -172,28 +171,13 @@ def _square(image: Image.Image) -> tuple[float, float, float, float]:
     return (0, 0, side, side)
 
 
-def _in_a_process(folder: str, seed: int) -> dict[str, float]:
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(folder, seed, torch.get_num_threads(), sender))
-    process.start()
-    sender.close()
-    try:
-        result: dict[str, float] = receiver.recv()
-    except EOFError:
-        raise InputError(f"{folder}: the process that estimates ended early; see its message above") from None
-    finally:
-        process.join()
-    return result
-
-
-def _measure(folder: str, seed: int, threads: int, sender: Connection) -> None:
+def _measure(folder: str, seed: int, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     before, start = resident_mb("VmRSS"), time.perf_counter()
     estimate(f"{folder}/hr", f"{folder}/lr", scale=SCALE, seed=seed)
     seconds = time.perf_counter() - start
     # Not getrusage: Linux hands ru_maxrss on through fork and exec, so that a child of a large process seems large.
-    sender.send({"seconds": seconds, "memory_mb": resident_mb("VmHWM"), "start_mb": before})
+    return {"seconds": seconds, "memory_mb": resident_mb("VmHWM"), "start_mb": before}
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -6,13 +6,16 @@ import io
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import numpy as np
@@ -24,7 +27,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from cyclesr_dist.data.encoding import decode
-from cyclesr_dist.workflows.bench.processes import cpu_seconds
+from cyclesr_dist.errors import CycleSRError
+from cyclesr_dist.workflows.bench.processes import cpu_seconds, ended
 
 Pair = tuple[Tensor, Tensor]
 
@@ -124,11 +128,23 @@ def decode_limit(samples: list[tuple[bytes, bytes]], encoding: str, hr_px: int, 
     ]
     for worker in workers:
         worker.start()
-    found = [results.get(timeout=seconds + 120) for _ in workers]
-    for worker in workers:
-        worker.join()
+    try:
+        found = [_result(results, workers) for _ in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
     done, cpu = sum(n for n, _, _ in found), sum(c for _, _, c in found)
     return Rate(sum(n / spent for n, spent, _ in found), done / cpu)
+
+
+def _result(results: Queue[tuple[int, float, float]], workers: Sequence[BaseProcess]) -> tuple[int, float, float]:
+    while True:
+        with suppress(Empty):
+            return results.get(timeout=1)
+        # One that ends has left its result before.
+        if (failed := next((worker for worker in workers if worker.exitcode), None)) is not None:
+            raise CycleSRError(f"decoding alone: a process {ended(failed.exitcode)}")
 
 
 def _decode_for(

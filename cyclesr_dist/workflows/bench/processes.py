@@ -1,9 +1,64 @@
-"""What this process and its descendants use."""
+"""Processes that measure, and what this one and its descendants use."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
+
+from cyclesr_dist.errors import CycleSRError
+
+
+def in_a_process(name: str, measure: Callable[..., dict[str, Any]], *arguments: object) -> dict[str, Any]:
+    """What `measure(*arguments)` returns, called in a new process, which does not outlive this call.
+
+    Raises CycleSRError, beginning with `name`, where it fails or the process ends without an answer.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(measure, arguments, sender))
+    process.start()
+    sender.close()
+    try:
+        result: dict[str, Any] | str = receiver.recv()
+    except EOFError:
+        process.join()
+        raise CycleSRError(f"{name}: its process {ended(process.exitcode)}") from None
+    finally:
+        process.kill()  # it has answered, or nobody waits for an answer any more
+        process.join()
+        receiver.close()
+    if isinstance(result, str):
+        raise CycleSRError(f"{name}: {result}")
+    return result
+
+
+def _answer(measure: Callable[..., dict[str, Any]], arguments: tuple[object, ...], sender: Connection) -> None:
+    try:
+        answer: dict[str, Any] | str = measure(*arguments)
+    except (CycleSRError, RuntimeError, MemoryError) as error:
+        answer = reason(error)
+    sender.send(answer)
+
+
+def reason(error: Exception) -> str:
+    """Why a measurement failed, in one line."""
+    if isinstance(error, CycleSRError):
+        return str(error)
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+
+
+def ended(code: int | None) -> str:
+    """How, in words, as multiprocessing and subprocess give exit codes."""
+    if code == -signal.SIGKILL:
+        return "was killed (SIGKILL): the system does so where memory runs out; measure something smaller"
+    if code is not None and code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"has ended with {code}"
 
 
 def descendants() -> set[int]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -15,35 +14,25 @@ import torch
 from cyclesr_dist.models.infer import upscale_image
 from cyclesr_dist.models.model_name import resolve_model
 from cyclesr_dist.workflows.bench.plans import Size
-from cyclesr_dist.workflows.bench.processes import resident_mb
+from cyclesr_dist.workflows.bench.processes import in_a_process, resident_mb
 from cyclesr_dist.workflows.bench.upscale_files import bench_files
 
 
-def bench_upscale(models: Sequence[str], sizes: Sequence[Size], rounds: int) -> dict[str, Any]:
-    """Images of these sizes, with each model. `memory_mb` is what the process needs at most beyond its
-    start, less the input and the output themselves; `files` are `bench_files`. Raises InputError for models that
-    cannot be used."""
+def bench_upscale(models: Sequence[str], sizes: Sequence[Size], rounds: int, folder: Path) -> dict[str, Any]:
+    """Images of these sizes, with each model; files are in `folder`. `memory_mb` is what the process needs at most
+    beyond its start, less the input and the output themselves; `files` are `bench_files`. Raises InputError for models
+    that cannot be used, CycleSRError where a process of the measurement fails."""
     for model in models:
         resolve_model(model)
-    cases = [_in_a_process(model, size, rounds) for model in models for size in sizes]
-    files = bench_files(models, sizes, rounds)
-    return {"cases": cases, "files": files, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    threads = torch.get_num_threads()
+    cases = [
+        in_a_process(f"{model} {size} px", _measure, model, size, rounds, threads) for model in models for size in sizes
+    ]
+    files = bench_files(models, sizes, rounds, folder)
+    return {"cases": cases, "files": files, "threads": threads, "torch": torch.__version__}
 
 
-def _in_a_process(model: str, size: Size, rounds: int) -> dict[str, Any]:
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(model, size, rounds, torch.get_num_threads(), sender))
-    process.start()
-    sender.close()
-    try:
-        result: dict[str, Any] = receiver.recv()
-    finally:
-        process.join()
-    return result
-
-
-def _measure(model: str, size: Size, rounds: int, threads: int, sender: Connection) -> None:
+def _measure(model: str, size: Size, rounds: int, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     upscaler = resolve_model(model)
     rgb = np.random.default_rng(0).random((size.height, size.width, 3), dtype=np.float32)
@@ -55,17 +44,15 @@ def _measure(model: str, size: Size, rounds: int, threads: int, sender: Connecti
         times.append(time.perf_counter() - start)
         shape, image_mb = out.shape, out.nbytes / 2**20
         del out  # or the next round would have two
-    sender.send(
-        {
-            "name": f"{model} {size} px",
-            "side_px": max(size),
-            "pixels": size.width * size.height,
-            "seconds": median(times),
-            "megapixels_per_second": shape[0] * shape[1] / 1e6 / median(times),
-            "memory_mb": resident_mb("VmHWM") - before - image_mb,
-            "image_mb": image_mb,
-        }
-    )
+    return {
+        "name": f"{model} {size} px",
+        "side_px": max(size),
+        "pixels": size.width * size.height,
+        "seconds": median(times),
+        "megapixels_per_second": shape[0] * shape[1] / 1e6 / median(times),
+        "memory_mb": resident_mb("VmHWM") - before - image_mb,
+        "image_mb": image_mb,
+    }
 
 
 def describe(result: dict[str, Any]) -> str:

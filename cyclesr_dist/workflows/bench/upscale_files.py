@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from PIL import Image
 
 from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.workflows.bench.plans import Size
+from cyclesr_dist.workflows.bench.processes import ended
 
 _PLAIN = """
 import sys
@@ -37,30 +37,29 @@ Image.fromarray(samples).save(target)
 """In one piece, as a first program with onnxruntime is written."""
 
 
-def bench_files(models: Sequence[str], sizes: Sequence[Size], rounds: int) -> list[dict[str, Any]]:
-    """A bundled photograph of each size, from a PNG file to a PNG file, in processes that take turns.
+def bench_files(models: Sequence[str], sizes: Sequence[Size], rounds: int, folder: Path) -> list[dict[str, Any]]:
+    """A bundled photograph of each size, from a PNG file to a PNG file, in processes that take turns; the
+    files are in `folder`.
 
     Wall time, processor time and the most memory of the whole process, imports included: medians. Raises CycleSRError
     where a process fails.
     """
     threads = str(torch.get_num_threads())
-    with TemporaryDirectory(prefix="cyclesr-bench-") as name:
-        folder = Path(name)
-        commands: dict[tuple[str, Size], list[str]] = {}
-        for size in sizes:
-            source = _photo(folder / f"{size}.png", size)
-            for model in models:
-                ours = ["-m", "cyclesr_dist.cli.main", "upscale", str(source), "--model", model, "--quiet"]
-                commands[f"{model} {size} px", size] = [*ours, "--overwrite", "--out", str(folder / "out")]
-                if model.endswith(".onnx") and importlib.util.find_spec("onnxruntime"):
-                    plain = ["-c", _PLAIN, model, str(source), str(folder / "plain.png"), threads]
-                    commands[f"onnxruntime: {model} {size} px", size] = plain
-        runs: dict[tuple[str, Size], list[tuple[float, float, float]]] = {key: [] for key in commands}
-        for _ in range(rounds):
-            for key, words in commands.items():
-                for made in (folder / "out").glob("*.png"):  # or it would be kept
-                    made.unlink()
-                runs[key].append(_measured([sys.executable, *words], threads))
+    commands: dict[tuple[str, Size], list[str]] = {}
+    for size in sizes:
+        source = _photo(folder / f"{size}.png", size)
+        for model in models:
+            ours = ["-m", "cyclesr_dist.cli.main", "upscale", str(source), "--model", model, "--quiet"]
+            commands[f"{model} {size} px", size] = [*ours, "--overwrite", "--out", str(folder / "out")]
+            if model.endswith(".onnx") and importlib.util.find_spec("onnxruntime"):
+                plain = ["-c", _PLAIN, model, str(source), str(folder / "plain.png"), threads]
+                commands[f"onnxruntime: {model} {size} px", size] = plain
+    runs: dict[tuple[str, Size], list[tuple[float, float, float]]] = {key: [] for key in commands}
+    for _ in range(rounds):
+        for key, words in commands.items():
+            for made in (folder / "out").glob("*.png"):  # or it would be kept
+                made.unlink()
+            runs[key].append(_measured(key[0], [sys.executable, *words], threads))
     fields = ("seconds", "cpu_seconds", "memory_mb")
     return [
         {
@@ -80,16 +79,21 @@ def _photo(path: Path, size: Size) -> Path:
     return path
 
 
-def _measured(command: list[str], threads: str) -> tuple[float, float, float]:
-    """Seconds, processor seconds and MB of a process."""
+def _measured(name: str, command: list[str], threads: str) -> tuple[float, float, float]:
+    """Seconds, processor seconds and MB of a process. Raises CycleSRError, beginning with `name`, where it fails."""
     start = time.perf_counter()
     env = {**os.environ, "OMP_NUM_THREADS": threads}
     process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    said = process.stderr.read()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    try:
+        said = process.stderr.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        if process.returncode is None:  # broken off
+            process.kill()
+            process.wait()
     if process.returncode != 0:
-        lines = said.strip().splitlines() or [f"exit code {process.returncode}"]
-        raise CycleSRError(f"bench upscale: a process of the measurement failed: {lines[-1]}")
+        lines = said.strip().splitlines() or [f"its process {ended(process.returncode)}"]
+        raise CycleSRError(f"{name}: {lines[-1]}")
     return time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024

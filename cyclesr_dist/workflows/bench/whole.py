@@ -15,6 +15,7 @@ from cyclesr_dist.models.model_file import save_model
 from cyclesr_dist.nets.build import build_sr
 from cyclesr_dist.workflows.bench import checkpoint, data, train, upscale
 from cyclesr_dist.workflows.bench.plans import CASES, Settings, Size, StepBench
+from cyclesr_dist.workflows.bench.processes import reason
 
 _ON_GPU = ("precision=bf16", "precision=bf16 speed.compile=true", "precision=bf16 speed.recompute=true")
 _ON_CPU = ("speed.plain=true", "speed.recompute=true")
@@ -43,8 +44,8 @@ def bench_all(
         (folder / part).mkdir()
         try:
             results[part] = _MEASUREMENTS[part](photos, folder / part, quick, progress, partial(so_far, part))
-        except (CycleSRError, RuntimeError, MemoryError) as error:  # e.g. out of GPU memory
-            results[part] = {"error": f"{error}"}
+        except (CycleSRError, OSError, RuntimeError, MemoryError) as error:  # e.g. a full disk, or GPU
+            results[part] = {"error": reason(error)}
         so_far(part, results[part])
     return results
 
@@ -69,7 +70,7 @@ def _upscale(_photos: list[Path], folder: Path, quick: bool, _progress: bool, *_
         models.append(str(folder / f"{name}.safetensors"))
         save_model(Path(models[-1]), build_sr(config.nets.sr, config.scale).state_dict(), config.nets.sr, 4, {})
     sides = (64,) if quick else (256, 512, 1024)
-    return upscale.bench_upscale(models, [Size(side, side) for side in sides], 1 if quick else 3)
+    return upscale.bench_upscale(models, [Size(side, side) for side in sides], 1 if quick else 3, folder)
 
 
 def _data(photos: list[Path], folder: Path, quick: bool, progress: bool, *_: object) -> Result:
