@@ -15,8 +15,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 IN_FLIGHT = 2
 """A third gained little on two cores, and each takes the memory of a photograph."""
-_AHEAD = 2 * IN_FLIGHT
-"""Begun or waiting, so that a slow photograph does not leave the other thread without work."""
+_AHEAD = 1000
+"""Begun, waiting or done before their turn: beside one huge photograph the other thread may enlarge many small ones."""
 
 
 class Stopped(Exception):

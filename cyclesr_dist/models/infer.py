@@ -54,7 +54,7 @@ def upscale_file(
     """
     flight = flight or InFlight(alone=True)
     head = look_at(source)
-    room = flight.room.taken(upscaler, source, head, size_of(source) or 0, tile)
+    room = flight.room.given(upscaler, source, head, size_of(source) or 0, tile)
     with room, memory_shortage(upscaler, source, head):
         photo = read_stored(source)
         height, width, channels = photo.samples.shape

@@ -14,7 +14,7 @@ from cyclesr_dist.errors import MemoryShortError
 from cyclesr_dist.models.tile_memory import tile_bytes
 from cyclesr_dist.models.tiles import UNTILED_PIXELS, tiles_of_photo
 from cyclesr_dist.models.upscaler import Upscaler
-from cyclesr_dist.runtime.memory import free_on_host, gib, give_back
+from cyclesr_dist.runtime.memory import free_on_host, gib, give_back, taken
 
 _ALWAYS = 128 * 2**20
 """What the libraries take when they are first used, blocks of the PNG on their way, parts of a picture converted."""
@@ -39,9 +39,10 @@ class Room:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._promised: list[Need] = []
+        self._before = taken()
 
     @contextmanager
-    def taken(self, upscaler: Upscaler, path: Path, head: Head, file_bytes: int, tile: int | None) -> Iterator[None]:
+    def given(self, upscaler: Upscaler, path: Path, head: Head, file_bytes: int, tile: int | None) -> Iterator[None]:
         """While the block runs, the memory to enlarge a photograph is its own. Before, it waits until that is free.
 
         Raises MemoryShortError where even by itself it would take more than is free. Small ones are not asked.
@@ -53,7 +54,7 @@ class Room:
         with self._changed:
             while not self._has(need, upscaler):
                 if not self._promised:
-                    raise _short(upscaler, path, head, file_bytes, tile, need)
+                    raise _short(upscaler, path, head, file_bytes, tile, need, self._free(upscaler))
                 self._changed.wait()
             self._promised.append(need)
         try:
@@ -64,16 +65,19 @@ class Room:
                 self._changed.notify_all()
 
     def _has(self, need: Need, upscaler: Upscaler) -> bool:
-        """What the others have taken of it already counts twice: rather one waits than that memory runs short."""
-        give_back()  # what earlier photographs have left with this process is free, too
         all_of_them = [need, *self._promised]
-        return _fits(Need(sum(n.host for n in all_of_them), sum(n.gpu for n in all_of_them)), _free(upscaler))
+        return _fits(Need(sum(n.host for n in all_of_them), sum(n.gpu for n in all_of_them)), self._free(upscaler))
+
+    def _free(self, upscaler: Upscaler) -> Need:
+        """For all that is promised and will be. What photographs have taken so far is a part of it: those that are done
+        have left it with this process, its C library and onnxruntime, which use it again."""
+        give_back()
+        return Need(free_on_host(self._before), upscaler.arithmetic.gpu_free() or 0)
 
 
 def _short(
-    upscaler: Upscaler, path: Path, head: Head, file_bytes: int, tile: int | None, need: Need
+    upscaler: Upscaler, path: Path, head: Head, file_bytes: int, tile: int | None, need: Need, free: Need
 ) -> MemoryShortError:
-    free = _free(upscaler)
     where, wanted, there = ("", need.host, free.host) if need.host > free.host else (" of the GPU", need.gpu, free.gpu)
     return MemoryShortError(
         f"{path}: {_size(head)}, enlarged x{upscaler.scale}, needs about {gib(wanted)} of memory{where}, and "
@@ -115,10 +119,6 @@ def memory_shortage(upscaler: Upscaler, path: Path, head: Head) -> Iterator[None
 def _is_of_gpu(error: BaseException) -> bool:
     torch = sys.modules.get("torch")  # which else cannot have raised it
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
-
-
-def _free(upscaler: Upscaler) -> Need:
-    return Need(free_on_host(), upscaler.arithmetic.gpu_free() or 0)
 
 
 def _fits(need: Need, free: Need) -> bool:

@@ -52,7 +52,11 @@ class TorchArithmetic:
             place[:, :, channel] = plane if eight else plane.view(np.uint16) ^ np.uint16(32768)
 
     def gpu_free(self) -> int | None:
-        return int(torch.cuda.mem_get_info(self.device)[0]) if self.device.type == "cuda" else None
+        if self.device.type != "cuda":
+            return None
+        # What earlier tiles have left with torch is free, too.
+        left = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return int(torch.cuda.mem_get_info(self.device)[0]) + left
 
 
 def _fetched(x: Tensor) -> Tensor:

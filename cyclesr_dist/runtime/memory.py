@@ -8,12 +8,14 @@ import resource
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from cyclesr_dist.runtime.control_groups import groups
 
 # Of glibc's <malloc.h>.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
+_STATUS = Path("/proc/self/status")
 
 
 def keep_freed() -> bool:
@@ -60,18 +62,37 @@ def gib(number: int) -> str:
     return f"{number / 2**30:.1f} GB" if number >= 2**30 / 10 else f"{number / 2**20:.0f} MB"
 
 
-def free_on_host() -> int:
+class Taken(NamedTuple):
+    """Bytes of this process: in memory, of its addresses, and of those for data."""
+
+    resident: int
+    addresses: int
+    data: int
+
+
+def taken() -> Taken:
+    """Now."""
+    return Taken(*((_field(_STATUS, field) or 0) * 1024 for field in ("VmRSS:", "VmSize:", "VmData:")))
+
+
+def free_on_host(before: Taken | None = None) -> int:
     """Bytes: of the machine, of the limits of the control groups that this process is in, or of its own (`ulimit -v`),
-    whichever are the fewest."""
+    whichever are the fewest.
+
+    What this process has taken since `before` counts as free, too: for work that uses again what earlier work has left.
+    """
+    grown = (
+        Taken(*(max(0, now - then) for now, then in zip(taken(), before, strict=True))) if before else Taken(0, 0, 0)
+    )
     free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     if available := _field(Path("/proc/meminfo"), "MemAvailable:"):
         free = [available * 1024]
     for folder, (limit, used, cached) in _groups():
-        most, taken = (_number(folder / name) for name in (limit, used))
-        if most is not None and taken is not None:
+        most, in_use = (_number(folder / name) for name in (limit, used))
+        if most is not None and in_use is not None:
             # What is cached of files counts as used, and goes when memory is wanted.
-            free.append(max(0, most - taken + (_field(folder / "memory.stat", cached) or 0)))
-    return max(0, min([*free, *_own_limits()]))
+            free.append(max(0, most - in_use + (_field(folder / "memory.stat", cached) or 0)))
+    return max(0, min([min(free) + grown.resident, *_own_limits(grown)]))
 
 
 def _groups() -> Iterator[tuple[Path, tuple[str, str, str]]]:
@@ -83,12 +104,15 @@ def _groups() -> Iterator[tuple[Path, tuple[str, str, str]]]:
         yield from ((folder, names) for folder in groups(controller))
 
 
-def _own_limits() -> Iterator[int]:
-    for limit, field in ((resource.RLIMIT_AS, "VmSize:"), (resource.RLIMIT_DATA, "VmData:")):
+def _own_limits(grown: Taken) -> Iterator[int]:
+    now = taken()
+    for limit, in_use, more in (
+        (resource.RLIMIT_AS, now.addresses, grown.addresses),
+        (resource.RLIMIT_DATA, now.data, grown.data),
+    ):
         most, _ = resource.getrlimit(limit)
-        taken = _field(Path("/proc/self/status"), field)
-        if most != resource.RLIM_INFINITY and taken is not None:
-            yield most - taken * 1024
+        if most != resource.RLIM_INFINITY and in_use:
+            yield most - in_use + more
 
 
 def _field(path: Path, name: str) -> int | None:

@@ -67,3 +67,11 @@ def test_what_is_not_finite_is_found(bad: float) -> None:
     y[0, 1, 8, 3] = bad
     assert not NUMPY.is_finite(y)
     assert not TORCH.is_finite(torch.from_numpy(y))
+
+
+def test_what_torch_keeps_of_a_gpu_for_itself_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 5000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 300)
+    assert TorchArithmetic(torch.device("cuda")).gpu_free() == 1400
+    assert TorchArithmetic(torch.device("cpu")).gpu_free() is None

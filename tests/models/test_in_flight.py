@@ -105,6 +105,19 @@ class TestFolder:
         assert list(dict(found[1][1])) == ["0.png", "3.png", "4.png", "8.png"]
         assert found[1][2] == 5
 
+    def test_beside_a_slow_one_the_other_thread_goes_on(self) -> None:
+        others_done = threading.Event()
+
+        def work(number: int) -> None:
+            if number == 0:
+                assert others_done.wait(SECONDS)
+            elif number == 99:
+                others_done.set()
+
+        with InFlight() as flight:
+            results = flight.each(range(100), work)
+            assert [number for number, result in results if result() is None] == list(range(100))
+
     def test_what_ends_the_work_gives_up_the_one_beside_it(self, tmp_path: Path) -> None:
         """The first photograph cannot be written; of the second one, in a hundred tiles, only the tile that is being
         enlarged is done."""
@@ -175,14 +188,14 @@ class TestRoom:
 
     def test_a_photograph_waits_for_the_one_beside_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What is free is enough for one of them. Both are done, and never at the same time."""
-        monkeypatch.setattr("cyclesr_dist.models.strip_memory.free_on_host", lambda: 200 * 2**20)
+        monkeypatch.setattr("cyclesr_dist.models.strip_memory.free_on_host", lambda _: 200 * 2**20)
         how = Enlarging(OneByOne(), "model", 100, overwrite=False)
         with InFlight() as flight:
             results = flight.each(self.large(tmp_path, 3), enlarging(how, flight))
             assert [result() for _, result in results] == [True, True, True]
 
     def test_with_room_for_two_it_does_not_wait(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("cyclesr_dist.models.strip_memory.free_on_host", lambda: 2000 * 2**20)
+        monkeypatch.setattr("cyclesr_dist.models.strip_memory.free_on_host", lambda _: 2000 * 2**20)
         how = Enlarging(TwoAtOnce(), "model", 100, overwrite=False)
         with InFlight() as flight:
             results = flight.each(self.large(tmp_path, 2), enlarging(how, flight))
@@ -191,7 +204,7 @@ class TestRoom:
     def test_one_that_never_fits_is_named_and_the_next_is_done(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("cyclesr_dist.models.strip_memory.free_on_host", lambda: 100 * 2**20)
+        monkeypatch.setattr("cyclesr_dist.models.strip_memory.free_on_host", lambda _: 100 * 2**20)
         how = Enlarging(BicubicUpscaler(2), "model", 100, overwrite=False)
         large, small = *self.large(tmp_path), tmp_path / "small.png"
         write_png(small, np.zeros((20, 20, 3), np.uint8))
@@ -203,7 +216,7 @@ class TestRoom:
             assert second()
 
     def test_a_failure_gives_its_memory_back(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("cyclesr_dist.models.strip_memory.free_on_host", lambda: 200 * 2**20)
+        monkeypatch.setattr("cyclesr_dist.models.strip_memory.free_on_host", lambda _: 200 * 2**20)
         how = Enlarging(BicubicUpscaler(2), "model", 100, overwrite=False)
         bad, good = self.large(tmp_path, 2)
         bad.write_bytes(bad.read_bytes()[:-400])

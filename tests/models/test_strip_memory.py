@@ -67,6 +67,20 @@ def test_one_that_does_not_fit_is_named_and_the_others_are_done(tmp_path: Path) 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["small.png"]
 
 
+@pytest.mark.slow
+def test_photographs_of_one_size_all_fit_or_none(tmp_path: Path) -> None:
+    """What the first one leaves with the process is there for the next one."""
+    for number in range(3):
+        flat(tmp_path / "in" / f"{number}.png", 1000, 1000)
+    codes = set()
+    for limit in (200, 290, 300, 310, 320, 500):
+        out = tmp_path / str(limit)
+        done = upscale(tmp_path / "in", "--model", "bicubic", "--out", out, limit=limit * MB)
+        codes.add(done.returncode)
+        assert len(list(out.iterdir())) == (0 if done.returncode else 3), done.stderr
+    assert codes == {0, 1}
+
+
 def test_a_file_alone_in_one_piece(tmp_path: Path) -> None:
     source = flat(tmp_path / "in" / "large.png", 1500, 1500)
     words = (source, "--model", "bicubic", "--out", tmp_path / "out")

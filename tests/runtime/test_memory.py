@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -39,3 +41,23 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert not memory.keep_freed()
     memory.give_back()
+
+
+LIMITED = """
+import resource
+from cyclesr_dist.runtime.memory import free_on_host, taken
+limit = taken().{field} + 2**30
+resource.setrlimit(resource.{limit}, (limit, limit))
+before = taken()
+held = bytearray(300 * 2**20)
+print(free_on_host() / 2**20, free_on_host(before) / 2**20)
+"""
+
+
+@pytest.mark.parametrize(("field", "limit"), [("addresses", "RLIMIT_AS"), ("data", "RLIMIT_DATA")])
+def test_what_the_process_has_taken_itself_counts_as_free(field: str, limit: str) -> None:
+    script = LIMITED.format(field=field, limit=limit)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    now, since = map(float, done.stdout.split())
+    assert 700 < now < 724
+    assert 1000 < since <= 1024
