@@ -5,6 +5,7 @@ Said once: the checks of a configuration and its JSON Schema both read it there.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass, replace
 from functools import cache
@@ -29,8 +30,8 @@ class Range:
 
     def check(self, key: str, value: float) -> None:
         """Raise ConfigError naming `key`, `value` and the range unless the value keeps all limits. nan keeps none."""
-        holds = (value.__ge__, value.__gt__, value.__le__, value.__lt__)
-        if not all(limit is None or keeps(limit) for (_, limit), keeps in zip(self._limits(), holds, strict=True)):
+        keeps = (operator.ge, operator.gt, operator.le, operator.lt)
+        if not all(limit is None or kept(value, limit) for (_, limit), kept in zip(self._limits(), keeps, strict=True)):
             raise ConfigError(f"{key} = {value} is out of range; allowed: {self}")
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyclesr_dist.config.reader import dump, to_dict, write_resolved
+from cyclesr_dist.config.reader import check_range, dump, to_dict, write_resolved
 from cyclesr_dist.config.schema import Config, load
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.search.config import load_search
@@ -323,3 +324,10 @@ def test_two_files_of_one_text_are_named_each(tmp_path: Path, text: str) -> None
         (tmp_path / name).write_text(text)
         with pytest.raises(ConfigError, match=rf"{name}:\d: "):
             load(tmp_path / name, [])
+
+
+def test_a_whole_number_is_held_against_limits_of_any_kind() -> None:
+    check_range("--step-batch", 1, above=0.5, below=math.inf)
+    for limits in ({"above": 1.5}, {"minimum": 1.5}, {"maximum": 0.5}, {"below": 0.5}):
+        with pytest.raises(ConfigError, match="--step-batch = 1 is out of range"):
+            check_range("--step-batch", 1, **limits)
