@@ -6,6 +6,7 @@ import signal
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from helpers.processes import BIN, all_marked, marked, started, words
@@ -14,7 +15,7 @@ from helpers.waiting import until
 from cyclesr_dist.cli.main import main as cyclesr
 from cyclesr_dist.errors import CycleSRError
 from cyclesr_dist.workflows.bench import whole
-from cyclesr_dist.workflows.bench.loaders import decode_limit
+from cyclesr_dist.workflows.bench.loaders import decode_limit, square
 
 MINUTES_LONG = {
     "one array": ["upscale", "--model", "bicubic", "--sides", "2048", "--rounds", "1000"],
@@ -47,6 +48,14 @@ def test_what_it_has_started_does_not_outlive_it(tmp_path: Path, number: signal.
         assert process.wait(60) == (-number if number == signal.SIGKILL else 128 + number)
         until(lambda: not marked(mark), 60)
         assert not [path for path in tmp_path.iterdir() if path.name.startswith("cyclesr")]
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 50), (7, 3), (60, 41)])
+def test_a_photograph_of_any_size_becomes_a_square(height: int, width: int) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    found = square(photo, 40)
+    assert found.shape == (40, 40, 3)
+    assert np.array_equal(found[:height, :width], photo[:40, :40])
 
 
 @pytest.mark.slow

@@ -191,7 +191,7 @@ def square(photo: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """The top left `size` px of a photograph, mirrored at its edges if it is smaller."""
     height, width = photo.shape[:2]
     while min(height, width) < size:
-        down, right = (min(max(0, size - n), n - 1) for n in (height, width))
-        photo = np.pad(photo, ((0, down), (0, right), (0, 0)), mode="reflect")
+        down, right = (min(max(0, size - n), n) for n in (height, width))
+        photo = np.pad(photo, ((0, down), (0, right), (0, 0)), mode="symmetric")
         height, width = photo.shape[:2]
     return photo[:size, :size]

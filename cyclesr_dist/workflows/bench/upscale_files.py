@@ -95,5 +95,5 @@ def _measured(name: str, command: list[str], threads: str) -> tuple[float, float
             process.wait()
     if process.returncode != 0:
         lines = said.strip().splitlines() or [f"its process {ended(process.returncode)}"]
-        raise CycleSRError(f"{name}: {lines[-1]}")
+        raise CycleSRError(f"{name}: {lines[-1].removeprefix('cyclesr: error: ')}")
     return time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
