@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cyclesr_dist.data.resize import bicubic_up
+from cyclesr_dist.nets.to_pixels import BicubicSkip, ToPixels
 
 
 class Compact(nn.Module):
@@ -16,8 +16,6 @@ class Compact(nn.Module):
 
     def __init__(self, channels: int, blocks: int, scale: int, bicubic_skip: bool) -> None:
         super().__init__()
-        self.scale = scale
-        self.bicubic_skip = bicubic_skip
         self.head = nn.Conv2d(3, channels, 3, padding=1)
         self.blocks = nn.ModuleList(
             nn.Sequential(
@@ -28,7 +26,8 @@ class Compact(nn.Module):
             for _ in range(blocks)
         )
         self.tail = nn.Conv2d(channels, 3 * scale**2, 3, padding=1)
-        self.shuffle = nn.PixelShuffle(scale)
+        self.shuffle = ToPixels(scale)
+        self.skip = BicubicSkip(scale) if bicubic_skip else None
         if bicubic_skip:
             nn.init.zeros_(self.tail.weight)
             nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]  # built with a bias
@@ -38,4 +37,4 @@ class Compact(nn.Module):
         for block in self.blocks:
             y = y + block(y)
         out: Tensor = self.shuffle(self.tail(y))
-        return out + bicubic_up(x, self.scale) if self.bicubic_skip else out
+        return out if self.skip is None else out + self.skip(x)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cyclesr_dist.nets.to_pixels import ToPixels
+
 KERNEL = 17
 PART = 4
 """One of so many channels goes through the large kernel; GroupNorm has as many groups."""
@@ -82,7 +84,7 @@ class RealPLKSR(nn.Module):
             nn.init.trunc_normal_(layer.weight, std=_STD)
         # Where the identity is, those projects have a dropout.
         self.feats = nn.Sequential(first, *(_Block(channels, layer_norm) for _ in range(blocks)), nn.Identity(), last)
-        self.to_img = nn.PixelShuffle(scale)
+        self.to_img = ToPixels(scale)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.to_img(self.feats(x))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cyclesr_dist.nets.edsr import DIV2K_MEAN
+from cyclesr_dist.nets.to_pixels import ToPixels
 
 _RANGE = 255.0
 _GAIN = 2  # of channels, inside a convolution while it is trained
@@ -82,7 +83,7 @@ class SPAN(nn.Module):
             self.add_module(f"block_{number}", _Block(channels))
         self.conv_cat = nn.Conv2d(4 * channels, channels, 1)
         self.conv_2 = MergedConv(channels, channels)
-        self.upsampler = nn.Sequential(nn.Conv2d(channels, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
+        self.upsampler = nn.Sequential(nn.Conv2d(channels, 3 * scale**2, 3, padding=1), ToPixels(scale))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.mean_shift:

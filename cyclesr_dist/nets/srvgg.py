@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cyclesr_dist.nets.to_pixels import ToPixels
+
 
 class SRVGGNet(nn.Module):
     """(N, 3, h, w) in [0, 1] -> (N, 3, h * scale, w * scale), about [0, 1].
@@ -21,7 +23,7 @@ class SRVGGNet(nn.Module):
         for _ in range(blocks):
             layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.PReLU(channels)]
         self.body = nn.Sequential(*layers, nn.Conv2d(channels, 3 * scale**2, 3, padding=1))
-        self.shuffle = nn.PixelShuffle(scale)
+        self.shuffle = ToPixels(scale)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.shuffle(self.body(x))

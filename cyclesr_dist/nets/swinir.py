@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cyclesr_dist.nets.edsr import DIV2K_MEAN
+from cyclesr_dist.nets.to_pixels import ToPixels
 from cyclesr_dist.nets.upsampler import pixel_shuffle_stages
 
 WINDOW = 8
@@ -172,7 +173,7 @@ class SwinIR(nn.Module):
         self.conv_after_body = nn.Conv2d(channels, channels, 3, padding=1)
         self.stages = 0  # by nearest neighbours
         if upsampler == "pixelshuffledirect":
-            self.upsample = nn.Sequential(nn.Conv2d(channels, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
+            self.upsample = nn.Sequential(nn.Conv2d(channels, 3 * scale**2, 3, padding=1), ToPixels(scale))
         else:
             self.conv_before_upsample = nn.Sequential(nn.Conv2d(channels, _FEATURES, 3, padding=1), nn.LeakyReLU(0.01))
             if upsampler == "pixelshuffle":

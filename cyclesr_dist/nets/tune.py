@@ -14,7 +14,9 @@ from torch.utils.checkpoint import checkpoint
 from cyclesr_dist.config.schema import Speed
 from cyclesr_dist.nets.few_outputs import FewOutputsConv
 from cyclesr_dist.nets.layers import InstanceNorm
+from cyclesr_dist.nets.to_pixels import BicubicSkip, ToPixels
 
+_OUR_OWN = (InstanceNorm, FewOutputsConv, ToPixels, BicubicSkip)
 _COMPILED = {"force_layout_optimization": True}
 """All convolutions in channels_last: the compiler by itself gives up where one has fewer outputs than inputs."""
 
@@ -23,7 +25,7 @@ def tune(net: nn.Module, speed: Speed) -> None:
     """Switch on in place what `speed` asks for. Parameters, their names and the results stay, but for rounding."""
     has_norm = any(isinstance(module, nn.InstanceNorm2d) for module in net.modules())
     for module in net.modules():
-        if isinstance(module, InstanceNorm | FewOutputsConv):
+        if isinstance(module, _OUR_OWN):
             module.fast = not speed.plain
         if isinstance(module, nn.ReLU | nn.LeakyReLU) and not speed.plain and has_norm:
             module.inplace = False  # what it would overwrite is kept for the norm's backward
