@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     keep_freed()  # of a tile, for the next one
     for warning in filter(None, (colour_warning(upscaler), tile_warning(upscaler, args.tile))):
         print(f"cyclesr: warning: {warning}", file=sys.stderr, flush=True)
-    _make(args.out)
+    _make(args.out, {entry.target.parent for entry in inputs})
     how = Enlarging(upscaler, model, args.tile, args.overwrite, one_by_one=args.allow_module)
     if len(args.inputs) == 1 and inputs and not inputs[0].listed:  # a single file: its error is the command's
         made = how.file(inputs[0].source, inputs[0].target)
@@ -104,11 +104,13 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _make(out: Path) -> None:
-    """Raises InputError where there is a file, UnwritableError where the folder cannot be made or written into."""
+def _make(out: Path, folders: Set[Path]) -> None:
+    """`folders` are those below it for results. Raises InputError where there is a file, UnwritableError where `out`
+    cannot be made or written into."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        clear_abandoned(out)
+        for folder in {out} | folders:
+            clear_abandoned(folder)
         trial = out / ".cyclesr-trial.tmp"
         trial.touch()
         trial.unlink(missing_ok=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +141,28 @@ def test_sub_folders_keep_their_layout_and_results_are_no_inputs(
         assert upscale(*words, "--recursive") == 0
         found = sorted(path.relative_to(root / "big").as_posix() for path in (root / "big").rglob("*.png"))
         assert found == ["2023/05/p0000.png", "2023/05/p0001.png", "p0000.png"]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from cyclesr_dist.runtime.files import replacing
+with replacing(Path(sys.argv[1])) as temporary:
+    temporary.write_bytes(b"half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_call_left_half_written_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    root, out = photographs(tmp_path / "in", 1), tmp_path / "out"
+    photographs(root / "2023" / "05", 1)
+    for folder in (out, out / "2023" / "05"):
+        folder.mkdir(parents=True)
+        subprocess.run([sys.executable, "-c", KILLED, str(folder / "p0000.png")], check=False)
+        assert len(os.listdir(folder)) > 0
+    assert upscale(root, "--model", "bicubic", "--out", out, "--recursive") == 0
+    left = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    assert left == ["2023/05/p0000.png", "p0000.png"]
 
 
 def test_two_of_one_name_in_a_folder_fail_and_the_others_are_done(
