@@ -36,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--run-dir", "--out", required=True, type=Path, metavar="DIR", help="folder for everything that is made"
     )
-    parser.add_argument("--hours", type=float, metavar="H", help="time for all of it")
+    parser.add_argument("--hours", type=float, metavar="H", help="time for all of it; 0.5: half an hour")
     parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4, 8), help="enlargement; default: 4")
     add_common_arguments(parser)
     parser.set_defaults(run=run)

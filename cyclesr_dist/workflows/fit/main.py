@@ -20,7 +20,17 @@ from cyclesr_dist.runtime.tally import Tally
 from cyclesr_dist.training.run_folder import read_summary
 from cyclesr_dist.workflows.fit.commands import run
 from cyclesr_dist.workflows.fit.machine import Machine, seconds_a_step, this_machine
-from cyclesr_dist.workflows.fit.photos import Folders, Split, check_apart, lay_out, look, recorded, split
+from cyclesr_dist.workflows.fit.photos import (
+    Folders,
+    Split,
+    check_apart,
+    check_run_folder,
+    exchanged,
+    lay_out,
+    look,
+    recorded,
+    split,
+)
 from cyclesr_dist.workflows.fit.settings import choose
 
 SETTINGS, ESTIMATE = "fit.yaml", "estimate"
@@ -45,6 +55,7 @@ def fit(wanted: Wanted) -> int:
     at = Folders(wanted.run)
     if (wanted.run / "config.yaml").exists() and not at.of("").exists():
         raise InputError(f"--run-dir {wanted.run}: holds a run that cyclesr fit did not begin; give another folder")
+    check_run_folder(wanted.run, wanted.hr, wanted.lr)
     _step(1, "looking at the photographs and at this machine")
     known, tallies = recorded(at), (Tally(), Tally())
     hr, lr = (
@@ -65,6 +76,8 @@ def _fit(wanted: Wanted, at: Folders, chosen: Split, lease: Lease) -> None:
     machine = this_machine()
     for line in _seen(chosen, machine):
         _say(line)
+    if warning := exchanged(chosen):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
     lay_out(chosen, at)
     quiet = ["--quiet"] if wanted.quiet else []
 
