@@ -39,12 +39,14 @@ def first_lines(config: Config, world: World, system: System, patch: int, num_st
             f"{key} needs about {gib(need)} of {where} a rank, and {gib(free)} are "
             f"free; {way_out(config, system, patch, world.num_ranks, free)}"
         )
-    steps = f"steps {start + 1:,} to {num_steps:,}" if start else f"{num_steps:,} steps"
+    is_over = start >= num_steps
+    steps = f"steps {start + 1:,} to {num_steps:,}" if start and not is_over else f"{num_steps:,} steps"
+    steps += f" of {config.global_batch} samples" + ", all done already" * is_over
     ranks = f"{world.num_ranks} rank{'s' * (world.num_ranks > 1)}"
     expected = "unknown for this network" if need is None else f"about {gib(need)}"
     parts = [_of_parts(batch)] if batch < world.rank_batch(config.global_batch) and _has_batchnorm(system) else []
     return [
-        f"{config.system} on {_device(world)}: {ranks}, {config.precision}, {steps} of {config.global_batch} samples",
+        f"{config.system} on {_device(world)}: {ranks}, {config.precision}, {steps}",
         f"memory: {expected} a rank, {gib(free)} free",
         *parts,
     ]
