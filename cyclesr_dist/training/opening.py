@@ -92,4 +92,5 @@ class Stopwatch:
             return ""
         seconds = (time.monotonic() - self._began) / (_LAST_STEP - _FIRST_STEP)
         left = seconds * (self.num_steps - step)
-        return f"time: {seconds:.2g} s a step, so about {clock(left)} for the {self.num_steps - step:,} steps to come"
+        to_come = self.num_steps - step
+        return f"time: {seconds:.2g} s a step, so about {clock(left)} for the {to_come:,} step{'s' * (to_come != 1)} to come"

@@ -143,7 +143,8 @@ def _seen(chosen: Split, machine: Machine) -> list[str]:
         kept = {photo.path for photo in valid} - {photo.path for photo in train}
         total = len(train) + len(kept)
         held = f", {len(kept)} of them held back" if kept else ", none held back: there are too few"
-        lines.append(f"{name}: {total} photograph{'s' * (total > 1)}{held}; smaller side {sides[0]} to {sides[-1]} px")
+        span = f"{sides[0]}" if sides[0] == sides[-1] else f"{sides[0]} to {sides[-1]}"
+        lines.append(f"{name}: {total} photograph{'s' * (total > 1)}{held}; smaller side {span} px")
     return [*lines, f"machine: {machine}"]
 
 
