@@ -91,6 +91,6 @@ class Stopwatch:
         if self._steps != _LAST_STEP or step >= self.num_steps:
             return ""
         seconds = (time.monotonic() - self._began) / (_LAST_STEP - _FIRST_STEP)
-        left = seconds * (self.num_steps - step)
         to_come = self.num_steps - step
-        return f"time: {seconds:.2g} s a step, so about {clock(left)} for the {to_come:,} step{'s' * (to_come != 1)} to come"
+        steps = f"{to_come:,} steps" if to_come > 1 else "one step"
+        return f"time: {seconds:.2g} s a step, so about {clock(seconds * to_come)} for the {steps} to come"
