@@ -136,11 +136,6 @@ def photographs(facts: Facts, domain: str) -> int | None:
     return None if count is None else round(count)
 
 
-def counted(count: int, one: str) -> str:
-    """`1 patch`, `2 patches`."""
-    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}{'es' if one.endswith('ch') else 's'}"
-
-
 def finite(facts: Facts, *keys: str) -> float | None:
     """The number under `keys`; None where there is none, or one that is not finite."""
     value: Any = facts

@@ -14,6 +14,7 @@ from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.method.systems.base import System
 from cyclesr_dist.runtime.bars import clock
 from cyclesr_dist.runtime.memory import gib
+from cyclesr_dist.runtime.wording import counted
 from cyclesr_dist.training.memory_need import free_bytes, step_bytes, way_out
 
 _SURE = 0.7
@@ -92,5 +93,5 @@ class Stopwatch:
             return ""
         seconds = (time.monotonic() - self._began) / (_LAST_STEP - _FIRST_STEP)
         to_come = self.num_steps - step
-        steps = f"{to_come:,} steps" if to_come > 1 else "one step"
-        return f"time: {seconds:.2g} s a step, so about {clock(seconds * to_come)} for the {steps} to come"
+        left = clock(seconds * to_come)
+        return f"time: {seconds:.2g} s a step, so about {left} for the {counted(to_come, 'step')} to come"

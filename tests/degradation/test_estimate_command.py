@@ -23,8 +23,9 @@ from cyclesr_dist.cli.main import main as cyclesr
 from cyclesr_dist.data.folders import list_images
 from cyclesr_dist.degradation.record import load
 from cyclesr_dist.degradation.sample import Sample
-from cyclesr_dist.degradation.sentences import counted, figure, measured, sentences, unexplained, what_follows
+from cyclesr_dist.degradation.sentences import figure, measured, sentences, unexplained, what_follows
 from cyclesr_dist.reports.estimate_page import estimate_page
+from cyclesr_dist.runtime.wording import counted
 
 pytestmark = pytest.mark.usefixtures("few_fit_steps")
 FILES = {"degradation.json", "degradation.safetensors", "degradation.html"}

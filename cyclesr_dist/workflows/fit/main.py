@@ -17,6 +17,7 @@ from cyclesr_dist.reports.run_report import write_report
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.lease import Lease, held
 from cyclesr_dist.runtime.tally import Tally
+from cyclesr_dist.runtime.wording import counted
 from cyclesr_dist.training.run_folder import read_summary
 from cyclesr_dist.workflows.fit.commands import run
 from cyclesr_dist.workflows.fit.machine import Machine, seconds_a_step, this_machine
@@ -68,7 +69,8 @@ def fit(wanted: Wanted) -> int:
         _fit(wanted, at, chosen, lease)
     num_failed = sum(len(tally.failed) for tally in tallies)
     if num_failed:
-        print(f"{num_failed:,} photographs could not be read; they are named at the start", file=sys.stderr, flush=True)
+        failed = counted(num_failed, "photograph")
+        print(f"{failed} could not be read, as named at the start", file=sys.stderr, flush=True)
     return 1 if num_failed else 0
 
 
@@ -144,7 +146,7 @@ def _seen(chosen: Split, machine: Machine) -> list[str]:
         total = len(train) + len(kept)
         held = f", {len(kept)} of them held back" if kept else ", none held back: there are too few"
         span = f"{sides[0]}" if sides[0] == sides[-1] else f"{sides[0]} to {sides[-1]}"
-        lines.append(f"{name}: {total} photograph{'s' * (total > 1)}{held}; smaller side {span} px")
+        lines.append(f"{name}: {counted(total, 'photograph')}{held}; smaller side {span} px")
     return [*lines, f"machine: {machine}"]
 
 
