@@ -5,6 +5,7 @@ Rounding differs; gradients agree to 1e-6 (tests/nets/test_tuned.py). Effects: d
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,11 +14,12 @@ from torch.nn import functional as F
 
 
 class FewOutputsConv(nn.Conv2d):
-    """A convolution with a large kernel and few outputs, the last of a network: (N, C, H, W) -> (N, O, H', W').
+    """A convolution with few outputs, the last of a network: (N, C, H, W) -> (N, O, H', W').
 
-    A CPU convolution computes blocks of 16 outputs, of which 3 colours leave 13 empty. Each of the kernel's K rows is
-    taken for outputs of its own instead, O * K of them with kernels 1 x K, which are then added up, each moved by its
-    row. On a GPU: see `by_blocks`. Stride 1, no dilation, no groups.
+    A CPU convolution computes blocks of 8 or 16 outputs, of which 3 colours leave most empty. Each of the kernel's K
+    rows is taken for outputs of its own instead, O * K of them with kernels 1 x K, which are then added up, each moved
+    by its row. Where there are so many inputs that even O * K * K outputs are no more, see `by_taps`; on a GPU see
+    `by_blocks`. Stride 1, no dilation, no groups.
     """
 
     fast = False
@@ -28,12 +30,26 @@ class FewOutputsConv(nn.Conv2d):
             return super().forward(x)
         if x.device.type == "cuda":
             return by_blocks(x, self.weight, self.bias, padding[0])
+        if self.out_channels * math.prod(self.kernel_size) <= self.in_channels and not torch.is_autocast_enabled("cpu"):
+            return by_taps(x, self.weight, self.bias, padding)
         weight, bias = self.weight, self.bias
         if torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
             x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
         y: Tensor = _RowByRow.apply(x, weight, padding)  # type: ignore[no-untyped-call]  # torch's own annotation
         return y if bias is None else y + bias.view(1, -1, 1, 1)
+
+
+def by_taps(x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
+    """The same convolution: what each pixel adds to each output it is seen by, one matrix product, and their sums.
+    Padding is at most the kernel's size less one."""
+    _, inputs, *kernel = weight.shape
+    n, _, *sides = x.shape
+    taps = weight.flip(2, 3).permute(1, 0, 2, 3).reshape(inputs, -1)
+    parts = (x.permute(0, 2, 3, 1).reshape(-1, inputs) @ taps).view(n, sides[0] * sides[1], -1).transpose(1, 2)
+    size = tuple(side + 2 * p - k + 1 for side, p, k in zip(sides, padding, kernel, strict=True))
+    y = F.fold(parts, size, tuple(kernel), padding=tuple(k - 1 - p for p, k in zip(padding, kernel, strict=True)))
+    return y if bias is None else y + bias.view(1, -1, 1, 1)
 
 
 def fits_blocks(x: Tensor, weight: Tensor, padding: tuple[int, int]) -> bool:

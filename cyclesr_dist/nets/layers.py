@@ -45,7 +45,7 @@ class _PixelNorm(torch.autograd.Function):
         y, scale = ctx.saved_tensors
         grad = _pixels(grads[0].contiguous(memory_format=torch.channels_last)).to(scale.dtype)
         along = (grad * y).mean(1, keepdim=True)
-        dx = (grad - grad.mean(1, keepdim=True)).sub_(y * along).mul_(scale)
+        dx = (grad - grad.mean(1, keepdim=True)).addcmul_(y, along, value=-1).mul_(scale)
         return _image(dx.to(y.dtype), grads[0]), None
 
 

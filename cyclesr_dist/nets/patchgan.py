@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from cyclesr_dist.nets.few_outputs import FewOutputsConv
 from cyclesr_dist.nets.init import init_normal
 from cyclesr_dist.nets.layers import InstanceNorm
 
@@ -26,7 +27,7 @@ class PatchGAN(nn.Module):
             body.append(InstanceNorm(new_width))
             body.append(nn.LeakyReLU(0.2, inplace=True))
             width = new_width
-        body.append(nn.Conv2d(width, 1, 4, 1, 1))
+        body.append(FewOutputsConv(width, 1, 4, 1, 1))
         self.body = nn.Sequential(*body)
         init_normal(self)
 

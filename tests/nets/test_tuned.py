@@ -55,11 +55,14 @@ def both(layer: nn.Module, x: Tensor) -> list[list[Tensor]]:
         FewOutputsConv(4, 3, 9, padding=4),
         FewOutputsConv(4, 3, 7),
         FewOutputsConv(4, 2, (3, 5), padding=(0, 2), bias=False),
+        FewOutputsConv(16, 1, 4, padding=1),
+        FewOutputsConv(31, 2, (3, 5), padding=(2, 0), bias=False),
+        FewOutputsConv(2, 2, 1),
     ],
     ids=str,
 )
 def test_layers_equal_those_of_pytorch(layer: nn.Module, memory_format: torch.memory_format) -> None:
-    channels = 5 if isinstance(layer, InstanceNorm) else 4
+    channels = layer.num_features if isinstance(layer, InstanceNorm) else layer.in_channels
     torch.manual_seed(0)
     x = torch.randn(2, channels, 11, 13, dtype=torch.float64).contiguous(memory_format=memory_format)
     plain, fast = both(layer.double(), x)
