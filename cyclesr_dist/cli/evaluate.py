@@ -80,7 +80,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores of every image and their mean")
     parser.add_argument(
-        "--scale", type=int, default=4, choices=range(1, 17), metavar="N", help="of bicubic; default: 4"
+        "--scale",
+        type=int,
+        default=4,
+        choices=range(1, 17),
+        metavar="N",
+        help="enlargement of --model bicubic; default: 4",
     )
     add_common_arguments(parser)
     parser.set_defaults(run=run)
