@@ -19,7 +19,7 @@ tracks (the challenges' parameters are unpublished; the first three are like the
   camera   lens blur, sensor noise under a colour mosaic, sharpening and JPEG, levels drawn per image
 
 A photograph that cannot be read is named on standard error and in degradations.json; the others are done, and the exit
-code is 1. Called again, the command goes on: it makes what is missing.
+code is 1. If you give the command again, it makes what is missing.
 
 example:
   cyclesr degrade --hr photos/hr --track mild --scale 4 --seed 0 --out photos/lr_mild
@@ -36,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--hr", required=True, type=Path, metavar="DIR", help="folder of HR photographs")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write")
-    parser.add_argument("--track", help="one of those below, or package.module:TRACK of yours; default: the config's")
+    parser.add_argument("--track", help="one of those below, or your own package.module:TRACK; default: the config's")
     parser.add_argument("--scale", type=int, metavar="N", help="default: the config's")
     parser.add_argument("--seed", type=int, metavar="N", help="default: the config's")
     parser.add_argument("--config", type=Path, metavar="FILE", help="its degrade section has the levels")

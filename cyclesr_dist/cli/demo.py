@@ -20,7 +20,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", type=Path, default=config_file("demo.yaml"), help="default: %(default)s")
-    parser.add_argument("--run-dir", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--run-dir", type=Path, default=Path("runs/demo"), help="default: %(default)s")
     parser.add_argument(
         "--data-only", action="store_true", help="make the shards and folders that it trains on, no more"
     )

@@ -12,7 +12,7 @@ from cyclesr_dist.runtime.command import add_common_arguments
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "diagnose",
-        description="Say in three sentences what bounds a run, from the files of its folder, and which key to turn. "
+        description="Say in three sentences what limits a run, from the files of its folder, and which key to change. "
         "The run may still go on.",
         epilog="example: cyclesr diagnose runs/demo",
     )

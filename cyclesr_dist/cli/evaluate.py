@@ -13,6 +13,7 @@ from cyclesr_dist.runtime.command import add_common_arguments
 from cyclesr_dist.runtime.files import check_writable
 from cyclesr_dist.runtime.memory import keep_freed
 from cyclesr_dist.runtime.tally import telling
+from cyclesr_dist.runtime.wording import counted
 
 if TYPE_CHECKING:
     from cyclesr_dist.scoring.score import Part
@@ -79,7 +80,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores of every image and their mean")
     parser.add_argument(
-        "--scale", type=int, default=4, choices=range(1, 17), metavar="N", help="of bicubic; default: 4"
+        "--scale",
+        type=int,
+        default=4,
+        choices=range(1, 17),
+        metavar="N",
+        help="enlargement of --model bicubic; default: 4",
     )
     add_common_arguments(parser)
     parser.set_defaults(run=run)
@@ -120,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
             tally=tally,
             perceptual_scores=Perceptual(names, device_of(model)) if names else None,
         )
-    print(f"{scores['model']}, {scores['protocol']}{_of_what(part)}, mean of {len(scores['images'])} images")
+    print(f"{scores['model']}, {scores['protocol']}{_of_what(part)}, mean of {counted(len(scores['images']), 'image')}")
     for name, value in scores["mean"].items():
         better = "  lower is better" if lower_is_better(name) else ""
         print(f"  {name:14}{value:8.3f} dB" if name.startswith("psnr") else f"  {name:14}{value:9.4f}{better}")

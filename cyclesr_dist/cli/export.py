@@ -24,7 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--layout", default="cyclesr", choices=("cyclesr", "native"), help="names of the tensors; default: cyclesr"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="file to write")
     parser.add_argument(
         "--allow-module", action="store_true", help="the model file may name a Python class, which is imported"
     )

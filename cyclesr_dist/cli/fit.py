@@ -12,9 +12,9 @@ from cyclesr_dist.runtime.command import add_common_arguments
 
 _EPILOG = """\
 Measures blur and noise of the LR photographs, chooses settings for this machine and the time, trains, enlarges LR
-photographs that it held back from training, and says whether it worked. Stopped and called again, it goes on.
-DIR/fit.yaml holds the settings; change them and call it again. Without --hours: a quarter of an hour on CPUs, 2 hours
-on GPUs.
+photographs that it held back from training, and says whether it worked. If you stop it, give the same command again: it
+goes on. DIR/fit.yaml holds the settings; you can change them and give the command again. Without --hours: a quarter of
+an hour on CPUs, 2 hours on GPUs.
 
 example:
   cyclesr fit --hr photos/sharp --lr photos/bad --run-dir runs/mine --hours 0.5
@@ -36,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--run-dir", "--out", required=True, type=Path, metavar="DIR", help="folder for everything that is made"
     )
-    parser.add_argument("--hours", type=float, metavar="H", help="time for all of it")
+    parser.add_argument("--hours", type=float, metavar="H", help="time for all of it; 0.5: half an hour")
     parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4, 8), help="enlargement; default: 4")
     add_common_arguments(parser)
     parser.set_defaults(run=run)

@@ -12,8 +12,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "formats",
         description="List the formats that are read: their suffixes, the bits of a sample and what becomes of them, "
-        "the library that decodes them; then the kinds of photographs that are not read, and why. What a file is, its "
-        "first bytes say; suffixes only choose the files of a folder.",
+        "the library that decodes them; then the kinds of photographs that are not read, and why. The first bytes of a "
+        "file decide its format; suffixes only choose the files of a folder.",
         epilog="example: cyclesr formats",
     )
     add_common_arguments(parser)

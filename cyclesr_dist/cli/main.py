@@ -29,7 +29,7 @@ COMMANDS = {
     "upscale": ("upscale", "enlarge photographs"),
     "formats": ("formats", "list which image files are read, at what depth"),
     "report": ("report", "write report.html into run folders"),
-    "diagnose": ("diagnose", "say what bounds a run that is slow, and which key to turn"),
+    "diagnose": ("diagnose", "say what limits a run that is slow, and which key to change"),
     "compare": ("compare", "write one page about several runs"),
     "config": ("config", "list the keys of a configuration, or write its JSON Schema"),
     "monitoring": ("monitoring", "write the Grafana dashboard and Prometheus rules"),

@@ -19,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Write dashboard.json for Grafana and rules.yml for Prometheus; docs/monitoring.md explains them.",
         epilog='example: cyclesr monitoring --out monitoring --by "namespace, run"',
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--by",
         default="run",

@@ -21,6 +21,7 @@ from cyclesr_dist.data.upload import held_set, staging_folder, upload
 from cyclesr_dist.errors import InputError, StorageError
 from cyclesr_dist.runtime.patterns import root_of
 from cyclesr_dist.runtime.tally import Tally, telling
+from cyclesr_dist.runtime.wording import counted
 
 _DONE = "holds this result already, nothing to do"
 
@@ -154,7 +155,8 @@ def check(args: argparse.Namespace) -> int:
         else:
             problems = report.problems
             if not problems:
-                print(f"{shown(url)}: sound, {report.num_samples} samples in {report.num_shards} shards", flush=True)
+                found = f"{counted(report.num_samples, 'sample')} in {counted(report.num_shards, 'shard')}"
+                print(f"{shown(url)}: sound, {found}", flush=True)
         for problem in problems:
             sound = False
             print(problem, file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ from cyclesr_dist.runtime.command import add_common_arguments
 _BUILD_EPILOG = """\
 Writes the shard sets URL/hr and URL/lr, and URL/pairs with --pairs-hr. The config's scale and shards section say how.
 Photographs that are smaller than one patch are left out and named. So are those that cannot be read, and the exit code
-is then 1. Killed and called again, it goes on where it was.
+is then 1. If it is killed, give the command again: it goes on where it was.
 The domains must not show the same photographs.
 
 examples:

@@ -19,21 +19,22 @@ _ABLATE_EXAMPLE = """example:
 def add_parser(subparsers: Any) -> None:
     table = subparsers.add_parser(
         "table",
-        description="The paper's Table 1 on your photographs. What is there is reused: call it again after a stop.",
+        description="The paper's Table 1 on your photographs. Finished runs are reused: if it was stopped, give the "
+        "command again.",
         epilog=_TABLE_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     table.set_defaults(run=run)
     ablate = subparsers.add_parser(
         "ablate",
-        description="The paper's ablation with Figure 3's pictures. What is there is reused.",
+        description="The paper's ablation with Figure 3's pictures. Finished runs are reused.",
         epilog=_ABLATE_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     ablate.set_defaults(run=run_ablate)
     for parser, folder in ((table, "runs/table"), (ablate, "runs/ablation")):
         parser.add_argument("--config", type=Path, required=True, help="YAML file, see configs/table_*.yaml")
-        parser.add_argument("--run-dir", type=Path, default=Path(folder))
+        parser.add_argument("--run-dir", type=Path, default=Path(folder), help="default: %(default)s")
         parser.add_argument(
             "--ray", metavar="ADDRESS", help="spread the runs over Ray: local, auto, or the address of a cluster"
         )

@@ -62,7 +62,7 @@ def choose(
     scale: int,
     hr_dir: Path | None = None,
     lr_dir: Path | None = None,
-    recursive: bool = False,
+    recursive: bool | None = None,
     tally: Tally | None = None,
 ) -> Choice:
     """Look at the names and sizes in `hr_dir` and/or `lr_dir`, as `kind` needs; no photograph is decoded.
@@ -123,7 +123,9 @@ def patch_side(domain: str, shards: Shards, scale: int) -> tuple[int, str]:
     return (shards.patch * scale, "shards.patch x scale") if domain == "hr" else (shards.patch, "shards.patch")
 
 
-def _files(kind: Kind, hr_dir: Path | None, lr_dir: Path | None, recursive: bool, tally: Tally | None) -> list[Files]:
+def _files(
+    kind: Kind, hr_dir: Path | None, lr_dir: Path | None, recursive: bool | None, tally: Tally | None
+) -> list[Files]:
     if kind == "pairs":
         if hr_dir is None or lr_dir is None:
             raise ValueError("pairs need hr_dir and lr_dir")

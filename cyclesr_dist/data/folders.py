@@ -50,6 +50,8 @@ class Found:
     """Sub-folders that cannot be looked into, and links that lead nowhere, with the reason."""
     not_entered: list[Path] = field(default_factory=list)
     """Sub-folders that hold photographs, where they were not asked for."""
+    remedy: str = "not entered; give a pattern such as 'FOLDER/*/*', or move their photographs up"
+    """What is to be done about these."""
     pattern: Pattern | None = None
     unmatched: str = ""
     """Of a pattern that nothing fits: what is there instead."""
@@ -68,12 +70,12 @@ class Found:
         if self.not_entered:
             names = ", ".join(name_of(path) for path in self.not_entered[:_NAMED])
             more = f" and {len(self.not_entered) - _NAMED:,} more" if len(self.not_entered) > _NAMED else ""
-            tally.skip(f"{names}{more}", "sub-folders with photographs, which --recursive enters")
+            tally.skip(f"{names}{more}", f"sub-folders with photographs, {self.remedy}")
 
 
-def look_into(folder: Path, recursive: bool = False, without: Path | None = None) -> Found:
+def look_into(folder: Path, recursive: bool | None = None, without: Path | None = None) -> Found:
     """List a folder; with `recursive` its sub-folders, too, also behind links, each folder once. `without` is left out.
-    Of a pattern all files that fit it.
+    Of a pattern all files that fit it. `recursive` is None where the command has no such option.
 
     Raises InputError when `folder` is missing, is not a folder or cannot be read, or for a pattern with `recursive`.
     """
@@ -84,6 +86,8 @@ def look_into(folder: Path, recursive: bool = False, without: Path | None = None
         there = is_file(folder)
         raise InputError(f"{folder}: {'is a file; a folder of images is needed' if there else 'no such folder'}")
     found = Found(folder)
+    if recursive is not None:
+        found.remedy = "which --recursive enters"
     seen = set() if without is None or not without.exists() else {_identity(without)}
     seen.add(_identity(folder))
     # Links last, so that a folder is found in its own place where it has one.
@@ -106,7 +110,7 @@ def look_into(folder: Path, recursive: bool = False, without: Path | None = None
     return found
 
 
-def _look_for(pattern: Pattern, recursive: bool) -> Found:
+def _look_for(pattern: Pattern, recursive: bool | None) -> Found:
     if recursive:
         raise InputError(f"{pattern}: a pattern says itself which sub-folders are entered; leave --recursive out")
     if not is_folder(pattern.root):
@@ -148,7 +152,7 @@ def _entries(here: Path, found: Found) -> list[Path]:
     return sorted(path for path in entries if not path.name.startswith("."))
 
 
-def list_images(folder: Path, tally: Tally | None = None, recursive: bool = False) -> list[Path]:
+def list_images(folder: Path, tally: Tally | None = None, recursive: bool | None = None) -> list[Path]:
     """The image files in `folder` (by suffix, any case), sorted; hidden files are left out. `tally` hears of others, by
     their whole paths.
 
@@ -204,7 +208,7 @@ def scene_of(folder: Path, path: Path) -> str:
     return _scene(pattern_of(folder) or folder, path)
 
 
-def match_pairs(hr_dir: Path, lr_dir: Path, tally: Tally | None = None, recursive: bool = False) -> list[Pair]:
+def match_pairs(hr_dir: Path, lr_dir: Path, tally: Tally | None = None, recursive: bool | None = None) -> list[Pair]:
     """Match each LR file with its HR file: the same stem, or DIV2K's (`0801x4.png`, `0801x4m.png`, `0801x4w1.png`).
     Of patterns the same scene (`Pattern.scene`).
 
@@ -253,7 +257,7 @@ def _scenes(folder: Path) -> set[str]:
     return {_scene(place, path) for path in list_images(folder)}
 
 
-def _by_scene(folder: Path, tally: Tally | None, recursive: bool) -> dict[str, list[Path]]:
+def _by_scene(folder: Path, tally: Tally | None, recursive: bool | None) -> dict[str, list[Path]]:
     """By scene. Without a tally two of one scene are refused."""
     place = pattern_of(folder) or folder
     found: dict[str, list[Path]] = {}

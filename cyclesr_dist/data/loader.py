@@ -87,7 +87,7 @@ def _open(key: str, value: str | tuple[str | WeightedSet, ...], kind: str, confi
     named = places(key, value)
     if not named:
         raise ConfigError(f"{key} is empty; give the shard set that `cyclesr shards build` made")
-    sets = [_open_one(url, kind, config) for url in named.values()]
+    sets = [_open_one(name, url, kind, config) for name, url in named.items()]
     weights = None if isinstance(value, str) else [one.weight for one in value if isinstance(one, WeightedSet)]
     opened = sets[0] if len(sets) == 1 else Mixture(key, sets, weights or None)
     if config.data.max_bad_samples >= len(opened):
@@ -98,8 +98,11 @@ def _open(key: str, value: str | tuple[str | WeightedSet, ...], kind: str, confi
     return opened
 
 
-def _open_one(url: str, kind: str, config: Config) -> ShardSet:
-    shard_set = ShardSet.open(url, kind, config.data)
+def _open_one(name: str, url: str, kind: str, config: Config) -> ShardSet:
+    try:
+        shard_set = ShardSet.open(url, kind, config.data)
+    except InputError as error:
+        raise type(error)(f"{name}: {error}") from error
     if shard_set.scale != config.scale:
         raise ConfigError(f"scale = {config.scale}, but {shard_set.url} was cut for scale {shard_set.scale}")
     return shard_set

@@ -162,12 +162,12 @@ def doubts(
     for name, sample in (("HR", sharp), ("LR", real)):
         if sample.num_photos < FEW_PHOTOS:
             count = (
-                f"are only {sample.num_photos} {name} photographs"
+                f"are only {sample.num_photos} {name} photographs; what they show"
                 if sample.num_photos > 1
-                else f"is one {name} photograph"
+                else f"is only one {name} photograph; what it shows"
             )
             found.append(
-                f"There {count}; what is on them may be taken for blur or its absence. {FEW_PHOTOS} or more make this "
+                f"There {count} may be taken for blur or its absence. {FEW_PHOTOS} or more make this "
                 "unlikely, 20 or more are better."
             )
     blur = facts["blur"]

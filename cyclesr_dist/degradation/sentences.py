@@ -80,15 +80,15 @@ def differences(facts: Facts) -> str:
             least = f"{figure(low, 1)}" if low >= LEAST_BLUR_PX else "hardly any"
             differ.append(f"blur from {least} to {figure(high, 1)} px")
     if differ:
-        rest = [f"{name} hardly" for name in alike] + [f"of {name} it cannot be told" for name in unknown]
-        return f"Photographs differ among each other: {'; '.join(differ + rest)}."
+        rest = [f"{name} hardly" for name in alike] + [f"for {name} it is not known" for name in unknown]
+        return f"Photographs differ from each other: {'; '.join(differ + rest)}."
     if alike:
-        rest = [f"whether they do in {name} cannot be told" for name in unknown]
-        return f"{'; '.join([f'Photographs hardly differ among each other in {_and(alike)}', *rest])}."
+        rest = [f"whether they differ in {name} is not known" for name in unknown]
+        return f"{'; '.join([f'Photographs hardly differ in {_and(alike)}', *rest])}."
     if not unknown:
         return ""
     why = ": there is only one" if photographs(facts, "lr") == 1 else ""
-    return f"Whether photographs differ among each other in {_and(unknown)} cannot be told{why}."
+    return f"It is not known whether photographs differ in {_and(unknown)}{why}."
 
 
 def unexplained(facts: Facts) -> str:
@@ -97,12 +97,15 @@ def unexplained(facts: Facts) -> str:
     if before is None or after is None:
         return "How much remains unexplained is not known."
     if float(figure(before, 2)) == 0:
-        return "The spectra of shrunk HR and of real LR are as good as equal."
+        return "The spectra of shrunk HR and of real LR are almost equal."
     apart = f"{figure(before, 2)} decades"
     if after >= before or figure(after, 2) == figure(before, 2):
         return f"The spectra of shrunk HR and of real LR are {apart} apart, and the estimate brings them no nearer."
-    share = figure(100 * after / before, 0)
-    return f"What remains unexplained: {figure(after, 2)} of {apart} of the spectra's distance ({share}%)."
+    share = figure(100 * (1 - after / before), 0)
+    return (
+        f"The estimate explains {share}% of the difference between the spectra of shrunk HR and real LR; "
+        f"{figure(after, 2)} of {apart} remain."
+    )
 
 
 def what_follows(facts: Facts, folder: str) -> tuple[str, str]:
@@ -134,11 +137,6 @@ def photographs(facts: Facts, domain: str) -> int | None:
     """How many of `hr` or `lr` were looked at."""
     count = finite(facts, "looked_at", domain, "photographs")
     return None if count is None else round(count)
-
-
-def counted(count: int, one: str) -> str:
-    """`1 patch`, `2 patches`."""
-    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}{'es' if one.endswith('ch') else 's'}"
 
 
 def finite(facts: Facts, *keys: str) -> float | None:

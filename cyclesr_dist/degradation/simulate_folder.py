@@ -55,7 +55,7 @@ def degrade_folder(
     levels: Degrade,
     overwrite: bool = False,
     progress: bool = True,
-    recursive: bool = False,
+    recursive: bool | None = None,
     tally: Tally | None = None,
 ) -> int:
     """Make the LR files of `track` for all images of `hr_dir`, with `degradations.json` beside them; all or nothing.
@@ -109,7 +109,7 @@ def degrade_folder(
     return len(files)
 
 
-def _scenes(hr_dir: Path, track: str, scale: int, recursive: bool, tally: Tally | None) -> list[Scene]:
+def _scenes(hr_dir: Path, track: str, scale: int, recursive: bool | None, tally: Tally | None) -> list[Scene]:
     """The images of `hr_dir`, whose LR names must lead back to exactly one of them."""
     found = look_into(hr_dir, recursive)
     if tally is not None:

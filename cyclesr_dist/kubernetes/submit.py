@@ -51,7 +51,7 @@ examples:
 def build_parser(prog: str = "submit.py") -> argparse.ArgumentParser:
     parser = Parser(
         prog=prog,
-        description="Run a training, or a search, on a Kubernetes or Slurm cluster. Called again, it follows the run.",
+        description="Run a training, or a search, on a Kubernetes or Slurm cluster. Given again, it follows the run.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

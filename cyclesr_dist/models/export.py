@@ -21,7 +21,7 @@ from cyclesr_dist.models.native import native_file, native_project, native_remar
 from cyclesr_dist.models.onnx_upscaler import import_onnx
 from cyclesr_dist.models.reach import reach_of
 from cyclesr_dist.models.upscaler import METADATA_KEY
-from cyclesr_dist.runtime.files import replacing, write_bytes, write_text
+from cyclesr_dist.runtime.files import check_writable, replacing, write_bytes, write_text
 
 ONNX_TOLERANCE = 1e-4
 """Largest difference to torch's output, in [0, 1], that an ONNX file may have."""
@@ -40,8 +40,7 @@ def export(model: str, form: str, out: Path, allow_module: bool = False) -> dict
     from torch's by more than `ONNX_TOLERANCE`; nothing is written then.
     """
     net, sr, scale, extra = load_network(model, allow_module)
-    if not out.parent.is_dir():
-        raise InputError(f"--out {out}: there is no folder {out.parent}")
+    check_writable(out, "--out")
     extra = {**extra, "values": _VALUES, **_training_summary(Path(model))}
     if form == "safetensors":
         save_model(out, net.state_dict(), sr, scale, extra)
@@ -63,8 +62,7 @@ def export_native(model: str, out: Path, allow_module: bool = False) -> tuple[st
     Raises InputError when the model cannot be read, or no other project has its network; nothing is written then.
     """
     net, sr, scale, extra = load_network(model, allow_module)
-    if not out.parent.is_dir():
-        raise InputError(f"--out {out}: there is no folder {out.parent}")
+    check_writable(out, "--out")
     if out.suffix in (CARD, ENTRY):
         raise InputError(f"--out {out}: {out.suffix} is what is written beside it; allowed: a name in .safetensors")
     known = Known(out.stem, native_project(sr, scale), sr, scale, native_remarks(sr), extra, facts_of_run(model))

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from cyclesr_dist.degradation.fit import KNOTS, variance_at
 from cyclesr_dist.degradation.record import Degradation
-from cyclesr_dist.degradation.sentences import blur_px, counted, figure, has_noise
+from cyclesr_dist.degradation.sentences import blur_px, figure, has_noise
 from cyclesr_dist.reports.curves import line_chart
 from cyclesr_dist.reports.page import charts, paragraph
+from cyclesr_dist.runtime.wording import counted
 
 _CURVE_POINTS = 101
 

@@ -25,7 +25,6 @@ from cyclesr_dist.degradation.fit import KNOTS
 from cyclesr_dist.degradation.record import Degradation
 from cyclesr_dist.degradation.sample import Sample, Window
 from cyclesr_dist.degradation.sentences import (
-    counted,
     differences,
     doubts,
     figure,
@@ -40,6 +39,7 @@ from cyclesr_dist.reports.curves import line_chart
 from cyclesr_dist.reports.degradation_charts import kernel_chart, noise_section
 from cyclesr_dist.reports.page import charts, commands, details, page, paragraph, section, table
 from cyclesr_dist.reports.strips import most_detailed_crop
+from cyclesr_dist.runtime.wording import counted
 
 PAGE = "degradation.html"
 _ROWS, _CROP_PX, _ZOOM = 3, 96, 3

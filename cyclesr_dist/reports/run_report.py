@@ -156,7 +156,7 @@ def _table_section(run: RunFiles) -> str:
             has_delta = key in row and key in base and name != "bicubic"
             cells.append(signed(row[key] - base[key], decimals) if has_delta else _NONE)
         rows.append(cells)
-    reference = f" {PAIRED} sees real pairs and is out of the contest." if PAIRED in scores else ""
+    reference = f" {PAIRED} is trained on real pairs and does not compete." if PAIRED in scores else ""
     return (
         paragraph(_contest(run))
         + table(["", "PSNR, dB", "to bicubic", "SSIM", "to bicubic"], rows, texts=())

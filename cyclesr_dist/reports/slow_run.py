@@ -1,4 +1,4 @@
-"""What bounds a run, from the files of its folder, and which key to turn: `cyclesr diagnose`.
+"""What limits a run, from the files of its folder, and which key to change: `cyclesr diagnose`.
 
 Read are the lines of metrics.jsonl since the last start, without the first of them, in which everything is set up.
 """
@@ -175,9 +175,9 @@ def _memory(lines: _Lines) -> Cause | None:
     return Cause(
         "memory",
         share,
-        f"Memory bounds this run: {why}, and processes wait for pages from disk "
+        f"Memory limits this run: {why}, and processes wait for pages from disk "
         f"({load['major_faults']:,.0f} of them{swapped}; {roughly} {share:.0%} of the time).",
-        f"Turn micro_batch (auto) or a smaller global_batch, or fewer data.workers; or {more}.",
+        f"Set micro_batch (auto) or a smaller global_batch, or fewer data.workers; or {more}.",
         "micro_batch",
     )
 
@@ -194,7 +194,7 @@ def _held_back(lines: _Lines) -> Cause | None:
         if limit >= heat
         else "Look after the machine's cooling; no key of the configuration helps."
     )
-    return Cause("throttling", share, f"The processor bounds this run: {why} for {share:.0%} of the time.", turn)
+    return Cause("throttling", share, f"The processor limits this run: {why} for {share:.0%} of the time.", turn)
 
 
 def _storage(lines: _Lines, config: Mapping[str, Any]) -> Cause:
@@ -203,7 +203,7 @@ def _storage(lines: _Lines, config: Mapping[str, Any]) -> Cause:
     seconds = lines.seconds["data_wait"] if waits is None else min(waits[2] * lines.steps, lines.seconds["data_wait"])
     data = _section(config, "data")
     workers = int(finite(data.get("workers")) or 0)
-    turn = f"Turn data.workers={max(2, 2 * workers)}" + (
+    turn = f"Set data.workers={max(2, 2 * workers)}" + (
         " (0 now: the training process reads by itself, and computes nothing meanwhile)" if not workers else ""
     )
     if any("://" in str(data.get(name)) for name in ("hr", "lr", "pairs")):
@@ -211,7 +211,7 @@ def _storage(lines: _Lines, config: Mapping[str, Any]) -> Cause:
     return Cause(
         "storage",
         seconds / lines.whole,
-        f"Reading data bounds this run: {seconds / lines.whole:.0%} of the time is waiting for batches, "
+        f"Reading data limits this run: {seconds / lines.whole:.0%} of the time is waiting for batches, "
         f"{seconds / lines.steps:.2g} s a step.",
         f"{turn}; `cyclesr bench data` measures what helps.",
         "data.workers",
@@ -227,7 +227,7 @@ def _starved_rank(lines: _Lines) -> Cause | None:
     return Cause(
         "starved_rank",
         share,
-        f"Rank {rank} bounds this run: it waits {seconds:.2g} s a step for its batch, the others {others:.2g} s, and "
+        f"Rank {rank} limits this run: it waits {seconds:.2g} s a step for its batch, the others {others:.2g} s, and "
         f"all wait for it ({share:.0%} of the time).",
         f"Look at the disk and the network of its machine (logs/rank{rank}.log says which it is); more data.workers "
         "help where its cores are free.",
@@ -244,7 +244,7 @@ def _slow_rank(lines: _Lines) -> Cause | None:
     return Cause(
         "slow_rank",
         share,
-        f"Rank {rank} bounds this run: its forward passes take {seconds:.2g} s a step, those of the other ranks "
+        f"Rank {rank} limits this run: its forward passes take {seconds:.2g} s a step, those of the other ranks "
         f"{others:.2g} s, and all wait for it (about {share:.0%} of the time).",
         f"Look on its machine (logs/rank{rank}.log says which it is) for other programs, heat, a CPU limit or a slower "
         "GPU, or leave the machine out; no key of the configuration helps.",
@@ -257,8 +257,8 @@ def _validation(lines: _Lines, config: Mapping[str, Any]) -> Cause:
     return Cause(
         "validation",
         share,
-        f"Validation bounds this run: {share:.0%} of the time.",
-        f"Turn train.validate_every_steps={_rarer(every, share)} ({every} now), or leave fewer photographs in "
+        f"Validation limits this run: {share:.0%} of the time.",
+        f"Set train.validate_every_steps={_rarer(every, share)} ({every} now), or leave fewer photographs in "
         "data.valid_lr and fewer validate.scores.",
         "train.validate_every_steps",
     )
@@ -272,9 +272,9 @@ def _checkpoints(lines: _Lines, config: Mapping[str, Any]) -> Cause:
     return Cause(
         "checkpoints",
         share,
-        f"Checkpoints bound this run: for {waits:.0%} of the time steps wait until one is copied, or the one before is "
+        f"Checkpoints limit this run: for {waits:.0%} of the time steps wait until one is copied, or the one before is "
         f"written, and for {beside:.0%} of it one is being written beside the steps, which slows them.",
-        f"Turn train.checkpoint_every_steps={_rarer(every, share)} ({every} now), or train.checkpoints to a faster "
+        f"Set train.checkpoint_every_steps={_rarer(every, share)} ({every} now), or train.checkpoints to a faster "
         "place.",
         "train.checkpoint_every_steps",
     )
@@ -290,7 +290,7 @@ def _overhead(lines: _Lines, config: Mapping[str, Any]) -> Cause | None:
         share,
         f"The steps are too small: at least {share:.0%} of their time goes to starting operations, however little "
         "each of them computes.",
-        f"Turn global_batch={4 * batch} ({batch} now): a step will hardly take longer (the learning rates may then be "
+        f"Set global_batch={4 * batch} ({batch} now): a step will hardly take longer (the learning rates may then be "
         "larger, too); or train on fewer ranks.",
         "global_batch",
     )
@@ -302,13 +302,16 @@ def _computing(lines: _Lines, config: Mapping[str, Any]) -> Cause:
     if mfu is not None:
         speed += f", {mfu:.0%} of what the devices can do"
     more = "more ranks" if lines.num_ranks == 1 else "more ranks, or faster ones"
-    turn = f"Nothing is in its way: only {more}, smaller networks (nets.sr, nets.translator)"
+    turn = f"Only {more}, smaller networks (nets.sr, nets.translator)"
     if config.get("precision", "fp32") == "fp32":
         turn += ", precision=bf16 on a GPU"
     if not _section(config, "speed").get("compile"):
         turn += ", speed.compile=true"
     return Cause(
-        "computing", lines.share("step"), f"Computing bounds this run, as it should{speed}.", f"{turn} make it faster."
+        "computing",
+        lines.share("step"),
+        f"Computing limits this run, as it should{speed and ','}{speed}.",
+        f"{turn} make it faster.",
     )
 
 

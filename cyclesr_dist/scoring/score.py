@@ -166,7 +166,7 @@ def evaluate_folder(
     progress: bool = False,
     features: nn.Module | None = None,
     part: Part = WHOLE,
-    recursive: bool = False,
+    recursive: bool | None = None,
     tally: Tally | None = None,
     perceptual_scores: Perceptual | None = None,
 ) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.lease import Lease, held
 from cyclesr_dist.runtime.signals import Insistence, requests, taking
 from cyclesr_dist.runtime.user_modules import FOLDER_VARIABLE
+from cyclesr_dist.runtime.wording import counted
 from cyclesr_dist.search.config import Search, absolute
 from cyclesr_dist.search.identity import Identity, claim, recognise
 from cyclesr_dist.search.samples import known
@@ -77,9 +78,8 @@ def run_search(
             check_training(search, base, working_dir)
         if identity is None:  # a dry run
             print(dump(search), end="")
-            print(
-                f"# {search.num_trials} trials of at most {search.last_step()} steps on {len(nodes)} nodes; none begun"
-            )
+            trials, steps = counted(search.num_trials, "trial"), counted(search.last_step(), "step")
+            print(f"# {trials} of at most {steps} on {counted(len(nodes), 'node')}; none begun")
             return
         claim(search, run_dir, identity)
         parameters = {"base": base, "working_dir": working_dir, "samples": known(config, search, identity.data)}

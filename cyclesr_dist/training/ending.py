@@ -42,7 +42,9 @@ def summary_of(
     if spec_of(config.system).perceptual and config.weights.percep and config.perceptual.source == "random":
         notes.append("The perceptual term used random features (perceptual.source: random).")
     found = str(numbers.get("trouble", ""))
-    text, ok = _with_trouble(*verdict(numbers["best"], _facts(run), config.validate.metric), found, numbers["best"])
+    switched_off = bool(config.data.valid_lr) and not config.train.validate_every_steps
+    judged = verdict(numbers["best"], _facts(run), config.validate.metric, switched_off=switched_off)
+    text, ok = _with_trouble(*judged, found, numbers["best"])
     return {
         "completed": True,
         "verdict": text,
@@ -110,16 +112,18 @@ def _facts(run: Path) -> dict[str, Any]:
 
 
 def verdict(
-    best: Mapping[str, Any], facts: Mapping[str, Any] | None = None, metric: str = "auto"
+    best: Mapping[str, Any], facts: Mapping[str, Any] | None = None, metric: str = "auto", *, switched_off: bool = False
 ) -> tuple[str, bool | None]:
     """Whether it worked, in up to three sentences; None where nobody can know. `best`: the chosen network's scores;
-    `facts`: of the measured degradation; `metric`: what chose it."""
+    `facts`: of the measured degradation; `metric`: what chose it; `switched_off`:
+    there are photographs, and `train.validate_every_steps` is 0."""
     if not best:
-        return (
-            "Whether it worked is not known: the run was not validated. Set data.valid_lr to some real LR photographs "
-            "and data.valid_hr to some sharp ones.",
-            None,
+        remedy = (
+            "train.validate_every_steps is 0: set it to a number of steps."
+            if switched_off
+            else "Set data.valid_lr to some real LR photographs and data.valid_hr to some sharp ones."
         )
+        return f"Whether it worked is not known: the run was not validated. {remedy}", None
     seen = drift_seen(best)
     shifted = f" Enlarged photographs come out {seen}." if seen else ""
     if (nearer := under_bicubic(best, metric)) is not None:

@@ -25,6 +25,7 @@ from cyclesr_dist.runtime.command import show_traceback
 from cyclesr_dist.runtime.exit_codes import started_as
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.stopping import StopRequest
+from cyclesr_dist.runtime.wording import counted
 from cyclesr_dist.telemetry.access import check_endpoint
 from cyclesr_dist.telemetry.library_warnings import LibraryWarnings
 from cyclesr_dist.telemetry.rank_log import RankLog
@@ -160,7 +161,7 @@ def _dry_run(inputs: RunInputs, world: World) -> None:
     for line in lines:
         print(f"# {line}")
     each = world.rank_batch(config.global_batch)
-    print(f"# {world.num_ranks} ranks, {each} samples each a step; nothing was written")
+    print(f"# {counted(world.num_ranks, 'rank')}, {counted(each, 'sample')} each a step; nothing was written")
 
 
 def _finish(run: Run, summary: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.method.systems.base import System
 from cyclesr_dist.runtime.bars import clock
 from cyclesr_dist.runtime.memory import gib
+from cyclesr_dist.runtime.wording import counted
 from cyclesr_dist.training.memory_need import free_bytes, step_bytes, way_out
 
 _SURE = 0.7
@@ -39,12 +40,14 @@ def first_lines(config: Config, world: World, system: System, patch: int, num_st
             f"{key} needs about {gib(need)} of {where} a rank, and {gib(free)} are "
             f"free; {way_out(config, system, patch, world.num_ranks, free)}"
         )
-    steps = f"steps {start + 1:,} to {num_steps:,}" if start else f"{num_steps:,} steps"
+    is_over = start >= num_steps
+    steps = f"steps {start + 1:,} to {num_steps:,}" if start and not is_over else f"{num_steps:,} steps"
+    steps += f" of {config.global_batch} samples" + ", all done already" * is_over
     ranks = f"{world.num_ranks} rank{'s' * (world.num_ranks > 1)}"
     expected = "unknown for this network" if need is None else f"about {gib(need)}"
     parts = [_of_parts(batch)] if batch < world.rank_batch(config.global_batch) and _has_batchnorm(system) else []
     return [
-        f"{config.system} on {_device(world)}: {ranks}, {config.precision}, {steps} of {config.global_batch} samples",
+        f"{config.system} on {_device(world)}: {ranks}, {config.precision}, {steps}",
         f"memory: {expected} a rank, {gib(free)} free",
         *parts,
     ]
@@ -89,5 +92,6 @@ class Stopwatch:
         if self._steps != _LAST_STEP or step >= self.num_steps:
             return ""
         seconds = (time.monotonic() - self._began) / (_LAST_STEP - _FIRST_STEP)
-        left = seconds * (self.num_steps - step)
-        return f"time: {seconds:.2g} s a step, so about {clock(left)} for the {self.num_steps - step:,} steps to come"
+        to_come = self.num_steps - step
+        left = clock(seconds * to_come)
+        return f"time: {seconds:.2g} s a step, so about {left} for the {counted(to_come, 'step')} to come"

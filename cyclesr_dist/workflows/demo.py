@@ -228,7 +228,7 @@ def verdict(table: dict[str, dict[str, float]], system: str) -> str:
             for name, key in (("colour", "psnr"), ("luma", "psnr_y"))
             if (share := gap_closed(table, system, key)) is not None
         )
-        way = f"; of the way from sr_syn to sr_paired, which needs pairs, it goes {shares}" if shares else ""
+        way = f"; it closes the gap from sr_syn to sr_paired, which needs pairs, by {shares}" if shares else ""
         return f"{system} is the best without pairs: {differences}{way}."
     best = max(("bicubic", "sr_syn"), key=lambda row: table[row]["psnr"])
     return f"{best} is better than {system} here: {system} has {differences}."

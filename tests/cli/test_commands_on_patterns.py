@@ -51,7 +51,7 @@ def test_python_scores_patterns(realsr: Path) -> None:
 
 
 def test_fit_sees_photographs_of_one_scene(realsr: Path) -> None:
-    with pytest.raises(InputError, match=r"_HR\.png and .*_LR4\.png show the same and 9 more"):
+    with pytest.raises(InputError, match=r"_HR\.png and .*_LR4\.png show the same, and so do 9 more"):
         check_apart(look(Path(HR), 4, "hr"), look(Path(LR), 4, "lr"))
     shutil.copy(realsr / "Canon/Train/4/Canon_001_HR.png", realsr / "Nikon/Train/4")
     with pytest.raises(InputError, match=r"--hr .*Canon_001_HR\.png have the same name"):

@@ -23,8 +23,9 @@ from cyclesr_dist.cli.main import main as cyclesr
 from cyclesr_dist.data.folders import list_images
 from cyclesr_dist.degradation.record import load
 from cyclesr_dist.degradation.sample import Sample
-from cyclesr_dist.degradation.sentences import counted, figure, measured, sentences, unexplained, what_follows
+from cyclesr_dist.degradation.sentences import figure, measured, sentences, unexplained, what_follows
 from cyclesr_dist.reports.estimate_page import estimate_page
+from cyclesr_dist.runtime.wording import counted
 
 pytestmark = pytest.mark.usefixtures("few_fit_steps")
 FILES = {"degradation.json", "degradation.safetensors", "degradation.html"}
@@ -140,23 +141,23 @@ def test_what_was_measured(given, expected) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"noise_spread": 0.53}, "Photographs differ among each other: noise levels by a factor of 1.7; blur hardly."),
+        ({"noise_spread": 0.53}, "Photographs differ from each other: noise levels by a factor of 1.7; blur hardly."),
         (
             {"noise_spread": 0.53, "blur_spread": None},
-            "Photographs differ among each other: noise levels by a factor of 1.7; of blur it cannot be told.",
+            "Photographs differ from each other: noise levels by a factor of 1.7; for blur it is not known.",
         ),
         (
             {"noise_spread": 0.0, "blur_spread": 0.3},
-            "Photographs differ among each other: blur from 1.4 to 1.9 px; noise hardly.",
+            "Photographs differ from each other: blur from 1.4 to 1.9 px; noise hardly.",
         ),
-        ({"noise_spread": 0.0}, "Photographs hardly differ among each other in noise and blur."),
+        ({"noise_spread": 0.0}, "Photographs hardly differ in noise and blur."),
         (
             {"noise_spread": None},
-            "Photographs hardly differ among each other in blur; whether they do in noise cannot be told.",
+            "Photographs hardly differ in blur; whether they differ in noise is not known.",
         ),
         (
             {"noise_spread": None, "blur_spread": None, "photographs": 1},
-            "Whether photographs differ among each other in noise and blur cannot be told: there is only one.",
+            "It is not known whether photographs differ in noise and blur: there is only one.",
         ),
     ],
 )
@@ -171,9 +172,13 @@ def test_where_there_is_nothing_it_does_not_differ() -> None:
 @pytest.mark.parametrize(
     ("distances", "expected"),
     [
-        ((0.68, 0.0595), "What remains unexplained: 0.06 of 0.68 decades of the spectra's distance (9%)."),
+        (
+            (0.68, 0.0595),
+            "The estimate explains 91% of the difference between the spectra of shrunk HR and real LR; 0.06 of 0.68 "
+            "decades remain.",
+        ),
         ((0.1, 0.1), "The spectra of shrunk HR and of real LR are 0.10 decades apart, and the estimate brings them no"),
-        ((0.002, 0.003), "The spectra of shrunk HR and of real LR are as good as equal."),
+        ((0.002, 0.003), "The spectra of shrunk HR and of real LR are almost equal."),
     ],
 )
 def test_what_remains(distances, expected) -> None:

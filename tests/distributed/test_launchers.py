@@ -54,7 +54,7 @@ def test_torchruns_last_lines_say_what_is_wrong(how, config_file, tmp_path) -> N
     settings = ["backend=ddp", "data.hr=/nowhere", "data.lr=/nowhere", *tiny_overrides()]
     done = launch([*TORCHRUN, *how, "--config", str(config_file), *settings], tmp_path)
     assert done.returncode == 1
-    said = "cyclesr: error: /nowhere: no such folder; a shard set is needed (see cyclesr shards build)"
+    said = "cyclesr: error: data.hr: /nowhere: no such folder; a shard set is needed (see cyclesr shards build)"
     last = block(done.stderr)
     assert last[-2].strip() == f"traceback : {said}"
     assert "rank      : 0" in " ".join(last)

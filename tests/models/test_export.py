@@ -104,9 +104,12 @@ def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
         return capsys.readouterr().err
 
     assert "bicubic" in refused("export", "--model", "bicubic", "--format", "onnx", "--out", str(tmp_path / "m.onnx"))
-    assert "no folder" in refused(
+    assert "no such folder" in refused(
         "export", "--model", str(run), "--format", "onnx", "--out", str(tmp_path / "no" / "m.onnx")
     )
+    for form in ("onnx", "safetensors"):
+        said = refused("export", "--model", str(run), "--format", form, "--out", str(run))
+        assert f"--out {run}: is a folder; a file is needed" in said
     (tmp_path / "bad.onnx").write_bytes(b"not onnx")
     arguments = ["upscale", str(tmp_path), "--out", str(tmp_path / "out")]
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")

@@ -1,4 +1,4 @@
-"""`cyclesr diagnose` says what bounds a run: of recorded folders, and of real runs that are slowed on purpose."""
+"""`cyclesr diagnose` says what limits a run: of recorded folders, and of real runs that are slowed on purpose."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_a_rank_whose_processor_is_taken_away(config_file: Path, tiny_data: Tiny
         shutil.copytree(run, tmp_path / "seen")  # while it goes on
     found = diagnosed(tmp_path / "seen", tmp_path)
     assert found["bound"] == "slow_rank", found
-    assert found["sentences"][0].startswith("Rank 1 bounds this run")
+    assert found["sentences"][0].startswith("Rank 1 limits this run")
 
 
 @pytest.mark.slow

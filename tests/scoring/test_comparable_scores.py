@@ -128,7 +128,7 @@ class TestCommand:
         capsys.readouterr()
         assert self.evaluate(root) == 1
         said = capsys.readouterr()
-        assert "mean of 1 images" in said.out
+        assert "mean of 1 image\n" in said.out
         scores = json.loads((root / "s.json").read_text())
         assert [entry["name"] for entry in scores["images"]] == ["p0002"]
         failed = {Path(entry["name"]).name: entry["reason"] for entry in scores["failed"]}

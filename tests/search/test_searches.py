@@ -228,7 +228,7 @@ def test_a_node_whose_loss_nobody_noticed_yet(write_search, tmp_path) -> None:
         cluster.shutdown()
     assert code == 0, said
     assert f"gone while the cluster was looked at: node {node.node_ip_address} {node.node_id[:8]}" in said
-    assert "on 1 nodes; none begun" in said
+    assert "on 1 node; none begun" in said
 
 
 @pytest.mark.slow

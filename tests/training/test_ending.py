@@ -55,6 +55,10 @@ def test_where_nobody_can_know_the_verdict_says_so_and_what_is_missing() -> None
     assert ok is None
     assert "not validated" in text
     assert "data.valid_lr" in text
+    text, ok = verdict({}, switched_off=True)
+    assert ok is None
+    assert "train.validate_every_steps is 0" in text
+    assert "data.valid_lr" not in text
     text, ok = verdict({"step": 4, "agreement": 0.01, "drift_brightness": 0.0})
     assert ok is None
     assert "data.valid_hr" in text

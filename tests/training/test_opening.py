@@ -65,6 +65,9 @@ def test_a_resumed_run_says_which_steps_are_left(config_file: Path, tiny_data: A
     told = capsys.readouterr().err.splitlines()
     assert any(line.endswith("fp32, steps 5 to 6 of 4 samples") for line in told)
     assert not any(line.startswith("time: ") for line in told)  # over before that is known
+    assert run(config_file, tmp_path / "run", *arguments, "train.max_steps=6", "--resume") == 0
+    told = capsys.readouterr().err.splitlines()
+    assert any(line.endswith("fp32, 6 steps of 4 samples, all done already") for line in told)
 
 
 def test_a_quiet_run_says_nothing_but_warnings_and_json_lines_are_whole(

@@ -78,6 +78,6 @@ def test_the_verdict_says_who_won() -> None:
 def test_the_verdict_says_how_near_it_comes_to_the_network_that_needs_pairs() -> None:
     rows = {"bicubic": (20, 22), "sr_syn": (19, 21), "cyclesr": (22, 23.2), "sr_paired": (23, 25)}
     table = {name: {"psnr": psnr, "ssim": 0.5, "psnr_y": luma} for name, (psnr, luma) in rows.items()}
-    assert "it goes 75% in colour and 55% in luma" in verdict(table, "cyclesr")
+    assert "by 75% in colour and 55% in luma" in verdict(table, "cyclesr")
     table["sr_paired"]["psnr"] = 18
-    assert "it goes 55% in luma" in verdict(table, "cyclesr")
+    assert "by 55% in luma" in verdict(table, "cyclesr")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,18 @@ from cyclesr_dist.data.folders import list_images
 from cyclesr_dist.errors import InputError
 from cyclesr_dist.runtime.tally import Tally
 from cyclesr_dist.workflows.fit.machine import Machine
-from cyclesr_dist.workflows.fit.photos import Folders, Photo, Split, check_apart, lay_out, look, recorded, split
+from cyclesr_dist.workflows.fit.photos import (
+    Folders,
+    Photo,
+    Split,
+    check_apart,
+    check_run_folder,
+    exchanged,
+    lay_out,
+    look,
+    recorded,
+    split,
+)
 from cyclesr_dist.workflows.fit.settings import choose, patch_px, stride_px
 
 CPU = Machine(0, 2, 8 * 2**30, "")
@@ -75,6 +87,32 @@ def test_equal_names_are_no_pairs_but_equal_pictures_are(tmp_path: Path) -> None
         image.resize((40, 32)).save(tmp_path / "small" / "photo1x4.png")
     with pytest.raises(InputError, match=r"photo1.png and .*photo1x4.png show the same; --hr needs other"):
         check_apart(hr, look(tmp_path / "small", 4, "lr"))
+
+
+def test_a_copy_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_photos(tmp_path / "lr", 3, 64, 80, seed=0)
+    (folder / "photo1 (2).png").write_bytes((folder / "photo1.png").read_bytes())
+    (folder / "deeper").mkdir()
+    shutil.copy(folder / "photo2.png", folder / "deeper")
+    assert [p.path.name for p in look(folder, 4, "lr")] == ["photo0.png", "photo1 (2).png", "photo2.png"]
+    said = capsys.readouterr().err
+    assert "photo1.png: is a copy of photo1 (2).png" in said
+    assert "deeper: sub-folders with photographs, not entered; give a pattern" in said
+    assert "--recursive" not in said  # which this command does not have
+
+
+def test_folders_the_wrong_way_round_are_pointed_out(tmp_path: Path) -> None:
+    large, small = photos(6), photos(6, 100, 75)
+    assert exchanged(split(large, small)) == ""
+    assert "are larger than those of --hr (median of the smaller side: 300 and 75 px)" in exchanged(split(small, large))
+    hr = write_photos(tmp_path / "hr", 3, 128, 160, seed=0)
+    with pytest.raises(InputError, match="--hr and --lr have the same photographs"):
+        check_apart(look(hr, 4, "hr"), look(hr, 4, "lr"))
+    check_run_folder(tmp_path / "new", hr, tmp_path / "lr")
+    with pytest.raises(InputError, match=r"--run-dir .*hr: is the folder of --hr"):
+        check_run_folder(hr, hr, tmp_path / "lr")
+    with pytest.raises(InputError, match=r"--run-dir .*hr: holds photographs; give a new folder"):
+        check_run_folder(hr, tmp_path, tmp_path / "lr")
 
 
 def test_of_large_photographs_the_centre_is_enlarged(tmp_path: Path) -> None:

@@ -17,10 +17,21 @@ from cyclesr_dist.reports.run_report import write_report
 from cyclesr_dist.runtime.files import write_text
 from cyclesr_dist.runtime.lease import Lease, held
 from cyclesr_dist.runtime.tally import Tally
+from cyclesr_dist.runtime.wording import counted
 from cyclesr_dist.training.run_folder import read_summary
 from cyclesr_dist.workflows.fit.commands import run
 from cyclesr_dist.workflows.fit.machine import Machine, seconds_a_step, this_machine
-from cyclesr_dist.workflows.fit.photos import Folders, Split, check_apart, lay_out, look, recorded, split
+from cyclesr_dist.workflows.fit.photos import (
+    Folders,
+    Split,
+    check_apart,
+    check_run_folder,
+    exchanged,
+    lay_out,
+    look,
+    recorded,
+    split,
+)
 from cyclesr_dist.workflows.fit.settings import choose
 
 SETTINGS, ESTIMATE = "fit.yaml", "estimate"
@@ -45,6 +56,7 @@ def fit(wanted: Wanted) -> int:
     at = Folders(wanted.run)
     if (wanted.run / "config.yaml").exists() and not at.of("").exists():
         raise InputError(f"--run-dir {wanted.run}: holds a run that cyclesr fit did not begin; give another folder")
+    check_run_folder(wanted.run, wanted.hr, wanted.lr)
     _step(1, "looking at the photographs and at this machine")
     known, tallies = recorded(at), (Tally(), Tally())
     hr, lr = (
@@ -57,7 +69,8 @@ def fit(wanted: Wanted) -> int:
         _fit(wanted, at, chosen, lease)
     num_failed = sum(len(tally.failed) for tally in tallies)
     if num_failed:
-        print(f"{num_failed:,} photographs could not be read; they are named at the start", file=sys.stderr, flush=True)
+        failed = counted(num_failed, "photograph")
+        print(f"{failed} could not be read, as named at the start", file=sys.stderr, flush=True)
     return 1 if num_failed else 0
 
 
@@ -65,6 +78,8 @@ def _fit(wanted: Wanted, at: Folders, chosen: Split, lease: Lease) -> None:
     machine = this_machine()
     for line in _seen(chosen, machine):
         _say(line)
+    if warning := exchanged(chosen):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
     lay_out(chosen, at)
     quiet = ["--quiet"] if wanted.quiet else []
 
@@ -130,7 +145,8 @@ def _seen(chosen: Split, machine: Machine) -> list[str]:
         kept = {photo.path for photo in valid} - {photo.path for photo in train}
         total = len(train) + len(kept)
         held = f", {len(kept)} of them held back" if kept else ", none held back: there are too few"
-        lines.append(f"{name}: {total} photograph{'s' * (total > 1)}{held}; smaller side {sides[0]} to {sides[-1]} px")
+        span = f"{sides[0]}" if sides[0] == sides[-1] else f"{sides[0]} to {sides[-1]}"
+        lines.append(f"{name}: {counted(total, 'photograph')}{held}; smaller side {span} px")
     return [*lines, f"machine: {machine}"]
 
 

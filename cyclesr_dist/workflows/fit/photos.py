@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cyclesr_dist.data.folders import hr_stem, images_folder, list_images, scene_of, stem_of
+from cyclesr_dist.data.folders import hr_stem, images_folder, is_image_name, list_images, scene_of, stem_of
 from cyclesr_dist.data.images import image_size, read_rgb8, write_png
 from cyclesr_dist.errors import InputError, NothingLeftError, StorageError
-from cyclesr_dist.runtime.files import write_json
+from cyclesr_dist.runtime.files import is_folder, sha256, write_json
 from cyclesr_dist.runtime.tally import Tally
 
 RECORD = "photos.json"
@@ -87,12 +88,16 @@ def look(
         raise type(error)(f"--{what} {error}") from error
     _check_names(paths, what, place)
     smallest = _SMALLEST_PX * (scale if what == "hr" else 1)
+    copies = _copies(paths)
     with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
         for path, found in zip(paths, pool.map(partial(_photo, known=known), paths), strict=True):
             with tally.file(str(path), path):
                 if isinstance(found, InputError):
                     raise found
-                if found.side < smallest:
+                if path in copies:
+                    # Else one may be trained on and the other be held back.
+                    tally.skip(str(path), f"is a copy of {copies[path].name}")
+                elif found.side < smallest:
                     size = f"{found.width}x{found.height} px is too small"
                     tally.skip(str(path), f"{size}; at least {smallest}x{smallest} px are needed")
                 else:
@@ -102,6 +107,22 @@ def look(
     if not photos:
         raise NothingLeftError(f"--{what} {folder}: holds no photograph that can be used")
     return photos
+
+
+def _copies(paths: Sequence[Path]) -> dict[Path, Path]:
+    """Files that are equal in every byte to an earlier one, which comes with them. Unreadable ones are no copies."""
+    by_size: dict[int, list[Path]] = {}
+    for path in paths:
+        with suppress(OSError):  # its decoding will say why
+            by_size.setdefault(path.stat().st_size, []).append(path)
+    first: dict[str, Path] = {}
+    copies = {}
+    for path in (path for same in by_size.values() if len(same) > 1 for path in same):
+        with suppress(OSError, InputError):
+            original = first.setdefault(sha256(path), path)
+            if original != path:
+                copies[path] = original
+    return copies
 
 
 def _check_names(paths: Sequence[Path], what: str, place: Path) -> None:
@@ -133,6 +154,26 @@ def _photo(path: Path, known: Collection[tuple[str | int, ...]]) -> Photo | Inpu
     return photo
 
 
+def check_run_folder(run: Path, hr: Path, lr: Path) -> None:
+    """Raise InputError where `run` is a folder of photographs: what is made would lie between them."""
+    for name, folder in (("hr", hr), ("lr", lr)):
+        if folder.resolve() == run.resolve():
+            raise InputError(f"--run-dir {run}: is the folder of --{name}; give a new folder")
+    if is_folder(run) and any(is_image_name(name) for name in os.listdir(run)):
+        raise InputError(f"--run-dir {run}: holds photographs; give a new folder")
+
+
+def exchanged(chosen: Split) -> str:
+    """A warning where the two folders seem to be the wrong way round; empty where they do not."""
+    hr, lr = (sorted(photo.side for photo in of)[len(of) // 2] for of in (chosen.train_hr, chosen.train_lr))
+    if lr <= hr:
+        return ""
+    return (
+        f"the photographs of --lr are larger than those of --hr (median of the smaller side: {lr} and {hr} px). --hr "
+        "takes the sharp ones, --lr the low-resolution ones: if they are exchanged, stop and exchange them"
+    )
+
+
 def split(hr: Sequence[Photo], lr: Sequence[Photo]) -> Split:
     """Hold back every fifth photograph, at most eight a side, evenly over the names."""
     train_hr, valid_hr = _split(hr)
@@ -152,19 +193,25 @@ def _split(photos: Sequence[Photo]) -> tuple[list[Photo], list[Photo]]:
 
 
 def check_apart(hr: Sequence[Photo], lr: Sequence[Photo]) -> None:
-    """Raise InputError where an LR photograph has the name of a sharp one and shows the same. Cameras give equal names
-    to different photographs, too: these are told apart by what they show."""
+    """Raise InputError where both sides are one folder, or an LR photograph has the name and content of a sharp one.
+    Cameras give equal names to different photographs, too: these are told apart by what they show."""
     sharp = {photo.scene: photo for photo in hr}
+    files = {photo.path.resolve() for photo in hr}
+    if all(photo.path.resolve() in files for photo in lr):
+        raise InputError(
+            f"--hr and --lr have the same photographs ({lr[0].path.parent}); --hr takes sharp photographs, --lr "
+            "low-resolution ones of other scenes"
+        )
     same = [
         (sharp[scene].path, photo.path)
         for photo in lr
         if (scene := hr_stem(photo.scene)) in sharp and _alike(sharp[scene].path, photo.path)
     ]
     if same:
-        more = f" and {len(same) - 1} more" if len(same) > 1 else ""
+        more = f", and so do {len(same) - 1} more" if len(same) > 1 else ""
         raise InputError(
-            f"{same[0][0]} and {same[0][1]} show the same{more}; --hr needs other photographs than --lr. With pairs "
-            "system=sr_paired learns more (cyclesr shards build --pairs-hr)"
+            f"{same[0][0]} and {same[0][1]} show the same{more}; --hr needs other photographs than --lr. If you have "
+            "pairs, system=sr_paired learns more from them (cyclesr shards build --pairs-hr)"
         )
 
 
