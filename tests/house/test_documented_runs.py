@@ -30,6 +30,7 @@ from cyclesr_dist.workflows.fit import main as fit
 
 NOT_RUN = {
     "source .venv/bin/activate": "of the shell",
+    "pip install": "downloads torch; make takes the same steps, and tests/house/test_wheel.py installs the package",
     "make": "this test is part of them; tests/workflows/test_demo.py runs the demo",
     "cyclesr table --config configs/table_paper.yaml": "DIV2K, and weeks of GPU time",
     "cyclesr ablate": "trains as the table does; tests/workflows/test_table.py runs one",
