@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from helpers.plain_and_fast import both
 
 from cyclesr_dist.data.resize import bicubic_up
 from cyclesr_dist.nets.compact import Compact
 from cyclesr_dist.nets.to_pixels import BicubicSkip, ToPixels
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
-
-
-def both(layer: nn.Module, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Output and gradient, plain and fast."""
-    results = []
-    for fast in (False, True):
-        layer.fast = fast  # type: ignore[assignment]
-        own = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-        y = layer(own)
-        weights = torch.sin(torch.arange(y.numel(), dtype=y.dtype)).view(y.shape)
-        (gradient,) = torch.autograd.grad((y * weights).sum(), own)
-        results.append((y.detach(), gradient))
-    return results
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import tiny_overrides
+from helpers.plain_and_fast import both
 from torch import Tensor, nn
 
 from cyclesr_dist.config.schema import Config, Speed, load
@@ -33,18 +34,6 @@ SWITCHES = {
     "plain": ["speed.plain=true"],
     "recompute": ["speed.recompute=true"],
 }
-
-
-def both(layer: nn.Module, x: Tensor) -> list[list[Tensor]]:
-    """Output and gradients, plain and fast."""
-    results = []
-    for fast in (False, True):
-        layer.fast = fast  # type: ignore[assignment]
-        own = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-        y = layer(own)
-        weights = torch.sin(torch.arange(y.numel(), dtype=y.dtype)).view(y.shape)
-        results.append([y, *torch.autograd.grad((y * weights).sum(), [own, *layer.parameters()])])
-    return results
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
