@@ -136,10 +136,9 @@ def _contents(manifest: dict[str, Any], num_there: int, min_std: float) -> str:
     side = manifest["patch"] * (manifest["scale"] if manifest["kind"] == "hr" else 1)
     num_flat = manifest.get("flat", 0)
     flat = f", {num_flat:,} left out for shards.min_std = {min_std}" if num_flat else ""
-    counted = f"{used:,}" if used == num_there else f"{used:,} of {num_there:,}"
+    of_there = f"{used:,}" if used == num_there else f"{used:,} of {num_there:,}"
     what = ("pair" if pairs else "photograph") + ("" if num_there == 1 else "s")
-    patches = "patch" if manifest["count"] == 1 else "patches"
-    return f"{counted} {what}, {manifest['count']:,} {patches} of {side}x{side} px{flat}"
+    return f"{of_there} {what}, {counted(manifest['count'], 'patch')} of {side}x{side} px{flat}"
 
 
 def check(args: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from cyclesr_dist.runtime.files import clear_abandoned, is_file, is_folder
 from cyclesr_dist.runtime.memory import keep_freed
 from cyclesr_dist.runtime.passing import unwritable
 from cyclesr_dist.runtime.tally import Tally
+from cyclesr_dist.runtime.wording import counted
 
 _EPILOG = """\
 A file that cannot be read does not end the work: the others are done, it is named on standard error, and the exit code
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
             code = tally.tell("image", args.out)
     count = tally.done + tally.kept
     kept = f", {tally.kept:,} of them from an earlier call" if tally.kept else ""
-    print(f"{count:,} image{'s' * (count != 1)} in {args.out}{kept}")
+    print(f"{counted(count, 'image')} in {args.out}{kept}")
     return code
 
 

@@ -16,6 +16,7 @@ from cyclesr_dist.distributed.world import World
 from cyclesr_dist.errors import ConfigError
 from cyclesr_dist.runtime.control_groups import groups
 from cyclesr_dist.runtime.hostfile import check_launchers_hostfile
+from cyclesr_dist.runtime.wording import counted
 
 
 def check_launch(world: World, warn: Callable[[str], None]) -> None:
@@ -31,7 +32,7 @@ def check_launch(world: World, warn: Callable[[str], None]) -> None:
     ranks, cores = _sharing(world)
     if world.is_main and world.device.type == "cpu" and ranks > cores:
         warn(
-            f"{ranks} ranks share {cores} CPU core{'s' * (cores > 1)}; start at most {cores} "
+            f"{ranks} ranks share {counted(cores, 'CPU core')}; start at most {cores} "
             f"(deepspeed --num_accelerators {cores}, torchrun --nproc-per-node {cores})"
         )
 
@@ -42,7 +43,7 @@ def refuse(world: World) -> None:
     if world.device.type == "cuda" and (world.device.index or 0) >= gpus:
         ranks = max(world.local_num_ranks, world.local_rank + 1)
         raise ConfigError(
-            f"{ranks} ranks on a machine with {gpus} GPU{'s' * (gpus > 1)}; start one for each at most "
+            f"{ranks} ranks on a machine with {counted(gpus, 'GPU')}; start one for each at most "
             f"(deepspeed --num_gpus {gpus}, torchrun --nproc-per-node {gpus})"
         )
 

@@ -20,6 +20,7 @@ from cyclesr_dist.models.checkpoint_model import newest_checkpoint
 from cyclesr_dist.models.model_name import LAST_FILE, MODEL_FILE, find_model
 from cyclesr_dist.runtime.files import is_folder
 from cyclesr_dist.runtime.passing import failed, patiently
+from cyclesr_dist.runtime.wording import counted
 
 _ARCHITECTURES = {
     **{"rrdb": "esrgan", "srvgg": "compact", "edsr": "edsr", "msrresnet": "msrresnet"},
@@ -80,7 +81,7 @@ def card(known: Known) -> str:
     """In Markdown."""
     sr = known.sr
     size = (
-        f"{sr.blocks} block{'s' * (sr.blocks > 1)} of {sr.channels} channels"
+        f"{counted(sr.blocks, 'block')} of {sr.channels} channels"
         if sr.kind != "module"
         else f"arguments {sr.arguments}"
     )

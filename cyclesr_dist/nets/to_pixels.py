@@ -1,6 +1,6 @@
 """The end of an SR network that works at LR size, in ways that suit CPUs. It is PyTorch's until `tune` says so.
 
-Values are the same but for rounding (tests/nets/test_tuned.py). Effects: docs/performance.md.
+Values are the same but for rounding (tests/nets/test_to_pixels.py). Effects: docs/performance.md.
 """
 
 from __future__ import annotations

@@ -81,9 +81,8 @@ def free_on_host(before: Taken | None = None) -> int:
 
     What this process has taken since `before` counts as free, too: for work that uses again what earlier work has left.
     """
-    grown = (
-        Taken(*(max(0, now - then) for now, then in zip(taken(), before, strict=True))) if before else Taken(0, 0, 0)
-    )
+    now = taken()
+    grown = Taken(*(max(0, here - then) for here, then in zip(now, before or now, strict=True)))
     free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     if available := _field(Path("/proc/meminfo"), "MemAvailable:"):
         free = [available * 1024]
@@ -92,7 +91,7 @@ def free_on_host(before: Taken | None = None) -> int:
         if most is not None and in_use is not None:
             # What is cached of files counts as used, and goes when memory is wanted.
             free.append(max(0, most - in_use + (_field(folder / "memory.stat", cached) or 0)))
-    return max(0, min([min(free) + grown.resident, *_own_limits(grown)]))
+    return max(0, min([min(free) + grown.resident, *_own_limits(now, grown)]))
 
 
 def _groups() -> Iterator[tuple[Path, tuple[str, str, str]]]:
@@ -104,8 +103,7 @@ def _groups() -> Iterator[tuple[Path, tuple[str, str, str]]]:
         yield from ((folder, names) for folder in groups(controller))
 
 
-def _own_limits(grown: Taken) -> Iterator[int]:
-    now = taken()
+def _own_limits(now: Taken, grown: Taken) -> Iterator[int]:
     for limit, in_use, more in (
         (resource.RLIMIT_AS, now.addresses, grown.addresses),
         (resource.RLIMIT_DATA, now.data, grown.data),

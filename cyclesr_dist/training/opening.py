@@ -43,7 +43,7 @@ def first_lines(config: Config, world: World, system: System, patch: int, num_st
     is_over = start >= num_steps
     steps = f"steps {start + 1:,} to {num_steps:,}" if start and not is_over else f"{num_steps:,} steps"
     steps += f" of {config.global_batch} samples" + ", all done already" * is_over
-    ranks = f"{world.num_ranks} rank{'s' * (world.num_ranks > 1)}"
+    ranks = counted(world.num_ranks, "rank")
     expected = "unknown for this network" if need is None else f"about {gib(need)}"
     parts = [_of_parts(batch)] if batch < world.rank_batch(config.global_batch) and _has_batchnorm(system) else []
     return [
@@ -72,8 +72,7 @@ def at_once(config: Config, world: World, system: System) -> int:
 def _device(world: World) -> str:
     if world.device.type == "cuda":
         return torch.cuda.get_device_name(world.device)
-    cores = len(os.sched_getaffinity(0))
-    return f"CPU with {cores} core{'s' * (cores > 1)}"
+    return f"CPU with {counted(len(os.sched_getaffinity(0)), 'core')}"
 
 
 class Stopwatch:

@@ -16,6 +16,7 @@ from cyclesr_dist.distributed.build import build_backend
 from cyclesr_dist.distributed.world import World
 from cyclesr_dist.method.systems.build import build_system
 from cyclesr_dist.runtime.memory import gib
+from cyclesr_dist.runtime.wording import counted
 from cyclesr_dist.training.memory_need import free_bytes
 from cyclesr_dist.training.micro_batch import decide
 from cyclesr_dist.training.trial import noise_batch, wait
@@ -31,7 +32,7 @@ class Machine:
     name: str
 
     def __str__(self) -> str:
-        cores = f"{self.cores} core{'s' * (self.cores > 1)}"
+        cores = counted(self.cores, "core")
         if self.gpus:
             return f"{self.gpus} x {self.name}, {gib(self.free_bytes)} of memory free on the first; {cores}"
         return f"no GPU; {cores}, {gib(self.free_bytes)} of memory free"
